@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -21,7 +22,7 @@ from marketplace.runtime.errors import Unavailable
 
 Connection: TypeAlias = Any
 "asyncpg's connection or its pool proxy: untyped, at the boundary to the driver."
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Pool: TypeAlias = Any
 
 ACQUIRE_SECONDS: Final = 2.0
@@ -32,6 +33,15 @@ CONNECT_SECONDS: Final = 10.0
 
 READY: Final = 4
 "Connections opened at the start: opening one takes some 20 ms, which the first leads should not wait for."
+
+COMPOSITE: Final = (
+    msgspec.inspect.StructType,
+    msgspec.inspect.CollectionType,
+    msgspec.inspect.TupleType,
+    msgspec.inspect.DictType,
+    msgspec.inspect.RawType,
+)
+"Types of fields that a jsonb column fills."
 
 AT_ONCE: Final = 500
 "Rows that are converted on the event loop, in about ten milliseconds; more are converted in a thread."
@@ -244,6 +254,63 @@ async def convert_many(
     if len(rows) <= AT_ONCE:
         return tuple(msgspec.convert(read(row), shape) for row in rows)
     return await asyncio.to_thread(lambda: tuple(msgspec.convert(read(row), shape) for row in rows))
+
+
+async def fetch_rows(connection: Connection, statement: str, shape: type[T], *arguments: object) -> tuple[T, ...]:
+    """Run a query and return each row as a Struct, as `convert_row` does; more than AT_ONCE rows in a thread."""
+    rows = await connection.fetch(statement, *arguments)
+    if len(rows) <= AT_ONCE:
+        return tuple(convert_row(row, shape) for row in rows)
+    return await asyncio.to_thread(lambda: tuple(convert_row(row, shape) for row in rows))
+
+
+async def find_row(connection: Connection, statement: str, shape: type[T], *arguments: object) -> T | None:
+    """Run a query and return its first row as a Struct, as `convert_row` does; None when it has no row."""
+    row = await connection.fetchrow(statement, *arguments)
+    return None if row is None else convert_row(row, shape)
+
+
+async def load_row(connection: Connection, statement: str, shape: type[T], *arguments: object) -> T:
+    """Run a query and return its first row as a Struct, as `convert_row` does. Raises LookupError for no row."""
+    return convert_row(await load_record(connection, statement, *arguments), shape)
+
+
+async def load_record(connection: Connection, statement: str, *arguments: object) -> asyncpg.Record:
+    """Run a query and return its first row, to read by column names. Raises LookupError for no row."""
+    row = await connection.fetchrow(statement, *arguments)
+    if row is None:
+        raise LookupError("The query returned no row.")
+    return row
+
+
+def convert_row(row: asyncpg.Record, shape: type[T]) -> T:
+    """Return a row as a Struct that has its columns as fields; a jsonb column is decoded to the type of its field.
+
+    A field of type bytes keeps the JSON text. Columns without a field are ignored. Raises msgspec.ValidationError when
+    a value does not fit.
+    """
+    fields = dict(row.items())
+    for name, decode in _json_fields(shape):
+        if type(value := fields.get(name)) is bytes:
+            fields[name] = decode(value)
+    return msgspec.convert(fields, shape)
+
+
+@cache
+def _json_fields(shape: type) -> tuple[tuple[str, Callable[[bytes], object]], ...]:
+    """Return the fields that JSON objects and arrays may fill, each with the decoder of its type."""
+    kinds = {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
+    return tuple(
+        (name, msgspec.Raw if kind is msgspec.Raw else msgspec.json.Decoder(kind).decode)
+        for name, kind in kinds.items()
+        if _is_composite(msgspec.inspect.type_info(kind))
+    )
+
+
+def _is_composite(kind: msgspec.inspect.Type) -> bool:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return any(map(_is_composite, kind.types))
+    return isinstance(kind, COMPOSITE)
 
 
 async def rehearse(connection: Connection, statement: str) -> None:

@@ -15,7 +15,16 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from marketplace.database.db import PLANNING, SESSION, UNPINNED, Connection, Queries, connect, connect_to_look
+from marketplace.database.db import (
+    PLANNING,
+    SESSION,
+    UNPINNED,
+    Connection,
+    Queries,
+    connect,
+    connect_to_look,
+    load_record,
+)
 from marketplace.database.embedded import Engines
 from marketplace.database.engine_errors import database_error, valkey_error
 from marketplace.database.journal import (
@@ -191,7 +200,7 @@ async def _check_postgres(settings: Settings, database_url: str) -> list[DoctorF
         except UNREACHABLE:
             return []  # the refused login is a finding already
     try:
-        server = await connection.fetchrow(_queries["read_server"])
+        server = await load_record(connection, _queries["read_server"])
         skew = clock.machine_time() - server["now"]
         overrides = await connection.fetch(_queries["list_overrides"])
     finally:

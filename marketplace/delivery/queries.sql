@@ -1,8 +1,8 @@
 -- name: find_delivery
 -- Everything for one attempt except the contact, which needs an exposure first; and the time, for its deadlines.
-select a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id, a.provider_id,
-       i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts, a.awarded_at,
-       a.hold_until, a.exposed_at, a.evidence_until,
+select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id,
+       a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
+       a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
        i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
        clock_timestamp() as read_at
@@ -11,7 +11,8 @@ join endpoint e on e.id = a.endpoint_id
 join inquiry i on i.id = a.lead_id
 join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
 cross join lateral (
-    select array_agg(key) as persons, max(upper(during)) as protected_until from person_window where lead_id = a.lead_id
+    select coalesce(array_agg(key), '{}') as persons, max(upper(during)) as protected_until
+    from person_window where lead_id = a.lead_id
 ) w
 where a.id = $1;
 
@@ -53,7 +54,7 @@ select coalesce((select position from inserted), (select position from exposure 
 from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: read_contact
-select sealed, wrapped, master_key_id from read_contact($1, $2);
+select sealed as box, wrapped, master_key_id from read_contact($1, $2);
 
 -- name: settle_accepted
 -- The usual end of a delivery, in one statement: the attempt, both changes of state, the capture and the payout.

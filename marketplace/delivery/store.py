@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, find_row, load_record
 from marketplace.database.journal import JournalExposure
 from marketplace.ledger.money import AssignmentPrice
 from marketplace.runtime import clock
@@ -92,21 +92,12 @@ class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
 
 async def find_delivery(connection: Connection, assignment_id: UUID) -> DeliveryCase | None:
     """Return all that one attempt needs except the contact, or None if there is no such assignment."""
-    row = await connection.fetchrow(SQL["find_delivery"], assignment_id)
-    if row is None:
-        return None
-    fields = dict(row)
-    fields["facts"] = msgspec.json.decode(fields["facts"], type=Facts)
-    fields["breaker"] = msgspec.json.decode(fields["breaker"], type=Breaker)
-    fields["state"] = AssignmentState(fields["state"])
-    fields["persons"] = tuple(fields["persons"] or ())
-    return DeliveryCase(assignment_id=assignment_id, **{**fields, "verdict": msgspec.Raw(fields["verdict"])})
+    return await find_row(connection, SQL["find_delivery"], DeliveryCase, assignment_id)
 
 
 async def find_claim(connection: Connection, assignment_id: UUID) -> AssignmentRow | None:
     """Return the columns that ending the assignment needs, or None if there is no such assignment."""
-    row = await connection.fetchrow(SQL["find_claim"], assignment_id)
-    return msgspec.convert(dict(row), AssignmentRow) if row else None
+    return await find_row(connection, SQL["find_claim"], AssignmentRow, assignment_id)
 
 
 async def lock_delivery(connection: Connection, case: AssignmentRow) -> AssignmentState:
@@ -126,8 +117,10 @@ async def expose(
 
     Return None if the assignment is neither held nor exposed any more, or if the person has withdrawn.
     """
-    row = await connection.fetchrow(
+    return await find_row(
+        connection,
         SQL["expose"],
+        CommittedExposure,
         case.lead_id,
         case.assignment_id,
         case.business_id,
@@ -139,7 +132,6 @@ async def expose(
         now,
         evidence_until,
     )
-    return None if row is None else CommittedExposure(position=row["position"])
 
 
 def name_of(to: ConnectionInfo) -> str:
@@ -191,10 +183,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
     None if the person has been erased.
     """
-    row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
-    if row is None:
-        return None
-    return SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+    return await find_row(connection, SQL["read_contact"], SealedContact, lead_id, business_id)
 
 
 async def settle_accepted(
@@ -255,12 +244,12 @@ async def load_quota(connection: Connection, case: AssignmentRow, now: datetime)
 
     The window's length in days is part of the vertical's terms.
     """
-    row = await connection.fetchrow(SQL["find_quota"], case.subscription_id)
+    row = await load_record(connection, SQL["find_quota"], case.subscription_id)
     terms = msgspec.json.decode(row["definition"], type=QuotaTerms)
     since, before = now - timedelta(days=terms.quota_days), 0
     if row["quota_since"] is not None and row["quota_since"] > since:
         since, before = row["quota_since"], row["quota_before"]
-    counted = await connection.fetchrow(SQL["count_quota"], case.subscription_id, since, now - OVERDUE)
+    counted = await load_record(connection, SQL["count_quota"], case.subscription_id, since, now - OVERDUE)
     return SubscriptionQuota(
         terms=terms,
         counts=QuotaCounts(
@@ -284,7 +273,7 @@ async def mark_released(
 ) -> None:
     """Make the lead a prospect again, and subtract it from the cap windows in which its award was counted."""
     await lock_subscription(connection, case)
-    row = await connection.fetchrow(SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
+    row = await load_record(connection, SQL["mark_released"], case.lead_id, case.assignment_id, reason, due_at, now)
     if case.mode == "live":
         await connection.execute(
             SQL["lower_usage"],
@@ -358,8 +347,7 @@ def _attempt_columns(
 
 async def lock_breaker(connection: Connection, endpoint_id: UUID) -> Breaker:
     """Lock the endpoint's row and return its breaker."""
-    row = await connection.fetchrow(SQL["lock_breaker"], endpoint_id)
-    return msgspec.json.decode(row["breaker"], type=Breaker)
+    return msgspec.json.decode(await connection.fetchval(SQL["lock_breaker"], endpoint_id), type=Breaker)
 
 
 async def save_breaker(connection: Connection, endpoint_id: UUID, breaker: Breaker, until: datetime | None) -> None:

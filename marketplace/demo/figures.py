@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, fetch_rows, load_record, load_row
 from marketplace.runtime import ids
 
 SQL = Queries(__file__, "figures.sql")
@@ -137,7 +137,7 @@ def _counts(states: Mapping[str, int]) -> LeadCounts:
 
 async def latency(connection: Connection, providers: list[UUID], since: datetime) -> Latency:
     """Return the latency of delivered leads, from the times stored with each lead."""
-    row = await connection.fetchrow(SQL["find_latency"], providers, since)
+    row = await load_record(connection, SQL["find_latency"], providers, since)
     return Latency(**{name: _quantiles(row[name]) for name in Latency.__struct_fields__})
 
 
@@ -147,18 +147,15 @@ def _quantiles(values: list[float | None] | None) -> Quantiles:
 
 
 async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[ReasonCount, ...]:
-    rows = await connection.fetch(SQL["count_reasons"], providers, since)
-    return msgspec.convert([dict(row) for row in rows], tuple[ReasonCount, ...])
+    return await fetch_rows(connection, SQL["count_reasons"], ReasonCount, providers, since)
 
 
 async def near_misses(connection: Connection, providers: list[UUID], since: datetime) -> tuple[NearMiss, ...]:
-    rows = await connection.fetch(SQL["list_near_misses"], providers, since)
-    return msgspec.convert([dict(row) for row in rows], tuple[NearMiss, ...])
+    return await fetch_rows(connection, SQL["list_near_misses"], NearMiss, providers, since)
 
 
 async def money(connection: Connection, businesses: list[UUID], providers: list[UUID], since: datetime) -> MoneyFigures:
-    row = await connection.fetchrow(SQL["sum_money"], businesses, providers, since)
-    return msgspec.convert(dict(row), MoneyFigures)
+    return await load_row(connection, SQL["sum_money"], MoneyFigures, businesses, providers, since)
 
 
 async def exposures(connection: Connection, businesses: dict[UUID, str], since: datetime) -> set[tuple[str, str]]:

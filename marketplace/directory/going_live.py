@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Pool, Queries, session, transaction
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session, transaction
 from marketplace.directory import flow as directory_flow
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import audit, auth
@@ -66,10 +66,10 @@ class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_readiness(connection: Connection, provider_id: UUID) -> ProviderReadiness:
     """Return how far the provider has come. Raises NotFound."""
-    row = await connection.fetchrow(SQL["load_readiness"], provider_id, clock.now())
-    if row is None:
+    readiness = await find_row(connection, SQL["load_readiness"], ProviderReadiness, provider_id, clock.now())
+    if readiness is None:
         raise errors.NotFound(directory_flow.NOT_THERE)
-    return msgspec.convert(dict(row), ProviderReadiness)
+    return readiness
 
 
 async def note_rehearsed(pool: Pool, provider_id: UUID, result: Rehearsed) -> None:
@@ -99,8 +99,7 @@ async def approve_live(pool: Pool, actor: str, provider_id: UUID) -> None:
 
 async def list_requests(connection: Connection) -> tuple[LiveRequest, ...]:
     """Return up to MOST_REQUESTS requests that wait for an operator, the oldest first."""
-    rows = await connection.fetch(SQL["list_requests"], MOST_REQUESTS)
-    return tuple(msgspec.convert(dict(row), LiveRequest) for row in rows)
+    return await fetch_rows(connection, SQL["list_requests"], LiveRequest, MOST_REQUESTS)
 
 
 # Keys of a provider

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from billing.pricing import Payout
-from marketplace.database.db import Connection, Queries, violated
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row, violated
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
@@ -19,8 +19,6 @@ from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
-
-T = TypeVar("T")
 
 ADDRESS_TAKEN: Final = "Use a URL of this business alone: no endpoint may see the leads of two."
 
@@ -99,14 +97,6 @@ class SubscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
     suspended_shown: int | None = None
 
 
-def _typed(row: Any, shape: type[T], **json: Any) -> T:
-    """Return a row as `shape`, with the columns named in `json` decoded to the types given there."""
-    fields = dict(row)
-    for name, kind in json.items():
-        fields[name] = msgspec.json.decode(fields[name], type=kind)
-    return msgspec.convert(fields, shape)
-
-
 # Verticals
 
 
@@ -138,8 +128,7 @@ async def _insert_vertical_version(connection: Connection, vertical: Vertical, a
 
 async def find_vertical(connection: Connection, slug: str) -> Vertical | None:
     """Return a vertical in its current version, or None."""
-    row = await connection.fetchrow(SQL["find_vertical"], slug)
-    return _typed(row, Vertical, definition=VerticalDefinition) if row else None
+    return await find_row(connection, SQL["find_vertical"], Vertical, slug)
 
 
 async def lock_vertical(connection: Connection, slug: str) -> Vertical | None:
@@ -150,8 +139,7 @@ async def lock_vertical(connection: Connection, slug: str) -> Vertical | None:
 
 async def list_verticals(connection: Connection, after: UUID | None, limit: int) -> tuple[Vertical, ...]:
     """Return verticals, newest first, after the vertical `after`."""
-    rows = await connection.fetch(SQL["list_verticals"], after, limit)
-    return tuple(_typed(row, Vertical, definition=VerticalDefinition) for row in rows)
+    return await fetch_rows(connection, SQL["list_verticals"], Vertical, after, limit)
 
 
 # Providers and businesses
@@ -159,20 +147,19 @@ async def list_verticals(connection: Connection, after: UUID | None, limit: int)
 
 async def insert_provider(connection: Connection, name: str, payout: Payout, now: datetime) -> Provider:
     """Insert a provider and return it."""
-    row = await connection.fetchrow(SQL["insert_provider"], clock.new_id(), name, msgspec.json.encode(payout), now)
-    return _typed(row, Provider, payout=Payout)
+    return await load_row(
+        connection, SQL["insert_provider"], Provider, clock.new_id(), name, msgspec.json.encode(payout), now
+    )
 
 
 async def find_provider(connection: Connection, provider_id: UUID) -> Provider | None:
     """Return a provider, or None."""
-    row = await connection.fetchrow(SQL["find_provider"], provider_id)
-    return _typed(row, Provider, payout=Payout) if row else None
+    return await find_row(connection, SQL["find_provider"], Provider, provider_id)
 
 
 async def list_providers(connection: Connection, after: UUID | None, limit: int) -> tuple[Provider, ...]:
     """Return providers, newest first, after the provider `after`."""
-    rows = await connection.fetch(SQL["list_providers"], after, limit)
-    return tuple(_typed(row, Provider, payout=Payout) for row in rows)
+    return await fetch_rows(connection, SQL["list_providers"], Provider, after, limit)
 
 
 async def mark_provider(
@@ -180,8 +167,7 @@ async def mark_provider(
 ) -> Provider | None:
     """Change a provider, except for the fields that are None, and return it; None if it does not exist."""
     terms = None if payout is None else msgspec.json.encode(payout)
-    row = await connection.fetchrow(SQL["mark_provider"], provider_id, name, state, terms)
-    return _typed(row, Provider, payout=Payout) if row else None
+    return await find_row(connection, SQL["mark_provider"], Provider, provider_id, name, state, terms)
 
 
 async def insert_business(connection: Connection, name: str, zone: str, now: datetime) -> UUID:
@@ -193,13 +179,12 @@ async def insert_business(connection: Connection, name: str, zone: str, now: dat
 
 async def find_business(connection: Connection, business_id: UUID) -> Business | None:
     """Return a business, or None."""
-    row = await connection.fetchrow(SQL["find_business"], business_id)
-    return _typed(row, Business) if row else None
+    return await find_row(connection, SQL["find_business"], Business, business_id)
 
 
 async def list_businesses(connection: Connection, after: UUID | None, limit: int) -> tuple[Business, ...]:
     """Return businesses, newest first, after the business `after`."""
-    return tuple(_typed(row, Business) for row in await connection.fetch(SQL["list_businesses"], after, limit))
+    return await fetch_rows(connection, SQL["list_businesses"], Business, after, limit)
 
 
 async def mark_business(
@@ -240,21 +225,19 @@ async def insert_endpoint(
 
 async def find_endpoint(connection: Connection, reach: TenantScope, endpoint_id: UUID) -> Endpoint | None:
     """Return an endpoint within the reach, or None."""
-    row = await connection.fetchrow(SQL["find_endpoint"], endpoint_id, reach.business_id)
-    return _typed(row, Endpoint) if row else None
+    return await find_row(connection, SQL["find_endpoint"], Endpoint, endpoint_id, reach.business_id)
 
 
 async def list_endpoints(
     connection: Connection, reach: TenantScope, after: UUID | None, limit: int
 ) -> tuple[Endpoint, ...]:
     """Return the endpoints within the reach, newest first, after the endpoint `after`."""
-    rows = await connection.fetch(SQL["list_endpoints"], reach.business_id, after, limit)
-    return tuple(_typed(row, Endpoint) for row in rows)
+    return await fetch_rows(connection, SQL["list_endpoints"], Endpoint, reach.business_id, after, limit)
 
 
 async def load_secrets(connection: Connection, endpoint_id: UUID) -> EndpointSecrets:
     """Return the sealed secrets of an endpoint, which must exist."""
-    return _typed(await connection.fetchrow(SQL["find_secrets"], endpoint_id), EndpointSecrets)
+    return await load_row(connection, SQL["find_secrets"], EndpointSecrets, endpoint_id)
 
 
 async def mark_endpoint_verified(
@@ -347,16 +330,18 @@ async def find_subscription(
     connection: Connection, reach: TenantScope, subscription_id: UUID
 ) -> SubscriptionRecord | None:
     """Return a subscription within the reach, in its current version, or None."""
-    row = await connection.fetchrow(SQL["find_subscription"], subscription_id, reach.business_id, reach.mode)
-    return _typed(row, SubscriptionRecord, definition=SubscriptionDefinition) if row else None
+    return await find_row(
+        connection, SQL["find_subscription"], SubscriptionRecord, subscription_id, reach.business_id, reach.mode
+    )
 
 
 async def list_subscriptions(
     connection: Connection, reach: TenantScope, after: UUID | None, limit: int
 ) -> tuple[SubscriptionRecord, ...]:
     """Return the subscriptions within the reach, newest first, after the subscription `after`."""
-    rows = await connection.fetch(SQL["list_subscriptions"], reach.business_id, reach.mode, after, limit)
-    return tuple(_typed(row, SubscriptionRecord, definition=SubscriptionDefinition) for row in rows)
+    return await fetch_rows(
+        connection, SQL["list_subscriptions"], SubscriptionRecord, reach.business_id, reach.mode, after, limit
+    )
 
 
 async def lock_subscription(connection: Connection, reach: TenantScope, subscription_id: UUID) -> bool:

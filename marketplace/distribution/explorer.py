@@ -6,12 +6,12 @@ a business was paused, frozen or unreachable is taken from the record. Reads wit
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.rules.catalog import Rules, Vertical
 from marketplace.rules.hours import compile_hours
 from marketplace.runtime import clock
@@ -299,29 +299,24 @@ async def list_subscription_versions(
     connection: Connection, versions: Sequence[tuple[UUID, int]]
 ) -> dict[UUID, SubscriptionVersion]:
     """Return these versions of subscriptions, by subscription."""
-    rows = await connection.fetch(
-        SQL["list_subscription_versions"],
-        [subscription_id for subscription_id, _ in versions],
-        [version for _, version in versions],
-    )
-    return {row["subscription_id"]: _subscription_version(row) for row in rows}
+    return {row.subscription_id: row for row in await _list_versions(connection, versions)}
 
 
 async def list_definitions(
     connection: Connection, versions: Sequence[tuple[UUID, int]]
 ) -> dict[tuple[UUID, int], SubscriptionDefinition]:
     """Return definitions by subscription and version."""
-    rows = await connection.fetch(
-        SQL["list_subscription_versions"],
-        [subscription_id for subscription_id, _ in versions],
-        [version for _, version in versions],
+    rows = await _list_versions(connection, versions)
+    return {(row.subscription_id, row.version): row.definition for row in rows}
+
+
+async def _list_versions(
+    connection: Connection, versions: Sequence[tuple[UUID, int]]
+) -> tuple[SubscriptionVersion, ...]:
+    subscription_ids, numbers = [pair[0] for pair in versions], [pair[1] for pair in versions]
+    return await fetch_rows(
+        connection, SQL["list_subscription_versions"], SubscriptionVersion, subscription_ids, numbers
     )
-    return {(row["subscription_id"], row["version"]): _subscription_version(row).definition for row in rows}
-
-
-def _subscription_version(row: Mapping[str, Any]) -> SubscriptionVersion:
-    definition = msgspec.json.decode(row["definition"], type=SubscriptionDefinition)
-    return msgspec.convert({**row, "definition": definition}, SubscriptionVersion)
 
 
 async def list_past_standings(
@@ -358,14 +353,4 @@ async def list_past_standings(
 
 async def find_area(connection: Connection, code: str) -> Place | None:
     """Return the place of a postal code of the United States, or None if there is no such code."""
-    row = await connection.fetchrow(SQL["find_area"], code)
-    if row is None:
-        return None
-    return Place(
-        country="US",
-        postal_code=row["code"],
-        region=row["region"],
-        latitude=row["latitude"],
-        longitude=row["longitude"],
-        time_zone=row["time_zone"],
-    )
+    return await find_row(connection, SQL["find_area"], Place, code)

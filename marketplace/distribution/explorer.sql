@@ -33,4 +33,5 @@ group by w.subscription_id, w.cap_window;
 
 -- name: find_area
 -- A postal area of the United States, for a lead whose place is changed in the explorer.
-select code, region, latitude, longitude, time_zone from postal_area where country = 'US' and code = $1;
+select country, code as postal_code, region, latitude, longitude, time_zone
+from postal_area where country = 'US' and code = $1;

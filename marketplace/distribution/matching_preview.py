@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_rows
+from marketplace.database.db import Connection, Queries, fetch_rows
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from routing.decision import MatchedCandidates, OpenLead, decide
@@ -150,7 +150,4 @@ async def list_qualified(
     connection: Connection, vertical_id: UUID, since: datetime, most: int
 ) -> tuple[QualifiedLead, ...]:
     """Return the newest qualified live leads of the vertical, newest first."""
-    rows = await connection.fetch(SQL["list_qualified"], vertical_id, since, most)
-    return convert_rows(
-        ({**row, "facts": msgspec.json.decode(row["facts"], type=Facts)} for row in rows), QualifiedLead
-    )
+    return await fetch_rows(connection, SQL["list_qualified"], QualifiedLead, vertical_id, since, most)

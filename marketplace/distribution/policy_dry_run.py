@@ -15,9 +15,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from marketplace.database.db import Connection, Pool, Queries, convert_rows, session
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, session
 from marketplace.distribution.explorer import list_definitions
-from marketplace.distribution.store import read_candidates
 from marketplace.rules.catalog import Vertical
 from routing.calendar import CapWindow
 from routing.decision import CandidateRecord, MatchedCandidates, OpenLead, Wait, decide, rank_recorded
@@ -316,11 +315,9 @@ async def list_past_leads(
     connection: Connection, vertical_id: UUID, since: datetime, limit: int
 ) -> tuple[PastLead, ...]:
     """Return the newest live leads of the vertical that have been decided about, newest first."""
-    rows = await connection.fetch(SQL["list_past_leads"], vertical_id, since, limit)
-    return convert_rows(({**row, "facts": msgspec.json.decode(row["facts"], type=Facts)} for row in rows), PastLead)
+    return await fetch_rows(connection, SQL["list_past_leads"], PastLead, vertical_id, since, limit)
 
 
 async def list_past_awards(connection: Connection, leads: Iterable[UUID]) -> tuple[PastAward, ...]:
     """Return the last award of each of these leads, oldest first."""
-    rows = await connection.fetch(SQL["list_past_awards"], list(leads))
-    return convert_rows(({**row, "candidates": read_candidates(row["candidates"])} for row in rows), PastAward)
+    return await fetch_rows(connection, SQL["list_past_awards"], PastAward, list(leads))

@@ -1,7 +1,7 @@
 -- name: find_case
 -- Input of a decision, read without a lock: the lead, its facts, the businesses tried before, the catalog version that the
 -- rules must have at least, and the time, by which the decision and all its windows go.
-select l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
+select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
        (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
        clock_timestamp() as read_at
@@ -91,7 +91,7 @@ insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, c
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
 -- name: list_decisions
-select id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
+select id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
        subscription_id, assignment_id
 from decision where lead_id = $1 order by made_at, id;
 

@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
 from routing.decision import CandidateRecord, OpenLead
-from routing.inquiry import Facts, Mode
+from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.matching import Cap, CapsAndWallet, Usage
 from routing.quota import SuspensionReason
@@ -163,12 +164,7 @@ class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_case(connection: Connection, lead_id: UUID) -> RoutingCase | None:
-    row = await connection.fetchrow(SQL["find_case"], lead_id)
-    if row is None:
-        return None
-    fields = dict(row)
-    fields["facts"] = msgspec.json.decode(fields["facts"], type=Facts)
-    return msgspec.convert({**fields, "lead_id": lead_id, "tried": frozenset(fields["tried"])}, RoutingCase)
+    return await find_row(connection, SQL["find_case"], RoutingCase, lead_id)
 
 
 async def list_standings(
@@ -190,7 +186,7 @@ async def list_standings(
         [window for _, window, _ in windows],
         [starts_at for _, _, starts_at in windows],
     )
-    by_subscription: dict[UUID, list[Mapping[str, Any]]] = {}
+    by_subscription: dict[UUID, list[asyncpg.Record]] = {}
     for row in rows:
         by_subscription.setdefault(row["subscription_id"], []).append(row)
     return {subscription_id: _standing(rows) for subscription_id, rows in by_subscription.items()}
@@ -200,7 +196,7 @@ CALENDAR: Final = (CapWindow.hour, CapWindow.day, CapWindow.week, CapWindow.mont
 "Windows that begin anew, in the order of the statements' arguments; `total` begins at the epoch."
 
 
-def _standing(rows: Sequence[Mapping[str, Any]]) -> CapsAndWallet:
+def _standing(rows: Sequence[asyncpg.Record]) -> CapsAndWallet:
     """Build the standing without msgspec: each candidate of a decision has one, and Postgres has checked the types."""
     row = rows[0]
     return CapsAndWallet(
@@ -329,8 +325,7 @@ async def insert_decision(connection: Connection, decision: Decision) -> None:
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
-    rows = await connection.fetch(SQL["list_decisions"], lead_id)
-    return tuple(Decision(lead_id=lead_id, **dict(row)) for row in rows)
+    return await fetch_rows(connection, SQL["list_decisions"], Decision, lead_id)
 
 
 def read_candidates(text: bytes) -> tuple[CandidateRecord, ...]:
@@ -339,13 +334,11 @@ def read_candidates(text: bytes) -> tuple[CandidateRecord, ...]:
 
 
 async def find_traced_lead(connection: Connection, lead_id: UUID) -> LeadTrace | None:
-    row = await connection.fetchrow(SQL["find_traced_lead"], lead_id)
-    return msgspec.convert(dict(row), LeadTrace) if row else None
+    return await find_row(connection, SQL["find_traced_lead"], LeadTrace, lead_id)
 
 
 async def list_traced_attempts(
     connection: Connection, lead_id: UUID, business_id: UUID | None
 ) -> tuple[AttemptTrace, ...]:
     """Return the attempts of a lead in order: all of them, or those of one business."""
-    rows = await connection.fetch(SQL["list_traced_attempts"], lead_id, business_id)
-    return tuple(msgspec.convert(dict(row), AttemptTrace) for row in rows)
+    return await fetch_rows(connection, SQL["list_traced_attempts"], AttemptTrace, lead_id, business_id)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from routing.lifecycle import LeadState
 
 SQL = Queries(__file__)
@@ -125,16 +125,14 @@ async def insert_erasure(
 
 async def find_erasure(connection: Connection, lead_id: UUID) -> Erasure | None:
     """Return the lead's erasure, or None if it was not erased."""
-    row = await connection.fetchrow(SQL["find_erasure"], lead_id)
-    return msgspec.convert(dict(row), Erasure) if row else None
+    return await find_row(connection, SQL["find_erasure"], Erasure, lead_id)
 
 
 async def list_erasures(
     connection: Connection, before: UUID | None, notice_state: NoticeState | None, limit: int, mode: str | None = None
 ) -> tuple[Erasure, ...]:
     """Return erasures, newest first, after the lead `before`; with `mode`, only those of leads in that mode."""
-    rows = await connection.fetch(SQL["list_erasures"], before, notice_state, limit, mode)
-    return await convert_many(rows, Erasure)
+    return await fetch_rows(connection, SQL["list_erasures"], Erasure, before, notice_state, limit, mode)
 
 
 async def claim_due_notices(connection: Connection, lease: timedelta, most: int) -> tuple[UUID, ...]:
@@ -144,8 +142,7 @@ async def claim_due_notices(connection: Connection, lease: timedelta, most: int)
 
 async def find_notice(connection: Connection, lead_id: UUID) -> Notice | None:
     """Return the lead's notice if it is due, else None."""
-    row = await connection.fetchrow(SQL["find_notice"], lead_id)
-    return msgspec.convert(dict(row), Notice) if row else None
+    return await find_row(connection, SQL["find_notice"], Notice, lead_id)
 
 
 async def place_notice(connection: Connection, assignment_id: UUID, now: datetime) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.delivery.store import CommittedExposure, DeliveryCase
 from routing.lifecycle import AssignmentState
 
@@ -55,8 +55,7 @@ async def list_entries(
     connection: Connection, business_id: UUID, mode: str, after: int, last_seen: int, limit: int
 ) -> tuple[FeedEntry, ...]:
     """Return entries after the position `after`, in order; of those up to `last_seen`, only the open ones."""
-    rows = await connection.fetch(SQL["list_entries"], business_id, mode, after, last_seen, limit)
-    return tuple(msgspec.convert(dict(row), FeedEntry) for row in rows)
+    return await fetch_rows(connection, SQL["list_entries"], FeedEntry, business_id, mode, after, last_seen, limit)
 
 
 async def expose(
@@ -72,10 +71,18 @@ async def expose(
 
     `reader` is the id of the key or membership that reads, `reader_sha256` its hash.
     """
-    row = await connection.fetchrow(
-        SQL["expose"], case.lead_id, case.assignment_id, business_id, reader, reader_sha256, now, evidence_until
+    return await find_row(
+        connection,
+        SQL["expose"],
+        CommittedExposure,
+        case.lead_id,
+        case.assignment_id,
+        business_id,
+        reader,
+        reader_sha256,
+        now,
+        evidence_until,
     )
-    return None if row is None else CommittedExposure(position=row["position"])
 
 
 async def close_breaker(connection: Connection, business_id: UUID) -> None:
@@ -87,8 +94,7 @@ async def list_unacknowledged(
     connection: Connection, business_id: UUID, mode: str, through: int, limit: int
 ) -> tuple[FeedEntry, ...]:
     """Return the entries up to the position `through` that were shown and are not acknowledged, in order."""
-    rows = await connection.fetch(SQL["list_unacknowledged"], business_id, mode, through, limit)
-    return tuple(msgspec.convert(dict(row), FeedEntry) for row in rows)
+    return await fetch_rows(connection, SQL["list_unacknowledged"], FeedEntry, business_id, mode, through, limit)
 
 
 async def find_shown(connection: Connection, lead_id: UUID, business_id: UUID, mode: str) -> UUID | None:
@@ -122,8 +128,7 @@ async def insert_ticket(connection: Connection, ticket_hash: bytes, ticket: Tick
 
 async def take_ticket(connection: Connection, ticket_hash: bytes) -> TicketRow | None:
     """Delete the ticket and return it, or None if there is none, so that it is used only once."""
-    row = await connection.fetchrow(SQL["take_ticket"], ticket_hash)
-    return msgspec.convert(dict(row), TicketRow) if row else None
+    return await find_row(connection, SQL["take_ticket"], TicketRow, ticket_hash)
 
 
 async def forget_tickets(connection: Connection, before: datetime) -> None:

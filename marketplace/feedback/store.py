@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from billing.returns import ReturnReason
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row
 from marketplace.ledger.money import AssignmentPrice
 from marketplace.security.sealing import SealedContact
 from routing.inquiry import Facts
@@ -280,14 +279,6 @@ class RecentReturns(msgspec.Struct, frozen=True, kw_only=True):
     returned: int
 
 
-def _decode_row(row: Any, **json: Any) -> dict[str, Any]:
-    """Return a row's fields, with the columns named in `json` decoded to the types given there."""
-    fields = dict(row)
-    for name, kind in json.items():
-        fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name], type=kind)
-    return fields
-
-
 # Leads
 
 
@@ -306,18 +297,14 @@ async def list_leads(
 
     `disposition` filters by the latest one; "none" selects leads without any.
     """
-    rows = await connection.fetch(SQL["list_leads"], business_id, mode, before, state, since, disposition, limit)
-    return await convert_many(rows, ListedLead)
+    return await fetch_rows(
+        connection, SQL["list_leads"], ListedLead, business_id, mode, before, state, since, disposition, limit
+    )
 
 
 async def find_lead(connection: Connection, business_id: UUID, mode: str | None, lead_id: UUID) -> BusinessLead | None:
     """Return a lead that the business was shown, without its contact, or None."""
-    row = await connection.fetchrow(SQL["find_lead"], lead_id, business_id, mode)
-    return (
-        msgspec.convert(_decode_row(row, facts=Facts, verdict=Verdict, hours=OpenHours | None), BusinessLead)
-        if row
-        else None
-    )
+    return await find_row(connection, SQL["find_lead"], BusinessLead, lead_id, business_id, mode)
 
 
 async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID) -> SealedContact | None:
@@ -325,10 +312,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
     None if the person has been erased.
     """
-    row = await connection.fetchrow(SQL["read_contact"], lead_id, business_id)
-    if row is None:
-        return None
-    return SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
+    return await find_row(connection, SQL["read_contact"], SealedContact, lead_id, business_id)
 
 
 # Dispositions
@@ -336,22 +320,22 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[Disposition, ...]:
     """Return the dispositions of an assignment by the time at which they happened; undone ones are left out."""
-    rows = await connection.fetch(SQL["list_dispositions"], assignment_id)
-    return tuple(msgspec.convert(dict(row), Disposition) for row in rows)
+    return await fetch_rows(connection, SQL["list_dispositions"], Disposition, assignment_id)
 
 
 async def list_targets(
     connection: Connection, business_id: UUID, mode: str | None, leads: Sequence[UUID], assignments: Sequence[UUID]
 ) -> tuple[DispositionTarget, ...]:
     """Return the business's assignments that have one of the ids, or whose lead has; released ones are left out."""
-    rows = await connection.fetch(SQL["list_targets"], business_id, mode, list(leads), list(assignments))
-    return tuple(msgspec.convert(dict(row), DispositionTarget) for row in rows)
+    return await fetch_rows(
+        connection, SQL["list_targets"], DispositionTarget, business_id, mode, list(leads), list(assignments)
+    )
 
 
 async def list_events(connection: Connection, business_id: UUID, events: Sequence[str]) -> dict[str, Disposition]:
     """Return the dispositions that the business reported under these event ids, by event id."""
-    rows = await connection.fetch(SQL["list_events"], business_id, list(events))
-    return {row["event_id"]: msgspec.convert(dict(row), Disposition) for row in rows}
+    dispositions = await fetch_rows(connection, SQL["list_events"], Disposition, business_id, list(events))
+    return {disposition.event_id: disposition for disposition in dispositions if disposition.event_id is not None}
 
 
 async def insert_dispositions(
@@ -410,8 +394,7 @@ async def undo_dispositions(
 
 async def list_stages(connection: Connection, business_id: UUID) -> tuple[PipelineStage, ...]:
     """Return the business's stages in their order."""
-    rows = await connection.fetch(SQL["list_stages"], business_id)
-    return tuple(msgspec.convert(dict(row), PipelineStage) for row in rows)
+    return await fetch_rows(connection, SQL["list_stages"], PipelineStage, business_id)
 
 
 async def replace_stages(connection: Connection, business_id: UUID, stages: Sequence[PipelineStage]) -> None:
@@ -425,22 +408,19 @@ async def replace_stages(connection: Connection, business_id: UUID, stages: Sequ
 
 async def find_hook(connection: Connection, business_id: UUID) -> FeedbackHook | None:
     """Return the business's secrets for signed reports, or None if it has none."""
-    row = await connection.fetchrow(SQL["find_hook"], business_id)
-    return msgspec.convert(dict(row), FeedbackHook) if row else None
+    return await find_row(connection, SQL["find_hook"], FeedbackHook, business_id)
 
 
 async def save_hook(
     connection: Connection, business_id: UUID, secret: bytes, previous_until: datetime, now: datetime
 ) -> FeedbackHook:
     """Store a new secret. The previous one, if there is one, stays valid until `previous_until`."""
-    row = await connection.fetchrow(SQL["save_hook"], business_id, secret, previous_until, now)
-    return msgspec.convert(dict(row), FeedbackHook)
+    return await load_row(connection, SQL["save_hook"], FeedbackHook, business_id, secret, previous_until, now)
 
 
 async def mark_previous_secret_ended(connection: Connection, business_id: UUID) -> FeedbackHook | None:
     """Delete the previous secret, and return the hook; None for a business without one."""
-    row = await connection.fetchrow(SQL["mark_previous_secret_ended"], business_id)
-    return msgspec.convert(dict(row), FeedbackHook) if row else None
+    return await find_row(connection, SQL["mark_previous_secret_ended"], FeedbackHook, business_id)
 
 
 # Returns
@@ -457,21 +437,12 @@ async def lock_case(connection: Connection, business_id: UUID, mode: str | None,
     if assignment_id is None:
         return None
     await connection.execute(SQL["lock_wallet"], business_id)
-    row = await connection.fetchrow(SQL["find_case"], assignment_id)
-    kinds = {
-        "facts": Facts,
-        "order_definition": SubscriptionDefinition,
-        "vertical_definition": VerticalDefinition,
-        "verdict": Verdict,
-    }
-    return msgspec.convert(_decode_row(row, **kinds), ReturnCase)
+    return await load_row(connection, SQL["find_case"], ReturnCase, assignment_id)
 
 
 async def count_recent(connection: Connection, business_id: UUID, mode: str, since: datetime) -> RecentReturns:
     """Count the leads delivered to the business since a time, and the returns of them that were not denied."""
-    return msgspec.convert(
-        dict(await connection.fetchrow(SQL["count_recent"], business_id, mode, since)), RecentReturns
-    )
+    return await load_row(connection, SQL["count_recent"], RecentReturns, business_id, mode, since)
 
 
 async def insert_return(connection: Connection, new: ReturnRequest) -> None:
@@ -509,8 +480,7 @@ async def find_return(
     connection: Connection, *, return_id: UUID | None = None, assignment_id: UUID | None = None
 ) -> ReturnRequest | None:
     """Return a return by its own id, or by its assignment, which can have only one."""
-    row = await connection.fetchrow(SQL["find_return"], return_id, assignment_id)
-    return msgspec.convert(_decode_row(row, evidence=ReturnEvidence), ReturnRequest) if row else None
+    return await find_row(connection, SQL["find_return"], ReturnRequest, return_id, assignment_id)
 
 
 async def list_returns(
@@ -522,5 +492,4 @@ async def list_returns(
     limit: int,
 ) -> tuple[ReturnRequest, ...]:
     """Return the returns of one business, or of all if it is None, newest first, after the return `before`."""
-    rows = await connection.fetch(SQL["list_returns"], business_id, mode, state, before, limit)
-    return await convert_many(rows, ReturnRequest, lambda row: _decode_row(row, evidence=ReturnEvidence))
+    return await fetch_rows(connection, SQL["list_returns"], ReturnRequest, business_id, mode, state, before, limit)

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many, violated
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row, violated
 from marketplace.ledger.money import Wallet
 from marketplace.runtime.errors import Conflict
 
@@ -52,7 +52,7 @@ class Earnings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def load_top_up(connection: Connection, event_id: str) -> TopUp:
     """Return the top-up of a payment event, which must have been booked."""
-    return msgspec.convert(dict(await connection.fetchrow(SQL["find_top_up"], event_id)), TopUp)
+    return await load_row(connection, SQL["find_top_up"], TopUp, event_id)
 
 
 async def mark_low_balance(connection: Connection, business_id: UUID, low_below_minor: int | None) -> None:
@@ -65,19 +65,18 @@ async def mark_credit_limit(connection: Connection, business_id: UUID, credit_li
     Raises Conflict for a limit below what the business already owes.
     """
     try:
-        row = await connection.fetchrow(SQL["mark_credit_limit"], business_id, credit_limit_minor)
+        return await find_row(connection, SQL["mark_credit_limit"], Wallet, business_id, credit_limit_minor)
     except asyncpg.CheckViolationError as error:
         if violated(error) != "wallet_covers":
             raise
         raise Conflict("The business owes more than this already. Top its wallet up first.") from error
-    return msgspec.convert(dict(row), Wallet) if row else None
 
 
 async def list_statement(
     connection: Connection, business_id: UUID, after: UUID | None, limit: int
 ) -> tuple[StatementLine, ...]:
     """Return what changed the balance, newest first, from behind the transfer `after` on."""
-    return await convert_many(await connection.fetch(SQL["list_statement"], business_id, after, limit), StatementLine)
+    return await fetch_rows(connection, SQL["list_statement"], StatementLine, business_id, after, limit)
 
 
 async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UUID) -> tuple[WalletLine, ...]:
@@ -85,11 +84,9 @@ async def list_lead_lines(connection: Connection, business_id: UUID, lead_id: UU
 
     A lead that was not charged has its hold with its price while that is open, then its release with an amount of 0.
     """
-    return await convert_many(await connection.fetch(SQL["list_lead_lines"], business_id, lead_id), WalletLine)
+    return await fetch_rows(connection, SQL["list_lead_lines"], WalletLine, business_id, lead_id)
 
 
 async def sum_payable(connection: Connection, provider_id: UUID) -> tuple[Earnings, ...]:
     """Return the amounts owed to the provider, by currency."""
-    return tuple(
-        msgspec.convert(dict(row), Earnings) for row in await connection.fetch(SQL["sum_payable"], provider_id)
-    )
+    return await fetch_rows(connection, SQL["sum_payable"], Earnings, provider_id)

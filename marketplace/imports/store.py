@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.imports.wire import ImportState, ImportSubject, RowOutcome
 
 SQL = Queries(__file__)
@@ -130,8 +130,7 @@ async def count_running(connection: Connection, business_id: UUID) -> int:
 
 async def find_import(connection: Connection, import_id: UUID, business_id: UUID | None) -> Import | None:
     """Return an import, of this business if one is passed, or None."""
-    row = await connection.fetchrow(SQL["find_import"], import_id, business_id)
-    return msgspec.convert(dict(row), Import) if row else None
+    return await find_row(connection, SQL["find_import"], Import, import_id, business_id)
 
 
 async def list_imports(
@@ -143,9 +142,7 @@ async def list_imports(
     limit: int,
 ) -> tuple[Import, ...]:
     """Return imports in this mode, newest first, after the import `before`; previews are left out."""
-    return await convert_many(
-        await connection.fetch(SQL["list_imports"], business_id, subject, before, limit, mode), Import
-    )
+    return await fetch_rows(connection, SQL["list_imports"], Import, business_id, subject, before, limit, mode)
 
 
 async def claim_due(connection: Connection, until: datetime, now: datetime) -> UUID | None:
@@ -222,4 +219,4 @@ async def list_rows(
     connection: Connection, import_id: UUID, after: int, outcome: str | None, limit: int
 ) -> tuple[RowJudgement, ...]:
     """Return rows after the row number `after`, in order; the `outcome` "left" selects all that were not imported."""
-    return await convert_many(await connection.fetch(SQL["list_rows"], import_id, after, outcome, limit), RowJudgement)
+    return await fetch_rows(connection, SQL["list_rows"], RowJudgement, import_id, after, outcome, limit)

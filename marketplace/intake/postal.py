@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import zipcodes
 
-from marketplace.database.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, session
 from routing.subscription import ZIP_COUNTRIES
 
 _QUERIES: Final = Queries(__file__, "postal.sql")
@@ -72,8 +72,8 @@ class PostalBook:
         areas = self._districts.pop(district, None)
         if areas is None:
             async with session(pool) as connection:
-                rows = await connection.fetch(_QUERIES["list_postal_areas"], *district)
-            areas = {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
+                rows = await fetch_rows(connection, _QUERIES["list_postal_areas"], PostalArea, *district)
+            areas = {area.code: area for area in rows}
         self._districts[district] = areas  # in order of last use
         if len(self._districts) > CACHED_DISTRICTS:
             del self._districts[next(iter(self._districts))]

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, violated
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, violated
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from routing.inquiry import Facts, Touch
@@ -142,22 +142,19 @@ async def find_earlier(
     connection: Connection, provider_id: UUID, mode: str, key: str | None, reference: str | None
 ) -> EarlierInquiry | None:
     """Find the inquiry that came first under the key or the reference; the key counts before the reference."""
-    row = await connection.fetchrow(SQL["find_earlier"], provider_id, mode, key, reference)
-    return msgspec.convert(dict(row), EarlierInquiry) if row else None
+    return await find_row(connection, SQL["find_earlier"], EarlierInquiry, provider_id, mode, key, reference)
 
 
 async def find_status(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> InquiryStatus | None:
     """Find the status of an inquiry of this provider."""
-    row = await connection.fetchrow(SQL["find_status"], lead_id, provider_id, mode)
-    return msgspec.convert(dict(row), InquiryStatus) if row else None
+    return await find_row(connection, SQL["find_status"], InquiryStatus, lead_id, provider_id, mode)
 
 
 async def list_statuses(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[InquiryStatus, ...]:
     """List up to `limit` inquiries of the provider that are older than `before`, newest first."""
-    rows = await connection.fetch(SQL["list_statuses"], provider_id, mode, before, limit)
-    return tuple(msgspec.convert(dict(row), InquiryStatus) for row in rows)
+    return await fetch_rows(connection, SQL["list_statuses"], InquiryStatus, provider_id, mode, before, limit)
 
 
 async def find_state(connection: Connection, lead_id: UUID) -> LeadState:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, find_row, load_record
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, NotFound
 
@@ -45,8 +45,7 @@ async def insert_wallet(connection: Connection, business_id: UUID, currency: str
 
 async def find_wallet(connection: Connection, business_id: UUID) -> Wallet | None:
     """Return the wallet of a business, or None."""
-    row = await connection.fetchrow(SQL["find_wallet"], business_id)
-    return msgspec.convert(dict(row), Wallet) if row else None
+    return await find_row(connection, SQL["find_wallet"], Wallet, business_id)
 
 
 async def top_up(
@@ -64,7 +63,7 @@ async def top_up(
     )
     if booked is not None:
         return True
-    earlier = await connection.fetchrow(SQL["find_event"], event_id)
+    earlier = await load_record(connection, SQL["find_event"], event_id)
     if (earlier["business_id"], earlier["amount_minor"], earlier["currency"]) != (business_id, amount_minor, currency):
         raise Conflict("This event_id names another payment. Send each payment event under its own id.")
     return False

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Pool, Queries, convert_many, session, transaction
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session, transaction
 from marketplace.delivery import store as delivery_store
 from marketplace.erasure import store as erasure_store
 from marketplace.ledger import money
@@ -120,10 +120,11 @@ class WorkRunner:
     async def _note(self, lead_id: UUID, failure: str, kind: WorkKind) -> None:
         """Record a failure, then set the next try or quarantine the work."""
         async with transaction(self._pool) as connection:
-            row = await connection.fetchrow(SQL["note_failure"], lead_id, failure, kind is WorkKind.notice)
-            if row is None:
+            failing = await find_row(
+                connection, SQL["note_failure"], FailedWork, lead_id, failure, kind is WorkKind.notice
+            )
+            if failing is None:
                 return
-            failing = msgspec.convert(dict(row), FailedWork)
             again_at = next_try_at(failing)
             if again_at is not None:
                 await connection.execute(SQL["put_off"], failing.kind, failing.id, again_at)
@@ -190,7 +191,7 @@ async def forget_old(connection: Connection) -> None:
 
 async def list_quarantined(connection: Connection, limit: int) -> tuple[QuarantinedWork, ...]:
     """Return quarantined work, newest first."""
-    return await convert_many(await connection.fetch(SQL["list_quarantined"], limit), QuarantinedWork)
+    return await fetch_rows(connection, SQL["list_quarantined"], QuarantinedWork, limit)
 
 
 async def ask_for_retry(pool: Pool, actor: str, kind: WorkKind, id: UUID) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries
+from marketplace.database.db import Connection, Queries, find_row
 
 SQL = Queries(__file__)
 
@@ -48,11 +48,9 @@ class ExposureSeal(msgspec.Struct, frozen=True, kw_only=True):
 
 async def find_shown_lead(connection: Connection, lead_id: UUID) -> ReceiptLead | None:
     """Return the lead with its business, exposure and decision, or None if there is no such lead."""
-    row = await connection.fetchrow(SQL["find_shown_lead"], lead_id)
-    return msgspec.convert(dict(row), ReceiptLead) if row else None
+    return await find_row(connection, SQL["find_shown_lead"], ReceiptLead, lead_id)
 
 
 async def find_seal(connection: Connection, lead_id: UUID, committed_by: int) -> ExposureSeal | None:
     """Return the exposure's place in the audit chain; None until it is sealed, or if it was changed afterwards."""
-    row = await connection.fetchrow(SQL["find_seal"], lead_id, committed_by)
-    return msgspec.convert(dict(row), ExposureSeal) if row else None
+    return await find_row(connection, SQL["find_seal"], ExposureSeal, lead_id, committed_by)

@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from marketplace.database.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session
 from marketplace.reports.question import Question
 
 SQL = Queries(__file__, "figures.sql")
@@ -111,8 +112,8 @@ class Columns:
     They are made from runs: the bytes of one field over several hours, with the length of each hour's part.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._runs: dict[str, list[Mapping[str, Any]]] = {}
+    def __init__(self, rows: Sequence[asyncpg.Record]) -> None:
+        self._runs: dict[str, list[asyncpg.Record]] = {}
         for row in rows:  # stored runs come first, computed ones after them
             self._runs.setdefault(row["field"], []).append(row)
 
@@ -215,8 +216,8 @@ async def load_weighed(
     """
     lead_fields = {*fields, "minute", *_limiting_fields(question)}
     async with _snapshot(pool) as (connection, frontier, as_of):
-        numbers = await connection.fetchrow(
-            SQL["find_numbers"], question.provider_id, question.business_id, question.vertical
+        numbers = await load_record(
+            connection, SQL["find_numbers"], question.provider_id, question.business_id, question.vertical
         )
         span = Span(*whole_hours(question), frontier)
         lead_rows = await _read_runs(connection, "compute_leads", [question.mode], lead_fields, span)
@@ -238,18 +239,18 @@ class Span(NamedTuple):
 async def _snapshot(pool: Pool) -> AsyncIterator[tuple[Connection, datetime, datetime]]:
     """Open a snapshot; yield the connection, the frontier, and the time as of which hours are stored."""
     async with session(pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        progress = await connection.fetchrow(SQL["find_progress"])
+        progress = await load_record(connection, SQL["find_progress"])
         yield connection, progress["frontier"], progress["as_of"]
 
 
 async def _read_runs(
     connection: Connection, compute: str, parts: Sequence[str], fields: Set[str], span: Span
-) -> list[Mapping[str, Any]]:
+) -> list[asyncpg.Record]:
     """Read the runs of fields: the stored ones, then those that the query `compute` makes of the newest hours."""
     if not fields:
         return []
     names = [*fields, *(f"{field}_words" for field in fields & WORDED)]
-    rows: list[Mapping[str, Any]] = []
+    rows: list[asyncpg.Record] = []
     if span.since < span.frontier:
         rows += await _read_stored(connection, parts, names, span.since, min(span.until, span.frontier))
     if span.until > span.frontier:
@@ -259,7 +260,7 @@ async def _read_runs(
 
 async def _read_stored(
     connection: Connection, parts: Sequence[str], fields: Sequence[str], since: datetime, until: datetime
-) -> list[Mapping[str, Any]]:
+) -> list[asyncpg.Record]:
     """Read stored runs, oldest first: whole months if they are closed, and single hours for all other time."""
     months = [row["month"] for row in await connection.fetch(SQL["list_closed"], since, until)]
     begins = [since, *(_next_month(month) for month in months)]
@@ -280,7 +281,7 @@ def _limiting_fields(question: Question) -> list[str]:
     return [field for field, value in limits.items() if value is not None]
 
 
-def _rows_of_question(columns: Columns, question: Question, numbers: Mapping[str, int | None]) -> Numbers | slice:
+def _rows_of_question(columns: Columns, question: Question, numbers: asyncpg.Record) -> Numbers | slice:
     """Return the rows that the question is about: all, unless it is limited to a party or its zone splits an hour."""
     masks = [columns[field] == (numbers[field] or -1) for field in _limiting_fields(question)]
     if whole_hours(question) != (question.since, question.until):
@@ -357,10 +358,9 @@ DAY: Final = 1_440
 async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:
     """Return all providers, businesses or verticals by number."""
     statement = {"provider": "list_providers", "business": "list_businesses", "vertical": "list_verticals"}[kind]
-    rows = await connection.fetch(SQL[statement])
-    return {row["number"]: msgspec.convert(dict(row), Party) for row in rows}
+    return {party.number: party for party in await fetch_rows(connection, SQL[statement], Party)}
 
 
 async def list_subscriptions(connection: Connection, mode: str) -> dict[int, ReportSubscription]:
-    rows = await connection.fetch(SQL["list_subscriptions"], mode)
-    return {row["number"]: msgspec.convert(dict(row), ReportSubscription) for row in rows}
+    rows = await fetch_rows(connection, SQL["list_subscriptions"], ReportSubscription, mode)
+    return {row.number: row for row in rows}

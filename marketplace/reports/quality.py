@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from marketplace.database.db import Pool, Queries, session
+from marketplace.database.db import Pool, Queries, fetch_rows, session
 from marketplace.reports.figures import STATES, STEPS, LeadSelection, Numbers, Party, grouped, list_parties, load_leads
 from marketplace.reports.question import Question, ReportBasis, basis
 from marketplace.runtime import ids
@@ -96,9 +96,9 @@ async def quality_of(pool: Pool, question: Question, leads: LeadSelection) -> Qu
     async with session(pool) as connection:
         parties = await list_parties(connection, "provider")
         refused = {row["number"]: row["requests"] for row in await connection.fetch(SQL["count_refused"], *bounds)}
-        faults = await connection.fetch(SQL["list_faults"], *bounds, MOST_FAULTS)
+        faults = await fetch_rows(connection, SQL["list_faults"], FaultFigure, *bounds, MOST_FAULTS)
     report = await asyncio.to_thread(_quality, question, leads, parties, refused)
-    return msgspec.structs.replace(report, faults=tuple(msgspec.convert(dict(row), FaultFigure) for row in faults))
+    return msgspec.structs.replace(report, faults=faults)
 
 
 def _quality(

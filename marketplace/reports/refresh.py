@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from marketplace.database.background import keep_passing
-from marketplace.database.db import Pool, Queries, transaction
+from marketplace.database.db import Pool, Queries, load_record, transaction
 
 SQL = Queries(__file__, "refresh.sql")
 
@@ -42,7 +42,7 @@ async def refresh(pool: Pool, now: datetime | None = None) -> int:
     machine whose clock is ahead must not store an hour that is not over.
     """
     async with transaction(pool) as connection:
-        turn = await connection.fetchrow(SQL["take_turn"])
+        turn = await load_record(connection, SQL["take_turn"])
         if not turn["ours"]:
             return 0
         now = now or turn["now"]
@@ -69,7 +69,7 @@ def _hours(since: datetime, until: datetime) -> list[datetime]:
 async def close_months(pool: Pool, now: datetime | None = None) -> int:
     """Close some settled months by storing their hours in one run per field; return the number of months closed."""
     async with transaction(pool) as connection:
-        turn = await connection.fetchrow(SQL["take_turn"])
+        turn = await load_record(connection, SQL["take_turn"])
         if not turn["ours"]:
             return 0
         settled = await connection.fetch(SQL["list_settled"], (now or turn["now"]) - SETTLED, MONTHS_AT_ONCE)

@@ -17,7 +17,7 @@ from billing.findings import Roi
 from billing.outcomes import UNDATED, LeadColumns, WonJobs, evidence_of, won_so_far
 from billing.roi import assess
 from marketplace.database.background import keep_passing
-from marketplace.database.db import Connection, Pool, Queries, session, transaction
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
 from marketplace.reports import question as report_question
 from marketplace.reports.question import Question
 from marketplace.runtime import clock, ids
@@ -111,8 +111,9 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
         span = (question.business_id, currency, question.since, question.until)
         shared = await connection.fetch(SQL["list_shared"], *span)
         vertical_id = vertical["id"] if vertical else None
-        rows = await connection.fetch(SQL["list_assumptions"], question.business_id, vertical_id, currency)
-    assumptions = tuple(msgspec.convert(dict(row), Assumption) for row in rows)
+        assumptions = await fetch_rows(
+            connection, SQL["list_assumptions"], Assumption, question.business_id, vertical_id, currency
+        )
     number = vertical["number"] if vertical else None
     answer = await asyncio.to_thread(_answer, exclusive, shared, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
@@ -263,7 +264,7 @@ async def follow(pool: Pool, changes: int = CHANGES_AT_ONCE) -> bool:
     A pass may be repeated.
     """
     async with transaction(pool) as connection:
-        turn = await connection.fetchrow(SQL["take_turn"], changes)
+        turn = await load_record(connection, SQL["take_turn"], changes)
         if not turn["ours"]:
             return False
         runs = await connection.fetch(SQL["keep_outcomes"], turn["since"], turn["upto"])

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from marketplace.database.db import Pool, Queries, session
+from marketplace.database.db import Pool, Queries, fetch_rows, session
 from marketplace.reports.figures import (
     CHANNELS,
     STATES,
@@ -249,8 +249,7 @@ def _missed(filters: Filters, weighed: LeadsAndCandidates, subscriptions: Mappin
 async def list_rows(pool: Pool, leads: Sequence[UUID]) -> tuple[ReportRow, ...]:
     """Load these leads, in this order."""
     async with session(pool) as connection:
-        rows = await connection.fetch(SQL["list_rows"], leads)
-    return tuple(msgspec.convert(dict(row), ReportRow) for row in rows)
+        return await fetch_rows(connection, SQL["list_rows"], ReportRow, leads)
 
 
 async def copy_rows(pool: Pool, leads: Sequence[UUID], *, names: bool) -> AsyncIterator[bytes]:

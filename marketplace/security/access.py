@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind, UnconfirmedAccess
@@ -126,8 +126,7 @@ async def is_unconfirmed(connection: Connection, subject: UUID) -> bool:
 
 async def list_opened(connection: Connection, kind: CallerKind, owner_id: UUID) -> tuple[OperatorAccess, ...]:
     """Return operators' access to this account, unconfirmed first, then the newest; at most MOST_LISTED."""
-    rows = await connection.fetch(SQL["list_opened"], kind, owner_id, MOST_LISTED)
-    return await convert_many(rows, OperatorAccess)
+    return await fetch_rows(connection, SQL["list_opened"], OperatorAccess, kind, owner_id, MOST_LISTED)
 
 
 async def confirm(connection: Connection, subject: str, kind: CallerKind, owner_id: UUID, actor: str) -> None:

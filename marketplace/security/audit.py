@@ -12,13 +12,14 @@ import hmac
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from marketplace.database.background import keep_passing
-from marketplace.database.db import Connection, Pool, Queries, transaction
+from marketplace.database.db import Connection, Pool, Queries, convert_row, load_record, transaction
 from marketplace.runtime import clock
 from marketplace.runtime.log import logger
 from marketplace.security.sealing import derived_key
@@ -119,7 +120,7 @@ async def seal(pool: Pool, key: bytes) -> AuditBlock | None:
     async with transaction(pool) as connection:
         if not await connection.fetchval(SQL["take_turn"]):
             return None
-        end = await connection.fetchrow(SQL["find_end"])
+        end = await load_record(connection, SQL["find_end"])
         xid_from, xid_to = end["xid_to"], end["settled"]
         cut = await connection.fetchval(SQL["find_cut"], xid_from, xid_to, BLOCK_ROWS)
         if cut is not None:
@@ -200,7 +201,7 @@ async def verify(connection: Connection, key: bytes, head: str | None = None) ->
         await connection.fetchrow(SQL["prepare_snapshot"])
         walk = _ChainWalk(connection, key, head)
         async for row in connection.cursor(SQL["list_blocks"], prefetch=50):
-            await walk.take(msgspec.convert(dict(row), AuditBlock))
+            await walk.take(convert_row(row, AuditBlock))
         await walk.finish()
     head_seal = walk.last.seal.hex() if walk.blocks else None
     return ChainReport(
@@ -321,9 +322,8 @@ class _ChainWalk:
         rows = await self._fetch("list_places", row_ids, [position for position in positions if position < 2**63])
         return frozenset(row["place"] for row in rows)
 
-    async def _fetch(self, name: str, *values: object) -> list[Any]:
-        rows: list[Any] = await self.connection.fetch(SQL[name], *values, timeout=STATEMENT_SECONDS)
-        return rows
+    async def _fetch(self, name: str, *values: object) -> list[asyncpg.Record]:
+        return await self.connection.fetch(SQL[name], *values, timeout=STATEMENT_SECONDS)
 
     def _name(self, finding: ChainFinding) -> None:
         if finding.fault is ChainFault.row_reordered:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import KeyExpired, KeyRevoked, KeyWrongMode, NotAuthenticated, ScopeMissing
 from marketplace.security.sealing import Sealer
@@ -180,14 +180,12 @@ def key_id(text: str) -> str:
 
 async def revoke_key(connection: Connection, key_id: str, now: datetime) -> ApiKey | None:
     """Revoke a key and return it; an earlier revocation keeps its time. None for an unknown key."""
-    row = await connection.fetchrow(SQL["mark_key_revoked"], key_id, now)
-    return msgspec.convert(dict(row), ApiKey) if row else None
+    return await find_row(connection, SQL["mark_key_revoked"], ApiKey, key_id, now)
 
 
 async def lock_key(connection: Connection, owner_id: UUID, key_id: str) -> ApiKey | None:
     """Return the key with its row locked; None when it does not exist or belongs to another owner."""
-    row = await connection.fetchrow(SQL["lock_key"], key_id, owner_id)
-    return msgspec.convert(dict(row), ApiKey) if row else None
+    return await find_row(connection, SQL["lock_key"], ApiKey, key_id, owner_id)
 
 
 async def mark_expiring(connection: Connection, key_id: str, at: datetime) -> None:
@@ -199,8 +197,7 @@ async def list_keys(
     connection: Connection, owner_id: UUID | None, after: str | None, limit: int, mode: str | None = None
 ) -> tuple[ApiKey, ...]:
     """Return keys of one owner, or of all owners when None, newest first; only those of `mode` when it is set."""
-    rows = await connection.fetch(SQL["list_keys"], owner_id, after, limit, mode)
-    return tuple(msgspec.convert(dict(row), ApiKey) for row in rows)
+    return await fetch_rows(connection, SQL["list_keys"], ApiKey, owner_id, after, limit, mode)
 
 
 async def authenticate(pool: Pool, sealer: Sealer, authorization: str | None, now: datetime) -> Principal:
@@ -236,8 +233,7 @@ async def _find_proven(pool: Pool, sealer: Sealer, text: str) -> _KeyRow | None:
     """Return the row of a well-formed key if its secret is correct; the time taken is the same if the id is unknown."""
     _, mode, key_id, secret, _ = text.split("_")
     async with session(pool) as connection:
-        record = await connection.fetchrow(SQL["find_key"], key_id)
-    row = msgspec.convert(dict(record), _KeyRow) if record else None
+        row = await find_row(connection, SQL["find_key"], _KeyRow, key_id)
     expected = row.secret_hmac if row else b"\0" * 32
     secret_hmac = sealer.keyed_hash("api-key", secret)
     if not hmac.compare_digest(secret_hmac, expected) or row is None or row.mode != mode:
@@ -248,10 +244,10 @@ async def _find_proven(pool: Pool, sealer: Sealer, text: str) -> _KeyRow | None:
 async def load_principal(pool: Pool, key_id: str, now: datetime) -> Principal:
     """Return the caller of a key that was authenticated before. Raises NotAuthenticated, KeyRevoked, KeyExpired."""
     async with session(pool) as connection:
-        record = await connection.fetchrow(SQL["find_key"], key_id)
-    if record is None:
+        row = await find_row(connection, SQL["find_key"], _KeyRow, key_id)
+    if row is None:
         raise NotAuthenticated("This key is not known. Copy it again, or ask an operator for a new one.")
-    return _principal(msgspec.convert(dict(record), _KeyRow), now)
+    return _principal(row, now)
 
 
 def _principal(row: _KeyRow, now: datetime) -> Principal:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.shared_leads.csv_import import SharedLeadRow
 
 SQL = Queries(__file__)
@@ -65,8 +65,7 @@ class SharedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_buyer(connection: Connection, business_id: UUID) -> Buyer | None:
-    row = await connection.fetchrow(SQL["find_buyer"], business_id)
-    return msgspec.convert(dict(row), Buyer) if row else None
+    return await find_row(connection, SQL["find_buyer"], Buyer, business_id)
 
 
 async def list_verticals(connection: Connection) -> dict[str, UUID]:
@@ -120,8 +119,9 @@ async def list_known(
     connection: Connection, business_id: UUID, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], SharedLead]:
     """Return the stored leads with these keys, each the vendor and the vendor's id."""
-    rows = await connection.fetch(SQL["list_known"], business_id, [key[0] for key in keys], [key[1] for key in keys])
-    return {(row["vendor"], row["external_id"]): msgspec.convert(dict(row), SharedLead) for row in rows}
+    vendors, external_ids = [key[0] for key in keys], [key[1] for key in keys]
+    leads = await fetch_rows(connection, SQL["list_known"], SharedLead, business_id, vendors, external_ids)
+    return {(lead.vendor, lead.external_id): lead for lead in leads}
 
 
 async def undo_part(connection: Connection, file_import_id: UUID, business_id: UUID, now: datetime) -> int | None:
@@ -137,5 +137,4 @@ async def undo_part(connection: Connection, file_import_id: UUID, business_id: U
 async def list_leads(
     connection: Connection, business_id: UUID, after: UUID | None, limit: int
 ) -> tuple[SharedLead, ...]:
-    rows = await connection.fetch(SQL["list_leads"], business_id, after, limit)
-    return await convert_many(rows, SharedLead)
+    return await fetch_rows(connection, SQL["list_leads"], SharedLead, business_id, after, limit)

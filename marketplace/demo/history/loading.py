@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.database.db import OWNER_SESSION, Connection, Queries, open_pool, set_codecs
+from marketplace.database.db import OWNER_SESSION, Connection, Queries, fetch_rows, open_pool, set_codecs
 from marketplace.demo import contacts
 from marketplace.demo.figures import decode_all
 from marketplace.demo.furnishing import DemoAccounts
@@ -158,8 +158,8 @@ def _pauses(rules: Rules, businesses: Mapping[UUID, DemoBusiness], until: dateti
 
 async def _areas(connection: Connection, world: DemoWorld) -> dict[str, PostalArea]:
     codes = [*world.far, *(code for homes in world.homes.values() for code in homes)]
-    rows = await connection.fetch(SQL["list_areas"], codes)
-    return {row["code"]: msgspec.convert(dict(row), PostalArea) for row in rows}
+    areas = await fetch_rows(connection, SQL["list_areas"], PostalArea, codes)
+    return {area.code: area for area in areas}
 
 
 def _reported(past: SimulatedHistory) -> Counter[UUID]:
