@@ -6,7 +6,7 @@ connecting, so that a connection returns to the pool without a reset round trip.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
@@ -237,23 +237,6 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """Yield a connection in a transaction: committed on leaving, rolled back on any exception."""
     async with session(pool) as connection, connection.transaction():
         yield connection
-
-
-def convert_rows(rows: Iterable[Any], shape: type[T]) -> tuple[T, ...]:
-    """Return each row as a Struct with the same fields. Raises msgspec.ValidationError when one does not fit."""
-    return tuple(msgspec.convert(dict(row), shape) for row in rows)
-
-
-async def convert_many(
-    rows: Sequence[Any], shape: type[T], read: Callable[[Any], Mapping[str, Any]] = dict
-) -> tuple[T, ...]:
-    """Return each row as a Struct, like `convert_rows`, in a thread when there are more than AT_ONCE rows.
-
-    `read` returns the columns of one row. The event loop converts some 50 rows in a millisecond.
-    """
-    if len(rows) <= AT_ONCE:
-        return tuple(msgspec.convert(read(row), shape) for row in rows)
-    return await asyncio.to_thread(lambda: tuple(msgspec.convert(read(row), shape) for row in rows))
 
 
 async def fetch_rows(connection: Connection, statement: str, shape: type[T], *arguments: object) -> tuple[T, ...]:

@@ -2,19 +2,16 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many, violated
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, violated
 from marketplace.runtime.errors import Conflict
 from marketplace.security.auth import CallerKind, UnconfirmedAccess, opened_of
 
 SQL = Queries(__file__)
-
-T = TypeVar("T")
 
 
 class Role(StrEnum):
@@ -151,10 +148,6 @@ class AccountAuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     object: str
 
 
-def _convert(row: Any, shape: type[T]) -> T | None:
-    return msgspec.convert(dict(row), shape) if row else None
-
-
 # Members
 
 
@@ -179,17 +172,17 @@ async def insert_member(connection: Connection, member: Member, password_hash: s
 
 
 async def find_member(connection: Connection, member_id: UUID) -> Member | None:
-    return _convert(await connection.fetchrow(SQL["find_member"], member_id), Member)
+    return await find_row(connection, SQL["find_member"], Member, member_id)
 
 
 async def find_member_by_email(connection: Connection, email: str) -> Member | None:
-    return _convert(await connection.fetchrow(SQL["find_member_by_email"], email), Member)
+    return await find_row(connection, SQL["find_member_by_email"], Member, email)
 
 
 async def list_members(
     connection: Connection, kind: CallerKind, owner_id: UUID | None, after: UUID | None, limit: int
 ) -> tuple[Member, ...]:
-    return await convert_many(await connection.fetch(SQL["list_members"], kind, owner_id, after, limit), Member)
+    return await fetch_rows(connection, SQL["list_members"], Member, kind, owner_id, after, limit)
 
 
 async def find_owner(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> str | None:
@@ -217,11 +210,11 @@ async def mark_profile(connection: Connection, member_id: UUID, name: str, zone:
 
 
 async def find_credentials(connection: Connection, email: str) -> Credentials | None:
-    return _convert(await connection.fetchrow(SQL["find_credentials"], email), Credentials)
+    return await find_row(connection, SQL["find_credentials"], Credentials, email)
 
 
 async def lock_credentials(connection: Connection, member_id: UUID) -> Credentials | None:
-    return _convert(await connection.fetchrow(SQL["lock_credentials"], member_id), Credentials)
+    return await find_row(connection, SQL["lock_credentials"], Credentials, member_id)
 
 
 async def mark_password(connection: Connection, member_id: UUID, password_hash: str) -> None:
@@ -261,7 +254,7 @@ async def insert_session(
 
 async def find_session(connection: Connection, id_hash: bytes, idle_minutes: int) -> Session | None:
     """Return a session; None if it has expired, was unused for `idle_minutes`, or its member is disabled."""
-    return _convert(await connection.fetchrow(SQL["find_session"], id_hash, idle_minutes), Session)
+    return await find_row(connection, SQL["find_session"], Session, id_hash, idle_minutes)
 
 
 async def mark_session_factor(connection: Connection, id_hash: bytes, member_id: UUID, sealed: bytes) -> None:
@@ -300,7 +293,7 @@ async def delete_ended(connection: Connection) -> None:
 
 
 async def list_sessions(connection: Connection, member_id: UUID) -> tuple[OpenSession, ...]:
-    return await convert_many(await connection.fetch(SQL["list_sessions"], member_id), OpenSession)
+    return await fetch_rows(connection, SQL["list_sessions"], OpenSession, member_id)
 
 
 # One-time links
@@ -325,7 +318,7 @@ async def insert_link(connection: Connection, token_hash: bytes, link: OneTimeLi
 
 
 async def find_link(connection: Connection, token_hash: bytes) -> OneTimeLink | None:
-    return _convert(await connection.fetchrow(SQL["find_link"], token_hash), OneTimeLink)
+    return await find_row(connection, SQL["find_link"], OneTimeLink, token_hash)
 
 
 async def mark_link_used(connection: Connection, token_hash: bytes) -> bool:
@@ -339,7 +332,7 @@ async def mark_links_dead(connection: Connection, member_id: UUID) -> None:
 
 
 async def list_invitations(connection: Connection, kind: CallerKind, owner_id: UUID | None) -> tuple[OneTimeLink, ...]:
-    return await convert_many(await connection.fetch(SQL["list_invitations"], kind, owner_id), OneTimeLink)
+    return await fetch_rows(connection, SQL["list_invitations"], OneTimeLink, kind, owner_id)
 
 
 # Attempts to sign in
@@ -368,5 +361,6 @@ async def list_changes(
     connection: Connection, actors: tuple[str, ...], subjects: tuple[str, ...], after: UUID | None, limit: int
 ) -> tuple[AccountAuditEntry, ...]:
     """List the audit rows of changes by `actors` or to `subjects`, newest first."""
-    rows = await connection.fetch(SQL["list_changes"], list(actors), list(subjects), after, limit)
-    return await convert_many(rows, AccountAuditEntry)
+    return await fetch_rows(
+        connection, SQL["list_changes"], AccountAuditEntry, list(actors), list(subjects), after, limit
+    )

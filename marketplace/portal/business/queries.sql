@@ -1,6 +1,6 @@
 -- name: list_contacts
 -- Sealed contacts of many leads at once. read_contact() refuses a lead that has no committed exposure to this business.
-select requested.lead_id, c.sealed, c.wrapped, c.master_key_id
+select requested.lead_id, c.sealed as box, c.wrapped, c.master_key_id
 from unnest($1::uuid[]) as requested (lead_id) cross join lateral read_contact(requested.lead_id, $2) c;
 
 -- name: count_days
@@ -30,7 +30,7 @@ select count(*) from assignment where business_id = $1 and mode = $2 and exposed
 
 -- name: find_terms
 -- The vertical of a lead in the version by which it was awarded, and the name of its subscription.
-select m.definition, s.name as subscription
+select m.definition as vertical, s.name as subscription
 from assignment a
 join lead l on l.id = a.lead_id
 join subscription s on s.id = a.subscription_id

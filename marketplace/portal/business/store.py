@@ -7,8 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many, convert_rows
-from marketplace.distribution.store import read_candidates
+from marketplace.database.db import Connection, Queries, convert_row, fetch_rows, find_row, load_row
 from marketplace.security.sealing import SealedContact
 from routing.decision import CandidateRecord
 from routing.vertical import VerticalDefinition
@@ -147,25 +146,21 @@ async def list_contacts(connection: Connection, business_id: UUID, leads: Sequen
     Raises asyncpg's InsufficientPrivilegeError for a lead that was not exposed to this business.
     """
     rows = await connection.fetch(SQL["list_contacts"], list(leads), business_id)
-    return {
-        row["lead_id"]: SealedContact(box=row["sealed"], wrapped=row["wrapped"], master_key_id=row["master_key_id"])
-        for row in rows
-    }
+    return {row["lead_id"]: convert_row(row, SealedContact) for row in rows}
 
 
 async def count_days(
     connection: Connection, business_id: UUID, mode: str, since: datetime, zone: str
 ) -> dict[date, int]:
     """Return the leads of each day since a moment; days without leads are missing."""
-    rows = await connection.fetch(SQL["count_days"], business_id, mode, since, zone)
-    return {day.day: day.leads for day in convert_rows(rows, DayCount)}
+    days = await fetch_rows(connection, SQL["count_days"], DayCount, business_id, mode, since, zone)
+    return {day.day: day.leads for day in days}
 
 
 async def measure_delivery(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> DeliverySummary:
-    row = await connection.fetchrow(SQL["measure_delivery"], business_id, mode, since, until)
-    return msgspec.convert(dict(row), DeliverySummary)
+    return await load_row(connection, SQL["measure_delivery"], DeliverySummary, business_id, mode, since, until)
 
 
 async def count_shown(connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime) -> int:
@@ -173,19 +168,12 @@ async def count_shown(connection: Connection, business_id: UUID, mode: str, sinc
 
 
 async def find_terms(connection: Connection, assignment_id: UUID, business_id: UUID) -> LeadTerms | None:
-    row = await connection.fetchrow(SQL["find_terms"], assignment_id, business_id)
-    if row is None:
-        return None
-    vertical = msgspec.json.decode(row["definition"], type=VerticalDefinition)
-    return LeadTerms(vertical=vertical, subscription=row["subscription"])
+    return await find_row(connection, SQL["find_terms"], LeadTerms, assignment_id, business_id)
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[LeadDecision, ...]:
     """Return the decisions about a lead, oldest first."""
-    rows = await connection.fetch(SQL["list_decisions"], lead_id)
-    return tuple(
-        msgspec.convert(dict(row) | {"candidates": read_candidates(row["candidates"])}, LeadDecision) for row in rows
-    )
+    return await fetch_rows(connection, SQL["list_decisions"], LeadDecision, lead_id)
 
 
 # Delivery
@@ -203,14 +191,24 @@ async def list_attempts(
     endpoint_id: UUID | None = None,
 ) -> tuple[BusinessAttempt, ...]:
     """Return attempts that began before a moment, newest first."""
-    rows = await connection.fetch(SQL["list_attempts"], business_id, mode, before, outcome, lead_id, endpoint_id, limit)
-    return await convert_many(rows, BusinessAttempt)
+    return await fetch_rows(
+        connection,
+        SQL["list_attempts"],
+        BusinessAttempt,
+        business_id,
+        mode,
+        before,
+        outcome,
+        lead_id,
+        endpoint_id,
+        limit,
+    )
 
 
 async def list_health(connection: Connection, business_id: UUID, since: datetime) -> dict[UUID, EndpointHealth]:
     """Return the health by endpoint; endpoints without an attempt are missing."""
-    rows = await connection.fetch(SQL["list_health"], business_id, since)
-    return {health.endpoint_id: health for health in convert_rows(rows, EndpointHealth)}
+    rows = await fetch_rows(connection, SQL["list_health"], EndpointHealth, business_id, since)
+    return {health.endpoint_id: health for health in rows}
 
 
 # Wallet
@@ -253,13 +251,13 @@ async def find_low_below(connection: Connection, business_id: UUID) -> int | Non
 async def list_sources(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[LeadSource, ...]:
-    return await convert_many(await connection.fetch(SQL["list_sources"], business_id, mode, since, until), LeadSource)
+    return await fetch_rows(connection, SQL["list_sources"], LeadSource, business_id, mode, since, until)
 
 
 async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, PostalLocation]:
     """Return the places by postal code; unknown codes are missing."""
-    rows = await connection.fetch(SQL["list_places"], country, list(codes))
-    return {spot.code: spot for spot in convert_rows(rows, PostalLocation)}
+    places = await fetch_rows(connection, SQL["list_places"], PostalLocation, country, list(codes))
+    return {place.code: place for place in places}
 
 
 async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:

@@ -2,21 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from billing.pricing import Payout
-from marketplace.database.db import Connection, Queries, convert_many
+from marketplace.database.db import Connection, Queries, fetch_rows, load_row
 from marketplace.runtime import ids
 from marketplace.security import auth
 from routing.quota import SuspensionReason
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "back_office_store.sql")
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 # The system.
@@ -55,12 +53,12 @@ class WaitingCount(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_server(connection: Connection) -> DatabaseServer:
     """Return the database server's version, size and connections."""
-    return _to_struct(await connection.fetchrow(SQL["read_server"]), DatabaseServer)
+    return await load_row(connection, SQL["read_server"], DatabaseServer)
 
 
 async def read_activity(connection: Connection) -> ServiceActivity:
     """Return the last times of the background activities."""
-    return _to_struct(await connection.fetchrow(SQL["read_activity"]), ServiceActivity)
+    return await load_row(connection, SQL["read_activity"], ServiceActivity)
 
 
 class BackgroundPass(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +73,12 @@ class BackgroundPass(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_passes(connection: Connection) -> tuple[BackgroundPass, ...]:
     """Return every background pass, by name."""
-    return await convert_many(await connection.fetch(SQL["list_passes"]), BackgroundPass)
+    return await fetch_rows(connection, SQL["list_passes"], BackgroundPass)
 
 
 async def count_waiting(connection: Connection) -> tuple[WaitingCount, ...]:
     """Return the numbers of waiting leads and assignments by state."""
-    return await convert_many(await connection.fetch(SQL["count_waiting"]), WaitingCount)
+    return await fetch_rows(connection, SQL["count_waiting"], WaitingCount)
 
 
 # The audit.
@@ -121,8 +119,9 @@ async def list_audit(
 
     `action` is a full action, such as `key.revoke`, or the part before the dot.
     """
-    rows = await connection.fetch(SQL["list_audit"], actor, object, action, since, until, before, limit)
-    return await convert_many(rows, AuditEntry, lambda row: {**row, "detail": msgspec.json.decode(row["detail"])})
+    return await fetch_rows(
+        connection, SQL["list_audit"], AuditEntry, actor, object, action, since, until, before, limit
+    )
 
 
 async def list_actor_names(connection: Connection, actors: Iterable[str]) -> dict[str, str]:
@@ -141,7 +140,7 @@ def _public_actor(actor: str) -> str:
 
 async def find_head(connection: Connection) -> ChainHead:
     """Return the end of the audit chain."""
-    return _to_struct(await connection.fetchrow(SQL["find_head"]), ChainHead)
+    return await load_row(connection, SQL["find_head"], ChainHead)
 
 
 # Compliance.
@@ -167,7 +166,7 @@ class SuppressedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_suppressions(connection: Connection, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
     """Return the suppressions made before `before`, newest first."""
-    return await convert_many(await connection.fetch(SQL["list_suppressions"], before, limit), Suppression)
+    return await fetch_rows(connection, SQL["list_suppressions"], Suppression, before, limit)
 
 
 async def count_suppressions(connection: Connection) -> int:
@@ -177,7 +176,7 @@ async def count_suppressions(connection: Connection) -> int:
 
 async def find_suppressed(connection: Connection, keys: Sequence[bytes]) -> tuple[SuppressedKey, ...]:
     """Return those of the keys that are suppressed."""
-    return await convert_many(await connection.fetch(SQL["find_suppressed"], keys), SuppressedKey)
+    return await fetch_rows(connection, SQL["find_suppressed"], SuppressedKey, keys)
 
 
 # Deliveries.
@@ -267,17 +266,17 @@ class UnconfirmedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_troubled(connection: Connection, limit: int) -> tuple[TroubledEndpoint, ...]:
     """Return the endpoints that get no leads, those with most waiting leads first."""
-    return await convert_many(await connection.fetch(SQL["list_troubled"], limit), TroubledEndpoint)
+    return await fetch_rows(connection, SQL["list_troubled"], TroubledEndpoint, limit)
 
 
 async def list_suspended(connection: Connection, limit: int) -> tuple[SuspendedSubscription, ...]:
     """Return the suspended subscriptions, the latest first."""
-    return await convert_many(await connection.fetch(SQL["list_suspended"], limit), SuspendedSubscription)
+    return await fetch_rows(connection, SQL["list_suspended"], SuspendedSubscription, limit)
 
 
 async def list_retries(connection: Connection, limit: int) -> tuple[PendingRetry, ...]:
     """Return the deliveries that will be tried again, the soonest first."""
-    return await convert_many(await connection.fetch(SQL["list_retries"], limit), PendingRetry)
+    return await fetch_rows(connection, SQL["list_retries"], PendingRetry, limit)
 
 
 async def list_attempts(
@@ -290,13 +289,12 @@ async def list_attempts(
     lead_id: UUID | None,
 ) -> tuple[AttemptRow, ...]:
     """Return the attempts that match the filters, newest first."""
-    rows = await connection.fetch(SQL["list_attempts"], before, outcome, business_id, lead_id, limit)
-    return await convert_many(rows, AttemptRow)
+    return await fetch_rows(connection, SQL["list_attempts"], AttemptRow, before, outcome, business_id, lead_id, limit)
 
 
 async def list_unconfirmed(connection: Connection, leads: Sequence[UUID]) -> tuple[UnconfirmedLead, ...]:
     """Return the live assignment of each of the leads, in the order of `leads`."""
-    return await convert_many(await connection.fetch(SQL["list_unconfirmed"], leads), UnconfirmedLead)
+    return await fetch_rows(connection, SQL["list_unconfirmed"], UnconfirmedLead, leads)
 
 
 # Verticals.
@@ -313,16 +311,7 @@ class VerticalVersionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[VerticalVersionRow, ...]:
     """Return the versions of a vertical, newest first."""
-    rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
-    return tuple(
-        VerticalVersionRow(
-            version=row["version"],
-            made_at=row["made_at"],
-            made_by=row["made_by"],
-            definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
-        )
-        for row in rows
-    )
+    return await fetch_rows(connection, SQL["list_versions"], VerticalVersionRow, vertical_id, limit)
 
 
 # Businesses and providers.
@@ -380,9 +369,7 @@ async def list_businesses(
     only: UUID | None = None,
 ) -> tuple[BusinessRow, ...]:
     """Return the businesses that match the filters, newest first. `name` matches any part of a name."""
-    return await convert_many(
-        await connection.fetch(SQL["list_businesses"], name, state, before, limit, only), BusinessRow
-    )
+    return await fetch_rows(connection, SQL["list_businesses"], BusinessRow, name, state, before, limit, only)
 
 
 async def list_providers(
@@ -395,13 +382,12 @@ async def list_providers(
     only: UUID | None = None,
 ) -> tuple[ProviderRow, ...]:
     """Return the providers that match the filters, newest first. `name` matches any part of a name."""
-    rows = await connection.fetch(SQL["list_providers"], name, state, before, limit, only)
-    return await convert_many(rows, ProviderRow, lambda row: {**row, "payout": msgspec.json.decode(row["payout"])})
+    return await fetch_rows(connection, SQL["list_providers"], ProviderRow, name, state, before, limit, only)
 
 
 async def list_subscriptions(connection: Connection, business_id: UUID, limit: int) -> tuple[SubscriptionRow, ...]:
     """Return the subscriptions of a business in their current versions, newest first."""
-    return await convert_many(await connection.fetch(SQL["list_subscriptions"], business_id, limit), SubscriptionRow)
+    return await fetch_rows(connection, SQL["list_subscriptions"], SubscriptionRow, business_id, limit)
 
 
 # Wallets.
@@ -450,12 +436,12 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
     """Return the wallets with the least to spend, credit included."""
-    return await convert_many(await connection.fetch(SQL["list_low_wallets"], limit), LowWallet)
+    return await fetch_rows(connection, SQL["list_low_wallets"], LowWallet, limit)
 
 
 async def list_differences(connection: Connection) -> tuple[WalletDifference, ...]:
     """Recompute every wallet from its entries on one snapshot, and return those that differ."""
-    return await convert_many(await connection.fetch(SQL["list_differences"]), WalletDifference)
+    return await fetch_rows(connection, SQL["list_differences"], WalletDifference)
 
 
 async def list_transfers(
@@ -470,11 +456,6 @@ async def list_transfers(
     event_id: str | None = None,
 ) -> tuple[TransferRow, ...]:
     """Return the transfers that match the filters, newest first."""
-    rows = await connection.fetch(
-        SQL["list_transfers"], before, kind, business_id, provider_id, lead_id, event_id, limit
+    return await fetch_rows(
+        connection, SQL["list_transfers"], TransferRow, before, kind, business_id, provider_id, lead_id, event_id, limit
     )
-    return await convert_many(rows, TransferRow)
-
-
-def _to_struct(row: Any, shape: type[T]) -> T:
-    return msgspec.convert(dict(row), shape)

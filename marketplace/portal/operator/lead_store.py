@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many, convert_rows
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row
 from marketplace.directory.flow import SUPPRESSED_A_DAY
 from marketplace.distribution.store import Decision
 from marketplace.feedback.store import ReturnEvidence
@@ -17,8 +17,6 @@ from routing.qualification import Verdict
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "lead_store.sql")
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 class LeadRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,14 +196,6 @@ class LeadAttempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
 
 
-def _decode_json(row: Any, **json: Any) -> dict[str, Any]:
-    """Return the row with each column named in `json` decoded to its type."""
-    fields = dict(row)
-    for name, kind in json.items():
-        fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name], type=kind)
-    return fields
-
-
 # One lead.
 
 
@@ -216,8 +206,7 @@ async def find_lead(connection: Connection, lead_id: UUID) -> LeadRecord | None:
 
 async def list_leads(connection: Connection, leads: Sequence[UUID]) -> tuple[LeadRecord, ...]:
     """Return the leads that exist, in any order."""
-    rows = await connection.fetch(SQL["list_leads"], list(leads))
-    return tuple(msgspec.convert(_decode_json(row, facts=Facts), LeadRecord) for row in rows)
+    return await fetch_rows(connection, SQL["list_leads"], LeadRecord, list(leads))
 
 
 async def find_by_reference(connection: Connection, reference: str) -> UUID | None:
@@ -228,31 +217,29 @@ async def find_by_reference(connection: Connection, reference: str) -> UUID | No
 
 async def list_latest_leads(connection: Connection, limit: int) -> tuple[RecentDecision, ...]:
     """Return the latest decisions, newest first."""
-    return await convert_many(await connection.fetch(SQL["list_latest_leads"], limit), RecentDecision)
+    return await fetch_rows(connection, SQL["list_latest_leads"], RecentDecision, limit)
 
 
 async def list_decisions(connection: Connection, lead_id: UUID) -> tuple[Decision, ...]:
     """Return the decisions about a lead, oldest first."""
-    rows = await connection.fetch(SQL["list_decisions"], lead_id)
-    return tuple(Decision(lead_id=lead_id, **dict(row)) for row in rows)
+    return await fetch_rows(connection, SQL["list_decisions"], Decision, lead_id)
 
 
 async def list_last_decisions(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, LastDecision]:
     """Return the latest decision about each of the leads, by lead."""
-    rows = await connection.fetch(SQL["list_last_decisions"], list(leads))
-    return {row["lead_id"]: LastDecision(**dict(row)) for row in rows}
+    decisions = await fetch_rows(connection, SQL["list_last_decisions"], LastDecision, list(leads))
+    return {decision.lead_id: decision for decision in decisions}
 
 
 async def list_subscriptions(connection: Connection, subscriptions: Iterable[UUID]) -> dict[UUID, SubscriptionName]:
     """Return the names of the subscriptions, by subscription."""
-    rows = await connection.fetch(SQL["list_subscriptions"], list(subscriptions))
-    return {name.id: name for name in convert_rows(rows, SubscriptionName)}
+    names = await fetch_rows(connection, SQL["list_subscriptions"], SubscriptionName, list(subscriptions))
+    return {name.id: name for name in names}
 
 
 async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> tuple[VerticalVersion, ...]:
     """Return the versions of a vertical, newest first."""
-    rows = await connection.fetch(SQL["list_vertical_versions"], vertical_id)
-    return tuple(msgspec.convert(_decode_json(row, definition=VerticalDefinition), VerticalVersion) for row in rows)
+    return await fetch_rows(connection, SQL["list_vertical_versions"], VerticalVersion, vertical_id)
 
 
 # Waiting leads.
@@ -260,12 +247,12 @@ async def list_vertical_versions(connection: Connection, vertical_id: UUID) -> t
 
 async def list_waiting(connection: Connection, mode: str, limit: int) -> tuple[WaitingLead, ...]:
     """Return the waiting leads, the soonest due first."""
-    return await convert_many(await connection.fetch(SQL["list_waiting"], mode, limit, None), WaitingLead)
+    return await fetch_rows(connection, SQL["list_waiting"], WaitingLead, mode, limit, None)
 
 
 async def list_these_waiting(connection: Connection, leads: Collection[UUID]) -> tuple[WaitingLead, ...]:
     """Return those of the leads that still wait, live and test."""
-    return await convert_many(await connection.fetch(SQL["list_waiting"], None, len(leads), list(leads)), WaitingLead)
+    return await fetch_rows(connection, SQL["list_waiting"], WaitingLead, None, len(leads), list(leads))
 
 
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
@@ -284,7 +271,7 @@ async def mark_due(connection: Connection, due: Mapping[UUID, datetime]) -> tupl
 
 async def count_fresh(connection: Connection, since: datetime) -> RecentIntake:
     """Return the numbers of live leads received since `since`."""
-    return msgspec.convert(dict(await connection.fetchrow(SQL["count_fresh"], clock.id_bound(since))), RecentIntake)
+    return await load_row(connection, SQL["count_fresh"], RecentIntake, clock.id_bound(since))
 
 
 async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, ...]:
@@ -294,7 +281,7 @@ async def list_arrivals(connection: Connection, limit: int) -> tuple[datetime, .
 
 async def read_alarms(connection: Connection, now: datetime) -> Alarms:
     """Return the figures that need attention at `now`."""
-    return msgspec.convert(dict(await connection.fetchrow(SQL["read_alarms"], now, UNUSUALLY_MANY)), Alarms)
+    return await load_row(connection, SQL["read_alarms"], Alarms, now, UNUSUALLY_MANY)
 
 
 # Returns.
@@ -304,36 +291,32 @@ async def list_returns(
     connection: Connection, state: str | None, reason: str | None, after: UUID | None, limit: int, *, oldest_first: bool
 ) -> tuple[ReturnRequestRow, ...]:
     """Return the return requests that match the filters, after `after` in the order."""
-    rows = await connection.fetch(SQL["list_returns"], state, reason, after, oldest_first, limit)
-    return await convert_many(rows, ReturnRequestRow)
+    return await fetch_rows(
+        connection, SQL["list_returns"], ReturnRequestRow, state, reason, after, oldest_first, limit
+    )
 
 
 async def find_return(connection: Connection, return_id: UUID) -> ReturnRequestDetail | None:
     """Return the return request with its lead, or None."""
-    row = await connection.fetchrow(SQL["find_return"], return_id)
-    if row is None:
-        return None
-    return msgspec.convert(
-        _decode_json(row, facts=Facts, verdict=Verdict, evidence=ReturnEvidence), ReturnRequestDetail
-    )
+    return await find_row(connection, SQL["find_return"], ReturnRequestDetail, return_id)
 
 
 async def count_returns(
     connection: Connection, business_id: UUID, provider_id: UUID, since: datetime
 ) -> tuple[ReturnHistory, ReturnHistory]:
     """Return the history of the business and that of the provider, of leads delivered since `since`."""
-    business = await connection.fetchrow(SQL["count_business_returns"], business_id, since)
-    provider = await connection.fetchrow(
-        SQL["count_provider_returns"], provider_id, since, clock.id_bound(since, clock.ID_EARLY_SECONDS)
+    ids_since = clock.id_bound(since, clock.ID_EARLY_SECONDS)
+    return (
+        await load_row(connection, SQL["count_business_returns"], ReturnHistory, business_id, since),
+        await load_row(connection, SQL["count_provider_returns"], ReturnHistory, provider_id, since, ids_since),
     )
-    return msgspec.convert(dict(business), ReturnHistory), msgspec.convert(dict(provider), ReturnHistory)
 
 
 async def list_dispositions(connection: Connection, assignment_id: UUID) -> tuple[DispositionLine, ...]:
     """Return the dispositions of an assignment, oldest first."""
-    return await convert_many(await connection.fetch(SQL["list_dispositions"], assignment_id), DispositionLine)
+    return await fetch_rows(connection, SQL["list_dispositions"], DispositionLine, assignment_id)
 
 
 async def list_attempts(connection: Connection, assignment_id: UUID) -> tuple[LeadAttempt, ...]:
     """Return the first attempts to deliver an assignment, oldest first."""
-    return await convert_many(await connection.fetch(SQL["list_attempts"], assignment_id), LeadAttempt)
+    return await fetch_rows(connection, SQL["list_attempts"], LeadAttempt, assignment_id)

@@ -38,7 +38,7 @@ order by d.id desc;
 
 -- name: list_decisions
 -- All decisions about one lead, oldest first.
-select id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
+select id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
        subscription_id, assignment_id
 from decision where lead_id = $1 order by made_at, id;
 

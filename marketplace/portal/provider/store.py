@@ -7,12 +7,11 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, convert_many, convert_rows
+from marketplace.database.db import Connection, Queries, fetch_rows
 from marketplace.directory.posting import PastVersion
 from marketplace.feedback.store import ReturnEvidence
 from routing.lifecycle import LeadState
 from routing.qualification import Verdict
-from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
 
@@ -106,17 +105,13 @@ class RejectedLead(msgspec.Struct, frozen=True, kw_only=True):
 async def list_submissions(
     connection: Connection, provider_id: UUID, mode: str, before: UUID | None, limit: int
 ) -> tuple[Submission, ...]:
-    return await convert_many(
-        await connection.fetch(SQL["list_submissions"], provider_id, mode, before, limit), Submission
-    )
+    return await fetch_rows(connection, SQL["list_submissions"], Submission, provider_id, mode, before, limit)
 
 
 async def list_these_submissions(
     connection: Connection, provider_id: UUID, mode: str, leads: Sequence[UUID]
 ) -> tuple[Submission, ...]:
-    return await convert_many(
-        await connection.fetch(SQL["list_these_submissions"], provider_id, mode, list(leads)), Submission
-    )
+    return await fetch_rows(connection, SQL["list_these_submissions"], Submission, provider_id, mode, list(leads))
 
 
 async def find_submissions(
@@ -130,9 +125,7 @@ async def find_submissions(
 async def count_refused_by_hour(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[RefusalCount, ...]:
-    return await convert_many(
-        await connection.fetch(SQL["count_refused_by_hour"], provider_id, mode, since, until), RefusalCount
-    )
+    return await fetch_rows(connection, SQL["count_refused_by_hour"], RefusalCount, provider_id, mode, since, until)
 
 
 async def sum_earned(
@@ -146,60 +139,45 @@ async def sum_earned(
 async def list_earnings(
     connection: Connection, provider_id: UUID, before: UUID | None, limit: int
 ) -> tuple[Movement, ...]:
-    return await convert_many(await connection.fetch(SQL["list_earnings"], provider_id, before, limit), Movement)
+    return await fetch_rows(connection, SQL["list_earnings"], Movement, provider_id, before, limit)
 
 
 async def list_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime, limit: int
 ) -> tuple[Movement, ...]:
-    return await convert_many(await connection.fetch(SQL["list_statement"], provider_id, since, until, limit), Movement)
+    return await fetch_rows(connection, SQL["list_statement"], Movement, provider_id, since, until, limit)
 
 
 async def sum_months(connection: Connection, provider_id: UUID, zone: str) -> tuple[EarningsMonth, ...]:
-    return await convert_many(await connection.fetch(SQL["sum_months"], provider_id, zone), EarningsMonth)
+    return await fetch_rows(connection, SQL["sum_months"], EarningsMonth, provider_id, zone)
 
 
 async def sum_statement(
     connection: Connection, provider_id: UUID, since: datetime, until: datetime
 ) -> tuple[MonthSums, ...]:
-    return await convert_many(await connection.fetch(SQL["sum_statement"], provider_id, since, until), MonthSums)
+    return await fetch_rows(connection, SQL["sum_statement"], MonthSums, provider_id, since, until)
 
 
 async def list_versions(connection: Connection, vertical_id: UUID, limit: int) -> tuple[PastVersion, ...]:
-    rows = await connection.fetch(SQL["list_versions"], vertical_id, limit)
-    return tuple(
-        PastVersion(
-            version=row["version"],
-            made_at=row["made_at"],
-            definition=msgspec.json.decode(row["definition"], type=VerticalDefinition),
-        )
-        for row in rows
-    )
+    return await fetch_rows(connection, SQL["list_versions"], PastVersion, vertical_id, limit)
 
 
 async def list_return_reasons(
     connection: Connection, provider_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[ReturnReasonCount, ...]:
-    return await convert_many(
-        await connection.fetch(SQL["list_return_reasons"], provider_id, mode, since, until), ReturnReasonCount
-    )
+    return await fetch_rows(connection, SQL["list_return_reasons"], ReturnReasonCount, provider_id, mode, since, until)
 
 
 async def list_fault_shapes(connection: Connection, provider_id: UUID, mode: str) -> dict[tuple[str, str], FaultShape]:
     """Return the masked values by pointer and code."""
-    rows = await connection.fetch(SQL["list_fault_shapes"], provider_id, mode)
-    return {(shape.pointer, shape.code): shape for shape in convert_rows(rows, FaultShape)}
+    shapes = await fetch_rows(connection, SQL["list_fault_shapes"], FaultShape, provider_id, mode)
+    return {(shape.pointer, shape.code): shape for shape in shapes}
 
 
 async def list_rejected(connection: Connection, provider_id: UUID, leads: Sequence[UUID]) -> dict[str, RejectedLead]:
     """Return the newest of these leads for each reason that any of them has."""
-    rows = await connection.fetch(SQL["list_rejected"], provider_id, list(leads))
-    return {
-        row["reason"]: RejectedLead(
-            id=row["id"], reason=row["reason"], verdict=msgspec.json.decode(row["verdict"], type=Verdict)
-        )
-        for row in rows
-    }
+    rejected = await fetch_rows(connection, SQL["list_rejected"], RejectedLead, provider_id, list(leads))
+    return {lead.reason: lead for lead in rejected}
 
 
 async def find_evidence(connection: Connection, lead_id: UUID, provider_id: UUID) -> ReturnEvidence:
