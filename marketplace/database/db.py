@@ -11,19 +11,20 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypedDict, TypeVar
 
 import asyncpg
 import msgspec
+from asyncpg.pool import PoolConnectionProxy
 
 from marketplace.database.logins import Role, login_of
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Unavailable
 
-Connection: TypeAlias = Any
-"asyncpg's connection or its pool proxy: untyped, at the boundary to the driver."
+Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
+"A connection of the caller's own, or one that a pool has lent."
+Pool: TypeAlias = asyncpg.Pool
 T = TypeVar("T", bound=msgspec.Struct)
-Pool: TypeAlias = Any
 
 ACQUIRE_SECONDS: Final = 2.0
 "Longest wait for a free connection, then Unavailable: a longer queue would only prolong an overload."
@@ -154,7 +155,9 @@ async def open_pool(
     )
 
 
-async def connect(url: str, role: Role, *, master_key: bytes | None = None, name: str | None = None) -> Connection:
+async def connect(
+    url: str, role: Role, *, master_key: bytes | None = None, name: str | None = None
+) -> asyncpg.Connection:
     """Open one connection like those of `open_pool`, without codecs. `name` is the application_name in Postgres."""
     settings = _session_of(role) | {"application_name": name or role}
     return await asyncpg.connect(
@@ -162,17 +165,17 @@ async def connect(url: str, role: Role, *, master_key: bytes | None = None, name
     )
 
 
-async def connect_owner(url: str, name: str) -> Connection:
+async def connect_owner(url: str, name: str) -> asyncpg.Connection:
     """Open one connection as the user of `url`, who owns the schema."""
     return await asyncpg.connect(
         url, timeout=CONNECT_SECONDS, server_settings=OWNER_SESSION | {"application_name": name}
     )
 
 
-async def connect_to_look(url: str, role: Role | None, *, master_key: bytes) -> Connection:
+async def connect_to_look(url: str, role: Role | None, *, master_key: bytes) -> asyncpg.Connection:
     """Open one connection with the server's own synchronous_commit; as the login of `role`, or as the user of `url`."""
     settings = {name: value for name, value in OWNER_SESSION.items() if name != "synchronous_commit"}
-    credentials = {} if role is None else _credentials(role, master_key)
+    credentials = _Credentials() if role is None else _credentials(role, master_key)
     return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=settings, **credentials)
 
 
@@ -180,7 +183,14 @@ def _session_of(role: Role) -> dict[str, str]:
     return {**SESSION, **PLANNING.get(role, {}), "role": role, "application_name": role}
 
 
-def _credentials(role: Role, master_key: bytes | None) -> dict[str, str]:
+class _Credentials(TypedDict, total=False):
+    """User and password of a connection; without them it has those of the URL."""
+
+    user: str
+    password: str
+
+
+def _credentials(role: Role, master_key: bytes | None) -> _Credentials:
     if master_key is None:
         return {}
     login = login_of(master_key, role)

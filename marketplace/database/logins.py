@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import asyncpg
 import msgspec
@@ -99,7 +99,7 @@ def script(master_key: bytes, owner: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def prepare(connection: Any, master_key: bytes) -> None:
+async def prepare(connection: asyncpg.Connection, master_key: bytes) -> None:
     """Create the roles, logins and memberships that are missing. Several processes may run it at once on a server.
 
     Raises asyncpg.InsufficientPrivilegeError when something is missing and the connection's login may not create it.
@@ -111,8 +111,7 @@ async def prepare(connection: Any, master_key: bytes) -> None:
         if name not in present:
             with contextlib.suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):  # made meanwhile
                 await connection.execute(statement)
-    me = await connection.fetchrow("select rolname, rolsuper from pg_roles where rolname = current_user")
-    owner = None if me["rolsuper"] else me["rolname"]
+    owner = await connection.fetchval("select rolname from pg_roles where rolname = current_user and not rolsuper")
     memberships = _memberships(master_key, owner)
     for row in await connection.fetch(_MISSING_MEMBERSHIPS, *zip(*memberships, strict=True)):
         with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.InternalServerError):  # granted meanwhile

@@ -129,7 +129,7 @@ async def migrate(
         await connection.close(timeout=CLOSE_SECONDS)  # which releases the lock
 
 
-async def _prepare_logins(connection: Connection, master_key: bytes) -> None:
+async def _prepare_logins(connection: asyncpg.Connection, master_key: bytes) -> None:
     try:
         await logins.prepare(connection, master_key)
     except asyncpg.InsufficientPrivilegeError as error:
@@ -147,7 +147,7 @@ def migrations_directory() -> Path:
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
-async def _connect(database_url: str, role: Role | None = None, master_key: bytes | None = None) -> Connection:
+async def _connect(database_url: str, role: Role | None = None, master_key: bytes | None = None) -> asyncpg.Connection:
     try:
         if role is not None:
             return await connect(database_url, role, master_key=master_key, name="marketplace_migrate")

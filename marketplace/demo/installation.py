@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-import asyncpg
 import msgspec
 
-from marketplace.database.db import open_pool
+from marketplace.database.db import Pool, open_pool
 from marketplace.database.doctor import before_migrating, examine, unsafe
 from marketplace.database.embedded import Engines, Postgres, Valkey, engines
 from marketplace.database.migrate import migrate
@@ -295,7 +294,7 @@ def _write(path: Path, value: object) -> None:
     draft.rename(path)
 
 
-async def reports_pool(settings: Settings, engine_set: Engines) -> asyncpg.Pool:
+async def reports_pool(settings: Settings, engine_set: Engines) -> Pool:
     """Open connections that may read everything but contact data, keys and signing secrets.
 
     The driver's log is silenced: it logs a traceback when the database is unavailable, which people cause on purpose

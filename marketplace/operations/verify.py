@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import asyncpg
 import msgspec
@@ -82,10 +82,10 @@ async def verify(connection: Connection) -> VerifyReport:
 async def _check(connection: Connection, name: str) -> PromiseCheck:
     """Run one check; rows are fetched only when there are findings, so that a clean check needs no memory."""
     rows_of = f"from (\n{SQL[name]}\n) as row_of"
-    counted = await connection.fetchrow(
+    [counted] = await connection.fetch(
         f"select count(*) as examined, count(fault) as findings {rows_of}", timeout=STATEMENT_SECONDS
     )
-    rows: list[Any] = []
+    rows: list[asyncpg.Record] = []
     if counted["findings"]:
         rows = await connection.fetch(
             f"select to_jsonb(row_of)::text as row {rows_of} where fault is not null order by 1 limit {ROWS_SHOWN}",

@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 from litestar.datastructures import Cookie
 
+from marketplace.database.db import Connection
 from marketplace.database.db import session as database
 from marketplace.portal import store
 from marketplace.portal.store import Role, Session, SessionState
@@ -162,7 +163,7 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(b"portal-session:" + secret.encode()).digest()
 
 
-async def begin(connection: object, member_id: UUID, state: SessionState, device: str) -> str:
+async def begin(connection: Connection, member_id: UUID, state: SessionState, device: str) -> str:
     """Start a session and return its new id, which is for the cookie alone."""
     secret = new_id()
     minutes = LONGEST_MINUTES if state is SessionState.open else QUESTION_MINUTES

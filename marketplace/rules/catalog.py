@@ -115,7 +115,8 @@ async def load_rules(connection: Connection, now: datetime) -> Rules:
     ]
     countries = {vertical.slug: vertical.definition.country for vertical in verticals}
     subscriptions = [
-        _compile(row, countries[row["vertical"]], now) for row in await connection.fetch(SQL["list_subscriptions"])
+        _compile(dict(row), countries[row["vertical"]], now)
+        for row in await connection.fetch(SQL["list_subscriptions"])
     ]
     return Rules(
         version=version,

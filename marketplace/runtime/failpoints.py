@@ -14,13 +14,20 @@ import asyncio
 import os
 import re
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from marketplace.runtime import clock
 
 T = TypeVar("T")
+
+
+class OpenConnection(Protocol):
+    """A connection to Postgres that can be broken off."""
+
+    def terminate(self) -> None: ...
+
 
 PLACES: Final = (
     "amid_intake",
@@ -72,7 +79,7 @@ class Failpoint(msgspec.Struct, kw_only=True):
             return self.visits == self.nth
         return self.probability >= 1.0 or int.from_bytes(clock.random_bytes(4), "big") < self.probability * 2**32
 
-    async def strike(self, connection: Any) -> None:
+    async def strike(self, connection: OpenConnection | None) -> None:
         """Perform the action. Raises FailpointReached for `raise`."""
         os.write(2, f"failpoint {self.place} {self.action}\n".encode())
         match self.action:
@@ -119,14 +126,14 @@ def _read(text: str) -> Failpoint:
 _ARMED: Final = read(os.environ)
 
 
-async def reach(place: str, connection: Any = None) -> None:
+async def reach(place: str, connection: OpenConnection | None = None) -> None:
     """Perform the action of `place`, if one is set; `connection` is the connection to Postgres in use there."""
     failpoint = _ARMED.get(place)
     if failpoint is not None and failpoint.strikes():
         await failpoint.strike(connection)
 
 
-async def amid(place: str, statement: Coroutine[Any, Any, T], connection: Any) -> T:
+async def amid(place: str, statement: Coroutine[Any, Any, T], connection: OpenConnection) -> T:
     """Run `statement`; the action of `place` happens after it was sent, so that its commit is uncertain."""
     failpoint = _ARMED.get(place)
     if failpoint is None or not failpoint.strikes():

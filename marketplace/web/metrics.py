@@ -10,7 +10,7 @@ from typing import Any, Final
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from marketplace.database.background import REST
-from marketplace.database.db import Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, load_record, session
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Unavailable
 
@@ -71,7 +71,7 @@ async def page(pool: Pool) -> bytes:
     return generate_latest(REGISTRY)
 
 
-async def _read(connection: Any) -> None:
+async def _read(connection: Connection) -> None:
     LEADS.clear()
     for row in await connection.fetch(SQL["count_leads"]):
         LEADS.labels(state=row["state"]).set(row["count"])
@@ -83,7 +83,7 @@ async def _read(connection: Any) -> None:
     for row in await connection.fetch(SQL["list_passes"]):
         PASS_FAILURES.labels(name=row["name"]).set(row["failures"])
     OLDEST.set(await connection.fetchval(SQL["find_oldest_due"]))
-    speed = await connection.fetchrow(SQL["find_speed"])
+    speed = await load_record(connection, SQL["find_speed"])
     for quantile, value in (("0.5", speed["p50"]), ("0.95", speed["p95"]), ("0.99", speed["p99"])):
         ACK_SECONDS.labels(quantile=quantile).set(value or 0.0)
 

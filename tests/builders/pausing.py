@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
+from marketplace.database.db import Pool
 from tests.waiting import PATIENCE
 
 
@@ -14,6 +15,11 @@ class HeldUp:
     def __init__(self, pool: Any, statement: str, *, after: bool = False) -> None:
         self.arrived, self.let_go = asyncio.Event(), asyncio.Event()
         self._pool, self._statement, self._after = pool, statement, after
+
+    @property
+    def pool(self) -> Pool:
+        """This object as the pool that our code takes."""
+        return cast(Pool, self)
 
     @asynccontextmanager
     async def acquire(self, **limits: Any) -> AsyncIterator[Any]:

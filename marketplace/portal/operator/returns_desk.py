@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from billing.returns import MACHINE_JUDGED, QUOTA_DAYS, ReturnReason
-from marketplace.database.db import session, transaction
+from marketplace.database.db import Connection, session, transaction
 from marketplace.feedback import returns
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.store import CallOutcome, ReturnState
@@ -219,7 +219,7 @@ async def _claim_page(
     )
 
 
-async def _load(connection: Any, return_id: UUID) -> ReturnRequestDetail:
+async def _load(connection: Connection, return_id: UUID) -> ReturnRequestDetail:
     claim = await lead_store.find_return(connection, return_id)
     if claim is None:
         raise errors.NotFound(returns.NO_RETURN)

@@ -19,12 +19,12 @@ async def test_a_hold_that_ends_between_the_connection_and_the_exposure_sends_no
         lead_id = (await market.submit()).id
         assignment_id = await market.distribution.distribute(lead_id)
         assert assignment_id is not None
-        pool = HeldUp(market.worker, SQL["expose"])
-        delivery = Delivery(pool, market.sealer, market.guard, market.delivery._journal)
+        held_up = HeldUp(market.worker, SQL["expose"])
+        delivery = Delivery(held_up.pool, market.sealer, market.guard, market.delivery._journal)
         attempt = asyncio.create_task(delivery.deliver(assignment_id))
-        await pool.arrived.wait()
+        await held_up.arrived.wait()
         await market.owner.execute("update assignment set hold_until = clock_timestamp()")
-        pool.let_go.set()
+        held_up.let_go.set()
         assert await attempt is AttemptResult.retrying
         assert [visit.raw for visit in receiver.visits] == [b""]
         assert await market.value("select count(*) from exposure") == 0

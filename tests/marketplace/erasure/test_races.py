@@ -44,8 +44,8 @@ async def claimed(market: Marketplace, number: int = 1) -> tuple[UUID, UUID]:
     return lead_id, assignment_id
 
 
-def through(market: Marketplace, pool: HeldUp) -> Delivery:
-    return Delivery(pool, market.sealer, market.guard, market.delivery._journal)
+def through(market: Marketplace, held_up: HeldUp) -> Delivery:
+    return Delivery(held_up.pool, market.sealer, market.guard, market.delivery._journal)
 
 
 async def sweep(market: Marketplace) -> None:

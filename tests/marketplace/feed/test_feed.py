@@ -360,15 +360,15 @@ async def test_what_changes_just_before_the_exposure_keeps_the_event_from_leavin
     journal = await Journal.open(settings.journal_dir)
     feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2)
     try:
-        pool = HeldUp(feeder, FEED["expose"])
-        feed = Feed(market.api, pool, market.sealer, journal)
+        held_up = HeldUp(feeder, FEED["expose"])
+        feed = Feed(market.api, held_up.pool, market.sealer, journal)
         reader = FeedReader(business_id=buyer.business_id, mode="live", name="x")
         await market.sold()
         [entry] = await feed.entries(reader, FeedPosition(), 10)
         showing = asyncio.create_task(feed.show(reader, entry))
-        await pool.arrived.wait()
+        await held_up.arrived.wait()
         await market.owner.execute(change)
-        pool.let_go.set()
+        held_up.let_go.set()
         assert await showing is None
         assert await market.value("select count(*) from exposure") == 0
     finally:
