@@ -18,6 +18,7 @@ from typing import Any
 import rich_click as click
 
 from marketplace.runtime.settings import StartError, load, load_existing
+from marketplace.runtime.terminal import JSON_FILE, write_json
 
 ELSEWHERE = {
     "audit": ("marketplace.receipts.command:audit_", "Check the record of who changed what."),
@@ -32,13 +33,6 @@ ELSEWHERE = {
         "Recompute every promise from scratch and name what does not hold.",
     ),
 }
-JSON_FILE = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here.",
-)
 
 
 class LazyGroup(click.RichGroup):
@@ -115,7 +109,7 @@ def migrate(only_status: bool, to: int | None, dry_run: bool, roles: bool, json_
         click.echo(f"{row['name']}  {row['state']}")
     if not rows:
         click.echo("The schema is up to date.")
-    _write(json_file, rows)
+    write_json(json_file, rows)
 
 
 @marketplace.command()
@@ -127,7 +121,7 @@ def doctor(json_file: Path | None) -> None:
 
     findings = _run(_examine())
     tell(findings)
-    _write(json_file, findings)
+    write_json(json_file, findings)
     if unsafe(findings):
         sys.exit(1)
     click.echo("Safe to run.")
@@ -196,13 +190,6 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     import uvloop
 
     return uvloop.run(coroutine)
-
-
-def _write(file: Path | None, value: Any) -> None:
-    import msgspec
-
-    if file is not None:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
 
 def main() -> None:

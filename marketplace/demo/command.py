@@ -1,27 +1,23 @@
 """`marketplace demo`: starts an installation, sends a live stream of inquiries, and prints a report."""
 
 import asyncio
-import contextlib
 import math
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import rich_click as click
 import uvloop
 from rich.console import Console
 
-from marketplace.cli import JSON_FILE
 from marketplace.demo.display import Display
 from marketplace.demo.installation import empty, fresh_directory, refuse_external
 from marketplace.demo.report import print_report, summary
 from marketplace.demo.run import DemoRun, DemoScene, RunOptions, RunResult, furnished
 from marketplace.demo.visitors import link_in
 from marketplace.runtime import clock
+from marketplace.runtime.supervisor import stop_at_signals
+from marketplace.runtime.terminal import JSON_FILE, write_json
 
 SEED = 2026
 GENTLY = 5 / 60
@@ -93,7 +89,9 @@ async def _demo(directory: Path, wish: RunOptions, json_file: Path | None, *, st
     console, began = Console(), clock.monotonic()
     console.print(f"Starting engines, API, workers and receivers in {directory} …", highlight=False)
     await empty(directory)
-    async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    stop_at_signals(stopping, hurrying)
+    async with furnished(directory, wish) as scene:
         _print_scene(scene, wish, console, clock.monotonic() - began)
         with Display(console) as display:
             run = DemoRun(scene, wish, display.show)
@@ -113,31 +111,6 @@ async def _demo(directory: Path, wish: RunOptions, json_file: Path | None, *, st
             soft_wrap=True,
         )
     return result.sound
-
-
-def write_json(file: Path | None, value: object) -> None:
-    """Write a value as JSON to the file, if there is one."""
-    if file is not None:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
-
-
-@asynccontextmanager
-async def told_to_stop() -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Yield two events: the first Ctrl-C (or SIGTERM) sets the first, the next one the second."""
-    stopping, hurrying = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def set_next() -> None:
-        (hurrying if stopping.is_set() else stopping).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, set_next)
-    try:
-        yield stopping, hurrying
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):
-                loop.remove_signal_handler(number)
 
 
 def _print_scene(scene: DemoScene, wish: RunOptions, console: Console, seconds: float) -> None:

@@ -9,7 +9,6 @@ it is answered, so that it is recorded even if the process is killed at the next
 
 import asyncio
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace.demo.world import Behaviour
-from marketplace.runtime.supervisor import orphaned
+from marketplace.runtime.supervisor import orphaned, stop_at_signals
 
 HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.3
@@ -172,8 +171,7 @@ async def receive(directory: Path) -> None:
     receivers = msgspec.json.decode((directory / "receivers.json").read_bytes(), type=tuple[Receiver, ...])
     notes = os.open(directory / "visits.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stop_at_signals(stopping)
     for receiver in receivers:
         await _BusinessReceiver(receiver, directory, notes).open()
     parent_gone = asyncio.create_task(orphaned())

@@ -1,22 +1,19 @@
 """The command `marketplace key`, which makes, lists and revokes keys in the database, including the first one."""
 
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import rich_click as click
 
-from marketplace.database.db import Pool, open_pool
-from marketplace.database.embedded import engines
-from marketplace.database.migrate import migrate
+from marketplace.database.commands import command_pool, run_command
 from marketplace.directory import flow as directory_flow
 from marketplace.directory.parties import KeyView, KeyWithSecret, owner_of, show_key
-from marketplace.runtime import clock, errors
-from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.runtime import clock
+from marketplace.runtime.settings import Settings, load_existing
+from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.security import audit, auth
 from marketplace.security.auth import CallerKind, UnconfirmedAccess
 from marketplace.security.sealing import Sealer
@@ -28,14 +25,6 @@ MOST_LISTED = 1_000
 MADE_HERE = "Made on the machine of the marketplace."
 LONGEST_NAME = 100
 "Limit of characters, the same as in the body of POST /v1/keys."
-
-JSON_FILE = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here.",
-)
 
 
 @click.group()
@@ -60,7 +49,7 @@ def create(kind: str, owner: str | None, mode: str, name: str, expires: int | No
         raise click.BadParameter(f"Give a name of 1 to {LONGEST_NAME} characters.", param_hint="--name")
     made = _run(_create(load_existing(os.environ), CallerKind(kind), owner, mode, name, expires))
     click.echo(made.key)
-    _write(json_file, made)
+    write_json(json_file, made, private=True)
 
 
 @key.command("list")
@@ -73,7 +62,7 @@ def list_(owner: str | None, json_file: Path | None) -> None:
         click.echo(f"{row.id}  {row.kind:8}  {row.mode}  {row.owner_id or '-':31}  {_describe_end(row):16}  {row.name}")
         if row.seen_in_url_at:
             click.echo(f"  It was sent in a web address on {row.seen_in_url_at:%Y-%m-%d}: replace it.")
-    _write(json_file, keys)
+    write_json(json_file, keys, private=True)
 
 
 def _describe_end(key_row: KeyView) -> str:
@@ -90,7 +79,7 @@ def revoke(key_id: str, json_file: Path | None) -> None:
     """Revoke a key for good, by its public id, which is the third part of its text."""
     ended = _run(_revoke(load_existing(os.environ), key_id))
     click.echo(f"{ended.id} is revoked.")
-    _write(json_file, ended)
+    write_json(json_file, ended, private=True)
 
 
 async def _create(
@@ -100,7 +89,7 @@ async def _create(
     sealer = Sealer(settings.master_key, settings.pepper)
     expires_at = None if expires is None else clock.now() + timedelta(days=expires)
     opened = None if kind is CallerKind.operator else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
-    async with _pool(settings) as pool:
+    async with command_pool(settings, "marketplace_api") as pool:
         text = await directory_flow.create_key(
             pool,
             sealer,
@@ -121,45 +110,18 @@ async def _list(settings: Settings, owner: str | None) -> tuple[KeyView, ...]:
     """Return up to MOST_LISTED keys, of this owner if one is passed."""
     kind = CallerKind.business if (owner or "").startswith("biz_") else CallerKind.provider
     owner_id = None if owner is None else owner_of(kind, owner)
-    async with _pool(settings) as pool, pool.acquire() as connection:
+    async with command_pool(settings, "marketplace_api") as pool, pool.acquire() as connection:
         return tuple(map(show_key, await auth.list_keys(connection, owner_id, None, MOST_LISTED)))
 
 
 async def _revoke(settings: Settings, key_id: str) -> KeyView:
     """Revoke the key."""
-    async with _pool(settings) as pool:
+    async with command_pool(settings, "marketplace_api") as pool:
         return show_key(await directory_flow.revoke_key(pool, audit.COMMAND_LINE, key_id))
 
 
-@asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Open a small pool with the API's role. In embedded mode, migrate first: this may be the first command."""
-    async with engines(settings) as running:
-        if settings.embedded:
-            await migrate(running.database_url, settings.master_key)
-        pool = await open_pool(running.database_url, "marketplace_api", size=2, master_key=settings.master_key)
-        try:
-            yield pool
-        finally:
-            await pool.close()
-
-
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine. Raises StartError with a sentence for what the marketplace refuses."""
-    import uvloop
-
-    try:
-        return uvloop.run(work)
-    except errors.InvalidInput as error:
-        sentence = " ".join(fault.detail for fault in error.faults)
-        raise StartError("key_refused", sentence, "See: marketplace key create --help") from error
-    except errors.MarketplaceError as error:
-        raise StartError("key_refused", error.detail, "See: marketplace key list") from error
-
-
-def _write(file: Path | None, value: object) -> None:
-    """Write the result as JSON to a file that only its owner may read, because it may hold a key."""
-    if file is not None:
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    """Run the work of a command. Raises StartError for what the marketplace refuses."""
+    return run_command(
+        work, "key_refused", input_help="See: marketplace key create --help", help="See: marketplace key list"
+    )

@@ -24,18 +24,17 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from marketplace.cli import JSON_FILE
 from marketplace.database import journal
-from marketplace.database.db import Connection, Pool, Queries, open_pool, session
-from marketplace.database.embedded import engines
+from marketplace.database.commands import command_pool
+from marketplace.database.db import Connection, Pool, Queries, session
 from marketplace.database.journal import JournalDamage, JournalExposure, JournalUnusable
-from marketplace.database.migrate import migrate
 from marketplace.delivery import store as delivery_store
 from marketplace.distribution import store as distribution_store
 from marketplace.ledger import money
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings, load_existing
+from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.security import audit
 from routing.calendar import window_starts
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
@@ -461,18 +460,11 @@ def command(dry_run: bool, directories: tuple[Path, ...], json_file: Path | None
 
     report = uvloop.run(_run(load_existing(os.environ), directories, dry_run=dry_run))
     show(report, Console())
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    write_json(json_file, report)
     if report.beyond_repair or (dry_run and report.forgotten):
         raise SystemExit(1)
 
 
 async def _run(settings: Settings, directories: tuple[Path, ...], *, dry_run: bool) -> FenceReport:
-    async with engines(settings) as running:
-        if settings.embedded:
-            await migrate(running.database_url, settings.master_key)
-        pool = await open_pool(running.database_url, "marketplace_worker", size=2, master_key=settings.master_key)
-        try:
-            return await fence(pool, directories or (settings.journal_dir,), clock.now(), dry_run=dry_run)
-        finally:
-            await pool.close()
+    async with command_pool(settings, "marketplace_worker") as pool:
+        return await fence(pool, directories or (settings.journal_dir,), clock.now(), dry_run=dry_run)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -24,7 +23,7 @@ from marketplace.database.embedded import Engines, engines
 from marketplace.database.migrate import migrate
 from marketplace.runtime import log
 from marketplace.runtime.settings import Settings, StartError, describe
-from marketplace.runtime.supervisor import Child, Supervisor, orphaned
+from marketplace.runtime.supervisor import Child, Supervisor, orphaned, stop_at_signals
 
 READY_SECONDS = 15.0
 TURN_SECONDS = 0.001
@@ -143,9 +142,7 @@ class ApiServer(uvicorn.Server):
 async def told_to_stop() -> AsyncIterator[asyncio.Event]:
     """Yield an event that is set by SIGTERM, by Ctrl-C, or when the supervisor that started this process ends."""
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stop_at_signals(stopping)
     orphan = asyncio.create_task(orphaned())
     orphan.add_done_callback(lambda _: stopping.set())
     try:

@@ -16,12 +16,12 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from marketplace.cli import JSON_FILE
 from marketplace.database.background import REST
 from marketplace.database.db import Connection, Queries, connect
 from marketplace.database.embedded import engines
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError, load_existing
+from marketplace.runtime.terminal import JSON_FILE, write_json
 
 ROWS_SHOWN: Final = 20
 "Rows listed for each check: enough to see what they have in common, and few enough to read."
@@ -173,16 +173,11 @@ async def _run(json_file: Path | None, watch: float | None) -> VerifyReport:
             else:
                 took = report.seconds
                 show(report, Console())
-                _write(json_file, report)
+                write_json(json_file, report)
                 if watch is None or report.findings:
                     return report
             # a verification reads the whole database, so the pause grows with the time it took
             await asyncio.sleep(max(watch, REST * took))
-
-
-def _write(file: Path | None, report: VerifyReport) -> None:
-    if file is not None:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
 async def _verify_at(database_url: str, master_key: bytes) -> VerifyReport:

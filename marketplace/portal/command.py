@@ -1,21 +1,19 @@
 """`marketplace member`: invitations and links made on the server, such as for the first member of an account."""
 
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import rich_click as click
 
-from marketplace.database.db import Pool, open_pool, session
-from marketplace.database.embedded import engines
-from marketplace.database.migrate import migrate
+from marketplace.database.commands import command_pool, run_command
+from marketplace.database.db import Pool, session
 from marketplace.directory.parties import owner_of
 from marketplace.portal import flow, store
 from marketplace.portal.store import Member, Purpose, Role
 from marketplace.runtime import errors
-from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.runtime.settings import Settings, load_existing
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind, UnconfirmedAccess
 
@@ -64,14 +62,14 @@ def link(email: str, for_password: bool, for_factor: bool, minutes: int) -> None
 
 
 async def _create(settings: Settings, kind: CallerKind, owner: str | None, email: str, role: Role) -> str:
-    async with _pool(settings) as pool:
+    async with command_pool(settings, "marketplace_api") as pool:
         owner_id = owner_of(kind, owner)
         opened = None if owner_id is None else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
         return await flow.invite(pool, audit.COMMAND_LINE, kind, owner_id, role, email.strip(), opened=opened)
 
 
 async def _link(settings: Settings, email: str, purpose: Purpose, lifetime: timedelta) -> str:
-    async with _pool(settings) as pool:
+    async with command_pool(settings, "marketplace_api") as pool:
         member = await _load(pool, email)
         opened = None if member.owner_id is None else UnconfirmedAccess(by=audit.COMMAND_LINE, reason=MADE_HERE)
         return await flow.link_for(pool, audit.COMMAND_LINE, member, purpose, lifetime, opened)
@@ -85,30 +83,11 @@ async def _load(pool: Pool, email: str) -> Member:
     return member
 
 
-@asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Open a pool of one connection as the api's role.
-
-    In embedded mode, migrations are applied first, because this may be the first command.
-    """
-    async with engines(settings) as running:
-        if settings.embedded:
-            await migrate(running.database_url, settings.master_key)
-        pool = await open_pool(running.database_url, "marketplace_api", size=1, master_key=settings.master_key)
-        try:
-            yield pool
-        finally:
-            await pool.close()
-
-
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`. Raises StartError, which the command line prints as a sentence."""
-    import uvloop
-
-    try:
-        return uvloop.run(work)
-    except errors.InvalidInput as error:
-        sentence = " ".join(fault.detail for fault in error.faults)
-        raise StartError("member_refused", sentence, "See: marketplace member create --help") from error
-    except errors.MarketplaceError as error:
-        raise StartError("member_refused", error.detail, "See: marketplace member --help") from error
+    """Run the work of a command. Raises StartError for what the marketplace refuses."""
+    return run_command(
+        work,
+        "member_refused",
+        input_help="See: marketplace member create --help",
+        help="See: marketplace member --help",
+    )

@@ -16,6 +16,7 @@ from marketplace.database.db import connect
 from marketplace.database.embedded import engines
 from marketplace.receipts.flow import PublicKey, Receipt, ReceiptFault, check
 from marketplace.runtime.settings import Settings, StartError, load_existing
+from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.security import audit
 from marketplace.security.audit import ChainFault, ChainFinding, ChainReport
 
@@ -24,13 +25,6 @@ CONNECT_SECONDS: Final = 10.0
 KEY_LIMIT: Final = 4096
 "Limit of bytes that are read from the address of the published key."
 
-JSON_FILE = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here.",
-)
 
 SENTENCES: Final = {
     ChainFault.head_missing: "the chain does not contain the head that you kept: its end was cut off or replaced",
@@ -75,7 +69,7 @@ def verify_audit(head: str | None, json_file: Path | None) -> None:
     examined = f"{report.rows:,} rows, {report.blocks:,} blocks, {report.seconds:.2f} s"
     click.echo(f"{report.findings:,} findings in {examined}.")
     click.echo(f"Head: {report.head or 'none yet'} (block {report.head_block:,})")
-    _write(json_file, report)
+    write_json(json_file, report)
     if report.findings:
         sys.exit(1)
 
@@ -98,10 +92,10 @@ def verify_receipt(file: Path, key: str | None, url: str | None, json_file: Path
     outcome = check(file.read_bytes(), public_key)
     if isinstance(outcome, ReceiptFault):
         click.echo(REFUSALS[outcome], err=True)
-        _write(json_file, {"holds": False, "fault": outcome})
+        write_json(json_file, {"holds": False, "fault": outcome})
         sys.exit(1)
     click.echo(_describe_receipt(outcome))
-    _write(json_file, {"holds": True, "receipt": outcome})
+    write_json(json_file, {"holds": True, "receipt": outcome})
 
 
 def _describe_receipt(content: Receipt) -> str:
@@ -172,8 +166,3 @@ def _fetch_key(url: str) -> bytes:
             "Give it with --key.",
         ) from error
     return _read_key(published.public_key)
-
-
-def _write(file: Path | None, value: object) -> None:
-    if file is not None:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from marketplace.cli import JSON_FILE
-from marketplace.demo.command import DATA, default_directory, told_to_stop, write_json
+from marketplace.demo.command import DATA, default_directory
 from marketplace.demo.furnishing import OperatorClient, furnish
 from marketplace.demo.installation import empty, fresh_directory, running
 from marketplace.demo.provider import open_session
@@ -30,6 +29,8 @@ from marketplace.replay.replay import Replay, ReplayOutcome, ReplayRowResult, To
 from marketplace.replay.rows import read_rows
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
+from marketplace.runtime.supervisor import stop_at_signals
+from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.text.spreadsheet import cell
 
 SHIPPED: Final = files("marketplace.replay")
@@ -137,7 +138,9 @@ async def _replay(
         " one of each per row, from ranges reserved for that.",
         highlight=False,
     )
-    async with told_to_stop() as (stopping, hurrying), _target(plan, drafts, place, console) as target:
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    stop_at_signals(stopping, hurrying)
+    async with _target(plan, drafts, place, console) as target:
         async with open_session() as session:
             replay = Replay(session, target.url, target.key)
             marked = await replay.suppress(drafts)

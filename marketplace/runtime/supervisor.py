@@ -1,4 +1,4 @@
-"""Supervision of child processes: start, restart after they end, and drain before stopping."""
+"""Supervision of child processes: start, restart after they end, and drain before stopping; signals that stop."""
 
 import asyncio
 import contextlib
@@ -85,6 +85,18 @@ async def orphaned() -> None:
         await asyncio.Event().wait()
     while str(os.getppid()) == parent:  # noqa: ASYNC110 - the kernel sends no event that works everywhere
         await asyncio.sleep(0.5)
+
+
+def stop_at_signals(*events: asyncio.Event) -> None:
+    """Let each Ctrl-C or SIGTERM set the next of `events` that is not set yet, until the running loop is closed."""
+
+    def set_next() -> None:
+        for event in events:
+            if not event.is_set():
+                return event.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, set_next)
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 import msgspec
 
 from marketplace.runtime import clock
+from marketplace.runtime.supervisor import stop_at_signals
 from tests.harness import page
 from tests.harness import report as reports
 from tests.harness.breaks import BREAKS
@@ -161,8 +161,7 @@ class Run:
 async def run(wish: Wish, directory: Path) -> Report:
     """One whole run in `directory`."""
     enough = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, enough.set)
+    stop_at_signals(enough)
     broken = BREAKS[wish.broken] if wish.broken else None
     async with running(directory, wish.seed, broken) as world:
         return await Run(wish, world, enough).run()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from marketplace.runtime.supervisor import FIRST_PAUSE, PARENT, Child, Supervisor
+from marketplace.runtime.supervisor import FIRST_PAUSE, PARENT, Child, Supervisor, stop_at_signals
 from tests.waiting import PATIENCE
 
 POLITE = (
@@ -119,3 +119,15 @@ def _gone(pid: int) -> bool:
         return True
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"  # dead, not yet forgotten
+
+
+async def test_each_signal_to_stop_sets_the_next_event() -> None:
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    stop_at_signals(stopping, hurrying)
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE):
+        await stopping.wait()
+    assert not hurrying.is_set()
+    os.kill(os.getpid(), signal.SIGINT)
+    async with asyncio.timeout(PATIENCE):
+        await hurrying.wait()
