@@ -70,8 +70,8 @@ class AwardStatus(StrEnum):
     "The wallet no longer covers the price."
 
 
-class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
-    """Assignment of one lead to one business, as the award writes it, counted in the windows of `window_starts`."""
+class AssignmentTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Parties, price and times of an assignment of one lead to one business."""
 
     id: UUID
     lead_id: UUID
@@ -87,6 +87,11 @@ class NewAssignment(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     awarded_at: datetime
     hold_until: datetime
+
+
+class NewAssignment(AssignmentTerms, frozen=True, kw_only=True):
+    """An assignment to be written if the award is won, counted in the windows of `window_starts`."""
+
     window_starts: Mapping[CapWindow, datetime]
 
 
@@ -99,24 +104,10 @@ class AwardWindow(msgspec.Struct, frozen=True, kw_only=True):
     most_minor: int | None
 
 
-class AwardRecord(msgspec.Struct, frozen=True, kw_only=True):
+class AwardRecord(AssignmentTerms, frozen=True, kw_only=True):
     """An award as `award_lead` reads it: the assignment, its windows, its hold and the decision, by name."""
 
-    id: UUID
-    lead_id: UUID
     lead_state: LeadState
-    business_id: UUID
-    subscription_id: UUID
-    subscription_version: int
-    endpoint_id: UUID
-    provider_id: UUID
-    mode: str
-    price_minor: int
-    payout_minor: int
-    currency: str
-    awarded_at: datetime
-    due_at: datetime
-    hold_until: datetime
     hour_at: datetime
     day_at: datetime
     week_at: datetime
@@ -225,22 +216,10 @@ async def award(
 def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, expected: LeadState) -> AwardRecord:
     limits = {cap.window: cap for cap in caps}
     starts = new.window_starts
+    terms = {name: getattr(new, name) for name in AssignmentTerms.__struct_fields__}
     return AwardRecord(
-        id=new.id,
-        lead_id=new.lead_id,
+        **terms,
         lead_state=expected,
-        business_id=new.business_id,
-        subscription_id=new.subscription_id,
-        subscription_version=new.subscription_version,
-        endpoint_id=new.endpoint_id,
-        provider_id=new.provider_id,
-        mode=new.mode,
-        price_minor=new.price_minor,
-        payout_minor=new.payout_minor,
-        currency=new.currency,
-        awarded_at=new.awarded_at,
-        due_at=new.due_at,
-        hold_until=new.hold_until,
         hour_at=starts[CapWindow.hour],
         day_at=starts[CapWindow.day],
         week_at=starts[CapWindow.week],

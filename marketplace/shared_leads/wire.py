@@ -1,7 +1,7 @@
 """Bodies of the endpoints of shared leads: leads in JSON, and the mapping of a file's columns."""
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -15,21 +15,6 @@ from marketplace.text.values import Instant, Minor
 
 Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 PostalCode = Annotated[str, Meta(min_length=1, max_length=16, pattern=WORDS)]
-FIELDS: Final = (
-    "vendor",
-    "external_id",
-    "vertical",
-    "postal_code",
-    "received_at",
-    "cost",
-    "contacted_at",
-    "qualified",
-    "won_at",
-    "won_value",
-    "lost_at",
-    "status",
-    "currency",
-)
 REQUIRED: Final = ("external_id", "received_at", "cost")
 
 Field = Literal[
@@ -47,6 +32,7 @@ Field = Literal[
     "status",
     "currency",
 ]
+FIELDS: Final[tuple[Field, ...]] = get_args(Field)
 Status = Literal["won", "lost", "open"]
 
 
