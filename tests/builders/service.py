@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -36,6 +35,7 @@ from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
 from marketplace.web import gate
 from marketplace.worker import note_job
+from tests.builders.forks import Fork, start
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
 from tests.conftest import SECRETS
@@ -261,13 +261,13 @@ async def serve_ops(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 class Process:
     """One process of the service, and everything that it wrote."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process = process
+    def __init__(self, fork: Fork, log: Path) -> None:
+        self._fork = fork
         self._log = log
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._fork.pid
 
     @property
     def log(self) -> str:
@@ -275,14 +275,12 @@ class Process:
 
     def kill(self) -> None:
         """kill -9."""
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._fork.send_signal(signal.SIGKILL)
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code after the drain."""
-        if self._process.returncode is None:
-            self._process.terminate()
-        return await within(STOP_SECONDS, self._process.wait(), "a process told to stop: " + self.log)
+        self._fork.send_signal(signal.SIGTERM)
+        return await within(STOP_SECONDS, self._fork.wait(), "a process told to stop: " + self.log)
 
 
 @asynccontextmanager
@@ -295,26 +293,14 @@ async def process(settings: Settings, command: str, log: Path, **environment: st
         "MARKETPLACE_POOL_SIZE": "6",
         "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    with log.open("ab") as out:
-        started = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "marketplace.cli",
-            command,
-            env=given | environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    running = Process(started, log)
+    fork = await start(command, given | environment, log)
+    running = Process(fork, log)
     try:
         yield running
     finally:
         running.kill()
-        await within(STOP_SECONDS, started.wait(), "a killed process to end")
+        await within(STOP_SECONDS, fork.wait(), "a killed process to end")
 
 
 class Service(Served):

@@ -1,7 +1,6 @@
 """The product's own processes, each kept running: whatever ends one, another is started; how it ended counts."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from marketplace.runtime import failpoints
-from marketplace.runtime.supervisor import PARENT
+from tests.builders.forks import Fork, start
 
 PAUSE_SECONDS: Final = 0.1
 DRAIN_SECONDS: Final = 26.0
@@ -19,30 +18,20 @@ DRAIN_SECONDS: Final = 26.0
 class Kept:
     """One process, in a session of its own. `environment` is asked anew at each start."""
 
-    def __init__(
-        self, name: str, command: tuple[str, ...], environment: Callable[[], Mapping[str, str]], log: Path
-    ) -> None:
+    def __init__(self, name: str, command: str, environment: Callable[[], Mapping[str, str]], log: Path) -> None:
         self.name = name
         self.ends: Counter[str] = Counter()
         "How often it ended in which way: killed, failpoint, drained, or with another exit code."
         self._command = command
         self._environment = environment
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Fork | None = None
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Run until `stop`."""
         while not self._stopping.is_set():
-            with self._log.open("ab") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    env={**os.environ, **self._environment(), PARENT: str(os.getpid())},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+            self._process = await start(self._command, {**os.environ, **self._environment()}, self._log)
             self.ends[_way(await self._process.wait())] += 1
             await asyncio.sleep(PAUSE_SECONDS)
 
@@ -55,10 +44,9 @@ class Kept:
 
     def signal(self, number: signal.Signals) -> bool:
         """False when there was nobody to take it."""
-        if self.pid is None:
+        if self._process is None or self._process.returncode is not None:
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        self._process.send_signal(number)
         return True
 
     async def stop(self, running: asyncio.Task[None]) -> None:

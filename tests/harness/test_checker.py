@@ -15,7 +15,7 @@ from tests.harness.traffic import Answer, Traffic
 from tests.harness.world import World, running
 
 ENOUGH = 10
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 async def test_whatever_is_planted_is_found_and_told(enterable_dir: Path) -> None:

@@ -1,8 +1,6 @@
 """A process killed at each named place loses nothing, sells nothing twice and charges nobody for nothing."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -88,7 +86,6 @@ def environments(settings: Settings, port: int, **besides: str) -> Iterator[Mapp
         "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "MARKETPLACE_OUTBOUND_HTTP": "true",
         "MARKETPLACE_POOL_SIZE": "4",
-        "PYTHONPATH": os.pathsep.join(sys.path),
     }
     yield usual | besides
     while True:
@@ -111,7 +108,7 @@ class Site:
         self.kept = {
             name: Kept(
                 name,
-                (sys.executable, "-m", "marketplace.cli", command),
+                command,
                 starts[name].__next__,
                 directory / f"{name}.log",
             )

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from itertools import cycle
@@ -50,7 +49,7 @@ FEEDS: Final = 2
 PROVIDERS: Final = 3
 THIN: Final = "business-1"
 """Its wallet is nearly empty all the time."""
-READY_SECONDS: Final = 40.0
+READY_SECONDS: Final = 100.0
 TRY_SECONDS: Final = 8.0
 """The longest that anybody outside waits for one answer of the API."""
 PATIENCE_SECONDS: Final = 90
@@ -178,7 +177,7 @@ class World:
     def _keep(self, name: str, command: str, port: int) -> None:
         self.kept[name] = Kept(
             name,
-            (sys.executable, "-m", "marketplace.cli", command),
+            command,
             lambda: self._environment(name, port),
             self.directory / "logs" / f"{name}.log",
         )
