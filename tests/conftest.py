@@ -118,8 +118,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return processors + 1
 
 
-LONG = frozenset({"model", "harness", "walk"})
-"Directories of tests that take up to minutes each."
+LONG = frozenset({"model", "harness", "walk", "test_schemathesis.py"})
+"Directories and files of tests that take up to minutes each."
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

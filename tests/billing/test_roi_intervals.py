@@ -2,10 +2,11 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats as st
 
 from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
 from billing.estimates import Estimator
@@ -20,14 +21,20 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SEED = 20_261_122
 
 
+@pytest.fixture(scope="module")
+def st() -> Any:
+    """scipy.stats. Its import takes over a second, in every process of a run if the module did it."""
+    return import_module("scipy.stats")
+
+
 @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.5, 40.5), (3.5, 97.5), (12.2, 8.9), (6_000.5, 94_000.5)])
 @pytest.mark.parametrize("p", [0.025, 0.5, 0.975])
-def test_the_quantile_of_a_beta_is_scipys(a: float, b: float, p: float) -> None:
+def test_the_quantile_of_a_beta_is_scipys(st: Any, a: float, b: float, p: float) -> None:
     assert beta_quantile(p, a, b) == pytest.approx(st.beta.ppf(p, a, b), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 6.5, 13, 60, 2_000])
-def test_the_quantile_of_students_t_is_scipys(freedom: float) -> None:
+def test_the_quantile_of_students_t_is_scipys(st: Any, freedom: float) -> None:
     assert t_quantile(0.975, freedom) == pytest.approx(st.t.ppf(0.975, freedom), rel=1e-8)
 
 
@@ -53,7 +60,7 @@ def leads(count: int, *, businesses: int = 1, seed: int = 3) -> list[LeadOutcome
     return outcomes
 
 
-def test_the_life_table_is_scipys_survival_function_under_censoring() -> None:
+def test_the_life_table_is_scipys_survival_function_under_censoring(st: Any) -> None:
     cells = tabulate(leads(400)).exclusive.won
     repeats = cells.leads.astype(int)
     # Discrete: a lead censored after so many whole weeks was at risk in all of them; ties go to the event first.
@@ -65,13 +72,13 @@ def test_the_life_table_is_scipys_survival_function_under_censoring() -> None:
         assert per_lead(cells.counted(), week).estimate == pytest.approx(1 - surviving[week - 1], abs=1e-12)
 
 
-def test_without_censoring_the_interval_of_a_rate_is_jeffreys_posterior() -> None:
+def test_without_censoring_the_interval_of_a_rate_is_jeffreys_posterior(st: Any) -> None:
     figure = share(0.12, 0.12 * 0.88 / 250, 250)
     assert figure.low == pytest.approx(st.beta.ppf(0.025, 30.5, 220.5), rel=1e-6)
     assert figure.high == pytest.approx(st.beta.ppf(0.975, 30.5, 220.5), rel=1e-6)
 
 
-def test_a_rate_of_zero_has_an_interval_and_an_amount_of_zero_has_none() -> None:
+def test_a_rate_of_zero_has_an_interval_and_an_amount_of_zero_has_none(st: Any) -> None:
     none = share(0.0, 0.0, 20)
     assert none.low is not None
     assert none.low < 1e-4
@@ -88,7 +95,7 @@ def test_the_variance_under_censoring_is_greenwoods() -> None:
     assert line.variance(cells.counted()) == pytest.approx(greenwood, rel=0.01)
 
 
-def test_drawing_businesses_again_gives_scipys_bootstrap_standard_error() -> None:
+def test_drawing_businesses_again_gives_scipys_bootstrap_standard_error(st: Any) -> None:
     setting = Setting(businesses=40, leads=40)
     chance = np.random.default_rng(SEED)
     ours, _ = effects(chance, setting)
@@ -116,7 +123,7 @@ def test_few_businesses_are_left_out_one_by_one_and_many_are_drawn() -> None:
     assert (drawn != resample(15, 2).weights).any()
 
 
-def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_out_by_hand() -> None:
+def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_out_by_hand(st: Any) -> None:
     count = 6
     setting = Setting(businesses=count, leads=60)
     chance = np.random.default_rng(SEED)
@@ -141,7 +148,9 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
 
 
 @pytest.mark.parametrize("businesses", [3, 4, 8, 14, 40])
-def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_businesses(businesses: int) -> None:
+def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_businesses(
+    st: Any, businesses: int
+) -> None:
     figure = pooled_amount(2.0, 0.09, businesses)
     factor = math.exp(st.t.ppf(0.975, businesses - 2) * 0.3)
     assert (figure.low, figure.high) == pytest.approx((2.0 / factor, 2.0 * factor), rel=1e-8)

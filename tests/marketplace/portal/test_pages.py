@@ -19,18 +19,15 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
-from marketplace.app import create_app
-from marketplace.database.embedded import Engines
 from marketplace.portal.frame import moment
 from marketplace.portal.navigation import NAVIGATION
 from marketplace.runtime import clock, ids
-from marketplace.runtime.settings import Settings, load
+from marketplace.runtime.settings import Docs, Settings
 from marketplace.security.auth import CallerKind
 from marketplace.web import gate
 from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, preview_import, signed_in
-from tests.builders.service import Served, serve
-from tests.conftest import SECRETS
+from tests.builders.service import Served, borrow_routes, serve
 from tests.receivers import Receiver, ok
 
 OPEN: Final = {"/", "/sign-in", "/setup"}
@@ -62,14 +59,13 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
 
 def handlers() -> Iterator[tuple[str, str, Any]]:
     """Return method, path and handler of every route of the portal."""
-    nowhere = load(SECRETS | {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "VALKEY_URL": "redis://127.0.0.1:1"})
-    app = create_app(nowhere, Engines(database_url=nowhere.database_url or "", valkey_url=nowhere.valkey_url or ""))
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                if handler.opt.get("portal"):
-                    for method in handler.http_methods - {"OPTIONS", "HEAD"}:
-                        yield method, route.path_format, handler
+    with borrow_routes(Docs.public) as app:
+        for route in app.routes:
+            if isinstance(route, HTTPRoute):
+                for handler in route.route_handlers:
+                    if handler.opt.get("portal"):
+                        for method in handler.http_methods - {"OPTIONS", "HEAD"}:
+                            yield method, route.path_format, handler
 
 
 HANDLERS: Final = tuple(handlers())

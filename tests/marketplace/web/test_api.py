@@ -5,16 +5,17 @@ from typing import Any
 import pytest
 from litestar.routes import HTTPRoute
 
-from marketplace.app import create_routes
 from marketplace.runtime.settings import Docs
+from tests.builders.service import borrow_routes
 
-DOCUMENTED = [
-    (f"{method} {route.path_format}", route.route_handler_map[method][1])
-    for route in create_routes(Docs.public).routes
-    if isinstance(route, HTTPRoute)
-    for method in sorted(route.route_handler_map)
-    if any("api" in handler.opt for handler in route.route_handlers)
-]
+with borrow_routes(Docs.public) as app:
+    DOCUMENTED = [
+        (f"{method} {route.path_format}", route.route_handler_map[method][1])
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in sorted(route.route_handler_map)
+        if any("api" in handler.opt for handler in route.route_handlers)
+    ]
 
 
 @pytest.mark.parametrize(("address", "model"), DOCUMENTED)
