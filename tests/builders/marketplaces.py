@@ -32,7 +32,7 @@ from marketplace.worker import Sweeper, Walker
 from routing.subscription import Area, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_body, roofing_policy
-from tests.waiting import give_back
+from tests.waiting import give_back, keep
 
 PRICE_MINOR = 5_000
 PAYOUT_MINOR = 3_000
@@ -199,7 +199,7 @@ async def marketplace(settings: Settings, vertical: VerticalDefinition | None = 
     assert settings.database_url is not None
     url = settings.database_url
     async with AsyncExitStack() as stack:
-        owner = await asyncpg.create_pool(url, min_size=1, max_size=6)
+        owner = await asyncpg.create_pool(url, min_size=1, max_size=6, reset=keep)
         stack.push_async_callback(give_back, owner)
         api = await open_pool(url, "marketplace_api", size=6)
         stack.push_async_callback(give_back, api)

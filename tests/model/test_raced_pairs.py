@@ -178,11 +178,19 @@ def act(arena: Stage, name: str, subject: Subject) -> Actor:
     return Actor(name, run)  # type: ignore[arg-type]
 
 
+PUT_OFF: Final = """
+with claims as (update assignment set due_at = due_at + $1 where due_at < clock_timestamp() + $1)
+update lead set due_at = due_at + $1 where due_at < clock_timestamp() + $1"""
+
+CALL_UP: Final = """
+with claims as (update assignment set due_at = clock_timestamp() where id = $1 and due_at is not null)
+update lead set due_at = clock_timestamp() where id = $2 and due_at is not null"""
+
+
 async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
-    for table in ("lead", "assignment"):
-        await owner.execute(f"update {table} set due_at = due_at + $1 where due_at < clock_timestamp() + $1", LATER)
+    await owner.execute(PUT_OFF, LATER)
     subject = await arena.take_in()
     if duel.begins != "prospect":
         subject = await arena.award(subject)
@@ -196,11 +204,7 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
     if duel.server == "dead":  # the third attempt of a hold is its last
         await owner.execute("update endpoint set url = $2 where id = $1", arena.buyers[0].endpoint_id, DEAD)
         await owner.execute("update assignment set attempts = 3 where id = $1", subject.assignment_id)
-    sql = "update assignment set due_at = clock_timestamp() where id = $1 and due_at is not null"
-    await owner.execute(sql, subject.assignment_id)
-    await owner.execute(
-        "update lead set due_at = clock_timestamp() where id = $1 and due_at is not null", subject.lead_id
-    )
+    await owner.execute(CALL_UP, subject.assignment_id, subject.lead_id)
     return subject
 
 

@@ -244,18 +244,17 @@ async def subscribe_again(stage: Stage) -> None:
     await directory_flow.create_subscription(stage.market.api, "test", buyer.business_id, "live", "roofing", request)
 
 
+RESTORE: Final = """
+with subscriptions as (update subscription set state = 'active' where state <> 'active'),
+    businesses as (update business set state = 'active' where state <> 'active')
+update endpoint
+set state = 'active', breaker = '{}', breaker_open_until = null, url = case when id = $1 then $2 else url end
+where state <> 'active' or breaker <> '{}' or (id = $1 and url <> $2)"""
+
+
 async def restore(stage: Stage) -> None:
     """Reset everything paused, frozen or broken after a run."""
-    owner = stage.market.owner
-    await owner.execute("update subscription set state = 'active' where state <> 'active'")
-    await owner.execute("update business set state = 'active' where state <> 'active'")
-    await owner.execute(
-        "update endpoint set state = 'active', breaker = '{}', breaker_open_until = null"
-        " where state <> 'active' or breaker <> '{}'"
-    )
-    await owner.execute(
-        "update endpoint set url = $2 where id = $1 and url <> $2", stage.buyers[0].endpoint_id, stage.receivers[0].url
-    )
+    await stage.market.owner.execute(RESTORE, stage.buyers[0].endpoint_id, stage.receivers[0].url)
 
 
 async def gather_all(*running: Awaitable[object]) -> list[object]:
