@@ -290,14 +290,13 @@ create table lead (
         stored,
     constraint lead_pkey primary key (id),
     constraint lead_seen unique (id, seen),
-    constraint lead_whose unique (id, provider_id, mode),
+    constraint lead_whose unique (provider_id, id, mode),
     constraint lead_inquiry foreign key (id, provider_id, vertical_id, mode) references inquiry(id, provider_id,
         vertical_id, mode),
     constraint lead_due check ((due_at is not null) = (state in ('received', 'nurturing', 'prospect'))),
     constraint lead_state check (state in ('received', 'rejected', 'duplicate', 'suppressed', 'nurturing', 'expired',
         'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned'))
 ) with (fillfactor=80);
-create index lead_by_provider on lead (provider_id, id);
 -- Neither index below names the state, so that a move that leaves their columns alone writes no index entry (a HOT update).
 create index lead_due_soon on lead (due_at) where (due_at is not null);
 -- Block ranges: a few bytes for each sixteen pages. An update of a lead never touches them, an insert hardly.
@@ -431,8 +430,8 @@ create table assignment (
     seen_lead_id uuid generated always as ( case when (state in ('exposed', 'delivered', 'refused', 'lapsed',
         'returned')) then lead_id else null::uuid end) stored,
     constraint assignment_pkey primary key (id),
-    constraint assignment_charged unique (id, business_id, currency, chargeable_minor),
-    constraint assignment_live unique (id, lead_id, business_id, live),
+    constraint assignment_charged unique (business_id, id, currency, chargeable_minor),
+    constraint assignment_live unique (lead_id, id, business_id, live),
     constraint assignment_paid_out unique (id, provider_id, currency, payable_minor),
     constraint assignment_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id),
     constraint assignment_exposure foreign key (seen_lead_id, id) references exposure(lead_id, assignment_id),
@@ -451,18 +450,14 @@ create table assignment (
     constraint assignment_state check (state in ('held', 'released', 'exposed', 'delivered', 'refused', 'lapsed',
         'returned'))
 ) with (fillfactor=80);
-create index assignment_by_business on assignment (business_id, id);
-create index assignment_by_lead on assignment (lead_id);
--- What a business was shown lately, without a look at all that it ever was shown.
-create index assignment_by_shown on assignment (business_id, exposed_at) where (exposed_at is not null);
 create index assignment_by_subscription on assignment (subscription_id, awarded_at);
 create index assignment_due_soon on assignment (due_at) where (due_at is not null);
 -- Terminal states are included on purpose: even after a lapse nobody else can be given the lead.
 create unique index assignment_one_live on assignment (lead_id) where live;
 create index assignment_rehearsed on assignment (business_id, id) where (mode = 'test');
 -- Leads that were shown and are not paid for: what a quota counts. Those that are delivered leave it again.
-create index assignment_unpaid on assignment (subscription_id, awarded_at) where ((mode = 'live') and (state in
-    ('exposed', 'refused', 'lapsed')));
+create index assignment_unpaid on assignment (subscription_id, awarded_at) where ((mode = 'live') and (evidence is
+    null));
 create trigger assignment_begun_recorded after insert on assignment for each row execute function
     record_assignment_move();
 create trigger assignment_move before update of state on assignment for each row when (old.state is distinct from

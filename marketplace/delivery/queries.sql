@@ -125,7 +125,8 @@ select count(*) filter (where a.state = 'refused') as refused,
        (select coalesce(sum(u.used_count), 0) from cap_usage u
         where u.subscription_id = $1 and u.cap_window = 'day' and u.starts_at > $2::timestamptz - interval '25 hours') as used
 from assignment a
-where a.subscription_id = $1 and a.awarded_at >= $2 and a.mode = 'live' and a.state in ('exposed', 'refused', 'lapsed');
+where a.subscription_id = $1 and a.awarded_at >= $2 and a.mode = 'live' and a.evidence is null
+    and a.state in ('exposed', 'refused', 'lapsed');
 
 -- name: suspend
 update subscription set state = 'suspended', suspended_for = $2, suspended_at = $3, suspended_counted = $4, suspended_shown = $5

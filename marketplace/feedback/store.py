@@ -1,8 +1,9 @@
 """The queries of feedback as typed functions: one per query, no decision inside."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from billing.returns import ReturnReason
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row
 from marketplace.ledger.money import AssignmentPrice
+from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
@@ -18,6 +20,9 @@ from routing.subscription import OpenHours, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
+
+AWARD_TO_DELIVERY: Final = timedelta(days=7)
+"More than the longest time between an award and its delivery, which is a hold and the day in which evidence may come."
 
 
 class DispositionKind(StrEnum):
@@ -442,7 +447,13 @@ async def lock_case(connection: Connection, business_id: UUID, mode: str | None,
 
 async def count_recent(connection: Connection, business_id: UUID, mode: str, since: datetime) -> RecentReturns:
     """Count the leads delivered to the business since a time, and the returns of them that were not denied."""
-    return await load_row(connection, SQL["count_recent"], RecentReturns, business_id, mode, since)
+    first = find_first_delivered(since)
+    return await load_row(connection, SQL["count_recent"], RecentReturns, business_id, mode, since, first)
+
+
+def find_first_delivered(since: datetime) -> UUID:
+    """Return a lower bound of the ids of assignments delivered since `since`."""
+    return clock.id_bound(since - AWARD_TO_DELIVERY)
 
 
 async def insert_return(connection: Connection, new: ReturnRequest) -> None:

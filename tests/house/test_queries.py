@@ -255,10 +255,29 @@ async def test_the_statements_of_every_lead_find_their_rows_by_an_index(owner: A
         "claim_due_leads": (WORKER["claim_due_leads"], (lease, 10), "lead_due_soon"),
         "find_earlier": (INTAKE["find_earlier"], (world.provider, "live", "key-7", "ref-7"), "inquiry_idempotency_key"),
         "find_status": (INTAKE["find_status"], (lead, world.provider, "live"), "Index Scan using lead_"),
-        "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_by_provider"),
+        "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_whose"),
     }  # fmt: skip
     for name, (sql, values, index) in statements.items():
         plan = "\n".join(row[0] for row in await owner.fetch(f"explain {sql}", *values))
         assert index in plan, f"{name}\n{plan}"
         for table in TABLES:
             assert f"Seq Scan on {table} " not in plan, f"{name}\n{plan}"
+
+
+MOVED: Final = """
+select pg_stat_get_xact_tuples_updated('assignment'::regclass) as updated,
+       pg_stat_get_xact_tuples_hot_updated('assignment'::regclass) as heap_only
+"""
+
+
+async def test_the_exposure_of_a_lead_writes_to_no_index_of_its_assignment(owner: Any) -> None:
+    world = World(owner)
+    await world.make()
+    lead = await world.lead("held")
+    attempt = (b"", "192.0.2.1", None, 1, now(), now())
+    async with owner.transaction():
+        exposed = await owner.fetch(
+            DELIVERY["expose"], lead.id, lead.assignment_id, world.business, world.endpoint, *attempt
+        )
+        assert len(exposed) == 1
+        assert dict(await owner.fetchrow(MOVED)) == {"updated": 1, "heap_only": 1}

@@ -4,15 +4,16 @@ select requested.lead_id, c.sealed as box, c.wrapped, c.master_key_id
 from unnest($1::uuid[]) as requested (lead_id) cross join lateral read_contact(requested.lead_id, $2) c;
 
 -- name: count_days
--- Leads shown to the business since $3, by days in the zone $4.
+-- Leads shown to the business since $3, by days in the zone $4. Their assignments have ids from $5 on.
 select (exposed_at at time zone $4)::date as day, count(*) as leads
 from assignment
-where business_id = $1 and mode = $2 and exposed_at >= $3
+where business_id = $1 and mode = $2 and exposed_at >= $3 and id >= $5
 group by 1
 order by 1;
 
 -- name: measure_delivery
--- Leads shown since $3 and before $4: their number, time to delivery, cost, and how many have no outcome.
+-- Leads shown since $3 and before $4, with ids from $5 to $6: their number, time to delivery, cost, and how many have no
+-- outcome.
 select count(*) as leads, count(a.evidence) as delivered,
        percentile_cont(0.5) within group (order by extract(epoch from a.settled_at - l.received_at)::float8)
            filter (where a.evidence is not null) as p50_seconds,
@@ -22,11 +23,12 @@ select count(*) as leads, count(a.evidence) as delivered,
        count(*) filter (where a.state = 'delivered'
            and not exists (select from disposition where assignment_id = a.id and undone_at is null)) as without_outcome
 from assignment a join lead l on l.id = a.lead_id
-where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4;
+where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4 and a.id between $5 and $6;
 
 -- name: count_shown
--- Number of leads shown since $3 and before $4.
-select count(*) from assignment where business_id = $1 and mode = $2 and exposed_at >= $3 and exposed_at < $4;
+-- Number of leads shown since $3 and before $4, with ids from $5 to $6.
+select count(*) from assignment
+where business_id = $1 and mode = $2 and exposed_at >= $3 and exposed_at < $4 and id between $5 and $6;
 
 -- name: find_terms
 -- The vertical of a lead in the version by which it was awarded, and the name of its subscription.
@@ -84,7 +86,8 @@ order by kind, account;
 select low_below_minor from wallet where business_id = $1;
 
 -- name: list_sources
--- Leads shown since $3 and before $4 by source, with their outcomes. The outcomes of a business are one range of an index.
+-- Leads shown since $3 and before $4, with ids from $5 to $6, by source, with their outcomes. The outcomes of a business
+-- are one range of an index.
 -- No outcome is older than the time at which its lead was shown, but two clocks may differ: hence the day of margin.
 with outcome as (
     select assignment_id, bool_or(kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted,
@@ -100,7 +103,7 @@ select coalesce(i.facts ->> 'source', '') as source, count(*) as leads,
 from assignment a
 join inquiry i on i.id = a.lead_id
 left join outcome on outcome.assignment_id = a.id
-where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4
+where a.business_id = $1 and a.mode = $2 and a.exposed_at >= $3 and a.exposed_at < $4 and a.id between $5 and $6
 group by 1
 order by leads desc, source
 limit 200;

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace.database.db import Connection, Queries, convert_row, fetch_rows, find_row, load_row
+from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from routing.decision import CandidateRecord
 from routing.vertical import VerticalDefinition
@@ -153,18 +154,30 @@ async def count_days(
     connection: Connection, business_id: UUID, mode: str, since: datetime, zone: str
 ) -> dict[date, int]:
     """Return the leads of each day since a moment; days without leads are missing."""
-    days = await fetch_rows(connection, SQL["count_days"], DayCount, business_id, mode, since, zone)
+    first = clock.id_bound(since, clock.ID_EARLY_SECONDS)
+    days = await fetch_rows(connection, SQL["count_days"], DayCount, business_id, mode, since, zone, first)
     return {day.day: day.leads for day in days}
 
 
 async def measure_delivery(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> DeliverySummary:
-    return await load_row(connection, SQL["measure_delivery"], DeliverySummary, business_id, mode, since, until)
+    span = (since, until, *_shown_ids(since, until))
+    return await load_row(connection, SQL["measure_delivery"], DeliverySummary, business_id, mode, *span)
 
 
 async def count_shown(connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime) -> int:
-    return int(await connection.fetchval(SQL["count_shown"], business_id, mode, since, until))
+    return int(
+        await connection.fetchval(SQL["count_shown"], business_id, mode, since, until, *_shown_ids(since, until))
+    )
+
+
+def _shown_ids(since: datetime, until: datetime) -> tuple[UUID, UUID]:
+    """Return bounds of the ids of assignments exposed between `since` and `until`.
+
+    An exposure follows its award, which made the id, within a hold of two minutes. The bounds allow an hour.
+    """
+    return clock.id_bound(since, clock.ID_EARLY_SECONDS), clock.id_bound(until, -clock.ID_EARLY_SECONDS)
 
 
 async def find_terms(connection: Connection, assignment_id: UUID, business_id: UUID) -> LeadTerms | None:
@@ -251,7 +264,8 @@ async def find_low_below(connection: Connection, business_id: UUID) -> int | Non
 async def list_sources(
     connection: Connection, business_id: UUID, mode: str, since: datetime, until: datetime
 ) -> tuple[LeadSource, ...]:
-    return await fetch_rows(connection, SQL["list_sources"], LeadSource, business_id, mode, since, until)
+    span = (since, until, *_shown_ids(since, until))
+    return await fetch_rows(connection, SQL["list_sources"], LeadSource, business_id, mode, *span)
 
 
 async def list_places(connection: Connection, country: str, codes: Sequence[str]) -> dict[str, PostalLocation]:

@@ -10,7 +10,7 @@ import msgspec
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row
 from marketplace.directory.flow import SUPPRESSED_A_DAY
 from marketplace.distribution.store import Decision
-from marketplace.feedback.store import ReturnEvidence
+from marketplace.feedback.store import ReturnEvidence, find_first_delivered
 from marketplace.runtime import clock
 from routing.inquiry import Facts
 from routing.qualification import Verdict
@@ -305,9 +305,9 @@ async def count_returns(
     connection: Connection, business_id: UUID, provider_id: UUID, since: datetime
 ) -> tuple[ReturnHistory, ReturnHistory]:
     """Return the history of the business and that of the provider, of leads delivered since `since`."""
-    ids_since = clock.id_bound(since, clock.ID_EARLY_SECONDS)
+    first, ids_since = find_first_delivered(since), clock.id_bound(since, clock.ID_EARLY_SECONDS)
     return (
-        await load_row(connection, SQL["count_business_returns"], ReturnHistory, business_id, since),
+        await load_row(connection, SQL["count_business_returns"], ReturnHistory, business_id, since, first),
         await load_row(connection, SQL["count_provider_returns"], ReturnHistory, provider_id, since, ids_since),
     )
 

@@ -152,12 +152,12 @@ left join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.m
 where r.id = $1;
 
 -- name: count_business_returns
--- Leads of a business delivered since $2, and its returns of them.
+-- Leads of a business delivered since $2, with ids of their assignments from $3 on, and its returns of them.
 select count(*)::int as delivered, count(r.id)::int as requested,
        count(*) filter (where r.state = 'granted')::int as granted, count(*) filter (where r.state = 'denied')::int as denied
 from assignment a left join return_request r on r.assignment_id = a.id
 where a.business_id = $1 and a.mode = 'live' and a.state in ('delivered', 'returned') and a.settled_at >= $2
-  and a.exposed_at >= $2 - interval '7 days';
+  and a.id >= $3;
 
 -- name: count_provider_returns
 -- Leads of a provider delivered since $2, and the returns of them.
