@@ -2407,9 +2407,8 @@ $$;
 
 -- Award record (migration 0045) ---------------------------------------------------------------------------------------
 
--- The award takes one named record instead of 27 values by position. Its conditions and its writes are those of
--- 0017_award.sql: every condition again on locked rows, then the claim as a whole, in one call. A function because each of
--- its statements sees what was committed before it began. Called by the worker alone, with the worker's own rights.
+-- Every condition of the award again on locked rows, then the claim as a whole, in one call. A function because each of its
+-- statements sees what was committed before it began. Called by the worker alone, with the worker's own rights.
 --
 -- Locks lead, subscription, wallet, in that order. Writes nothing unless it answers 'won'; otherwise how far it came:
 -- 'moved' (the lead is not in the state in which it was decided about), 'withdrawn' (subscription, business or endpoint
@@ -2417,6 +2416,9 @@ $$;
 -- total, each with its limits; no limit is null. tests/marketplace/distribution/test_award.py holds the conditions to those
 -- of routing/awarding.py.
 create function award_lead(award jsonb) returns text language plpgsql as $$
+--
+-- The form of 0045_award_record.sql, except that it looks up each capped window by its key (`limit 1`). A plain join read every
+-- window that the subscription ever had, up to about a thousand, because a planner takes five windows for a hundred.
 declare
     a record;
     live boolean;
@@ -2441,10 +2443,14 @@ begin
     if not found then
         return 'withdrawn';
     end if;
-    perform from cap_usage u
-    join jsonb_to_recordset(a.windows) as w (cap_window text, starts_at timestamptz, most_count int, most_minor bigint)
-        on (u.cap_window, u.starts_at) = (w.cap_window, w.starts_at)
-    where u.subscription_id = a.subscription_id and live
+    perform from jsonb_to_recordset(a.windows)
+        as w (cap_window text, starts_at timestamptz, most_count int, most_minor bigint)
+    cross join lateral (
+        select used_count, used_minor from cap_usage
+        where (subscription_id, cap_window, starts_at) = (a.subscription_id, w.cap_window, w.starts_at)
+        limit 1
+    ) u
+    where live and (w.most_count is not null or w.most_minor is not null)
       and (u.used_count >= w.most_count or u.used_minor + a.price_minor > w.most_minor);
     if found then
         return 'capped';

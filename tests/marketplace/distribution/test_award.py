@@ -41,6 +41,16 @@ CLAIMS: Final = {
     Rule.wallet_race: AwardStatus.unfunded,
 }
 
+PAST_WINDOWS: Final = """
+insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor)
+select $1, 'hour', now() - n * interval '1 hour', 1, 5000 from generate_series(2, 601) n
+"""
+WINDOWS_READ: Final = """
+select pg_stat_get_xact_tuples_returned('cap_usage'::regclass)
+    + pg_stat_get_xact_tuples_returned('cap_usage_pkey'::regclass)
+"""
+"Rows of `cap_usage` that the transaction has read, and entries of its index."
+
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of one award. `used` is what each window has seen, in leads and minor units."""
@@ -265,6 +275,39 @@ async def test_the_award_and_the_conditions_that_explain_its_loss_give_the_same_
             losses[rule] += 1
     assert set(losses) == set(CLAIMS), losses
     assert min(losses.values()) >= 10, losses
+
+
+async def test_an_award_reads_the_windows_it_counts_in_and_none_of_the_past(rows: Rows) -> None:
+    case = Case(
+        mode=Mode.live,
+        state="active",
+        suspended_for=None,
+        business_state="active",
+        endpoint_state="active",
+        breaker_open_for=None,
+        another_endpoint=False,
+        newer_version=False,
+        price_minor=PRICE_MINOR,
+        zone="America/Chicago",
+        caps=tuple(Cap(window=window, count=5) for window in CapWindow),
+        used={window: (1, PRICE_MINOR) for window in CapWindow},
+        available_minor=PRICE_MINOR,
+        credit_limit_minor=0,
+    )
+    await rows.market.owner.execute(PAST_WINDOWS, rows.buyers[Mode.live].subscription_id)
+    await rows.market.owner.execute("analyze cap_usage")
+    async with rows.market.owner.acquire() as connection:
+        await set_codecs(connection)
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            now = clock.now()
+            known = await rows.write(connection, case, now)
+            before = await connection.fetchval(WINDOWS_READ)
+            assert await rows.award(connection, case, known, now) is AwardStatus.won
+            assert await connection.fetchval(WINDOWS_READ) - before <= 3 * len(CapWindow)
+        finally:
+            await transaction.rollback()
 
 
 async def test_an_award_that_does_not_ask_the_wallet_gives_another_answer(rows: Rows) -> None:
