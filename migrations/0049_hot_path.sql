@@ -81,3 +81,16 @@ begin
         a.verdict, a.candidates, a.left_out, a.subscription_id, a.id);
     return 'won';
 end $$;
+
+-- The same is guaranteed by transfer_at_agreed_payout, which a transfer with a provider always has to meet: the check
+-- transfer_parties lets only payouts and claw-backs have one, and these have an assignment (transfer_cause) and a
+-- payout_minor. The assignment is one of this provider, whose lead (assignment_lead), whose inquiry (lead_inquiry) and so
+-- whose provider (inquiry_provider_id_fkey) exist, none of these columns being null.
+alter table transfer drop constraint transfer_provider_id_fkey;
+
+-- A provider sends a reference or a key, seldom both. An absent one is no duplicate of anything, and needs no entry.
+alter table inquiry drop constraint inquiry_idempotency_key, drop constraint inquiry_provider_reference;
+create unique index inquiry_idempotency_key on inquiry (provider_id, mode, idempotency_key)
+    where idempotency_key is not null;
+create unique index inquiry_provider_reference on inquiry (provider_id, mode, provider_reference)
+    where provider_reference is not null;

@@ -259,8 +259,6 @@ create table inquiry (
     received_at timestamptz not null,
     contact_fields text[] not null default '{}'::text[],
     constraint inquiry_pkey primary key (id),
-    constraint inquiry_idempotency_key unique (provider_id, mode, idempotency_key),
-    constraint inquiry_provider_reference unique (provider_id, mode, provider_reference),
     constraint inquiry_whose unique (id, provider_id, vertical_id, mode),
     constraint inquiry_provider_id_fkey foreign key (provider_id) references provider(id),
     constraint inquiry_vertical_id_fkey foreign key (vertical_id) references vertical(id),
@@ -268,6 +266,10 @@ create table inquiry (
     constraint inquiry_named check (provider_reference is not null or idempotency_key is not null),
     constraint inquiry_received_as check (received_as in ('received', 'duplicate', 'suppressed'))
 );
+create unique index inquiry_idempotency_key on inquiry (provider_id, mode, idempotency_key) where (idempotency_key is
+    not null);
+create unique index inquiry_provider_reference on inquiry (provider_id, mode, provider_reference) where
+    (provider_reference is not null);
 create trigger inquiry_is_final before delete or update on inquiry for each row execute function refuse_change();
 create trigger inquiry_is_kept before truncate on inquiry for each statement execute function refuse_change();
 grant insert, select on inquiry to marketplace_api;
@@ -588,7 +590,6 @@ create table transfer (
         assignment(id, provider_id, currency, payable_minor),
     constraint transfer_at_quoted_price foreign key (assignment_id, business_id, currency, price_minor) references
         assignment(id, business_id, currency, chargeable_minor),
-    constraint transfer_provider_id_fkey foreign key (provider_id) references provider(id),
     constraint transfer_wallet foreign key (business_id, currency) references wallet(business_id, currency),
     constraint transfer_amount check (amount_minor > 0),
     constraint transfer_cause check ( case when kind in ('top_up', 'withdrawal') then event_id is not null and
@@ -2415,10 +2416,10 @@ $$;
 -- changed), 'capped', 'unfunded'. A rehearsal uses neither caps nor wallet. `windows` are those of hour, day, week, month and
 -- total, each with its limits; no limit is null. tests/marketplace/distribution/test_award.py holds the conditions to those
 -- of routing/awarding.py.
-create function award_lead(award jsonb) returns text language plpgsql as $$
 --
 -- The form of 0045_award_record.sql, except that it looks up each capped window by its key (`limit 1`). A plain join read every
 -- window that the subscription ever had, up to about a thousand, because a planner takes five windows for a hundred.
+create function award_lead(award jsonb) returns text language plpgsql as $$
 declare
     a record;
     live boolean;

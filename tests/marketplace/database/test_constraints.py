@@ -37,6 +37,14 @@ insert into transfer (id, kind, amount_minor, currency, business_id, assignment_
 select gen_random_uuid(), $2, $3, currency, business_id, id from assignment where id = $1"""
 
 
+SUBMIT_AGAIN = """
+insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
+    received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
+select gen_random_uuid(), provider_id, vertical_id, mode, $1, $2, request_sha256, received_as, facts, consent_sha256,
+    consent_given_at, submitted_at, received_at
+from inquiry limit 1"""
+
+
 TELL = """
 insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, note, happened_at, recorded_at,
     source)
@@ -267,6 +275,30 @@ async def test_a_payout_of_another_amount_than_the_agreed_one_is_refused(world: 
     sql = """insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
         values (gen_random_uuid(), 'claw_back', 2399, 'USD', $1, $2)"""
     await refused(world, "transfer_at_agreed_payout", sql, world.provider, lead.assignment_id)
+
+
+@pytest.mark.parametrize("kind", ["payout", "claw_back"])
+async def test_a_provider_that_does_not_exist_is_owed_nothing(world: World, kind: str) -> None:
+    lead = await world.lead("exposed")
+    sql = """insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
+        select gen_random_uuid(), $2, payout_minor, currency, gen_random_uuid(), id from assignment where id = $1"""
+    await refused(world, "transfer_at_agreed_payout", sql, lead.assignment_id, kind)
+
+
+async def test_a_provider_of_a_transfer_is_never_deleted(world: World) -> None:
+    await world.lead("delivered")
+    await refused(world, "inquiry_provider_id_fkey", "delete from provider where id = $1", world.provider)
+
+
+async def test_a_submission_is_taken_once_under_its_reference_and_once_under_its_key(world: World) -> None:
+    await world.accept("received", "live")
+    reference = await world.connection.fetchval("select provider_reference from inquiry")
+    await world.connection.execute(SUBMIT_AGAIN, None, "key")
+    await refused(world, "inquiry_provider_reference", SUBMIT_AGAIN, reference, "another key")
+    await refused(world, "inquiry_idempotency_key", SUBMIT_AGAIN, "another reference", "key")
+    for number in range(2):
+        await world.connection.execute(SUBMIT_AGAIN, None, f"key {number}")
+        await world.connection.execute(SUBMIT_AGAIN, f"reference {number}", None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +14,7 @@ from billing.pricing import MOST_FIXED_MINOR, FixedPayout, Payout
 from marketplace.database.migrate import migrate
 from marketplace.runtime import clock, ids
 from marketplace.security.auth import CallerKind
+from tests.builders.world import World
 
 OLD_RELEASE = 42
 
@@ -172,3 +174,41 @@ async def test_ways_in_that_an_operator_made_before_they_were_recorded_are_told_
     assert {row["subject"]: row["opened_by"] for row in accesses} == opened
     assert {row["confirmed_at"] for row in accesses} == {None}
     assert not own_ways & {row["subject"] for row in accesses}
+
+
+REFUSED: Final = {
+    "transfer_at_quoted_price": """
+        insert into transfer (id, kind, amount_minor, currency, business_id, assignment_id)
+        select gen_random_uuid(), 'refund', price_minor + 1, currency, business_id, id from assignment""",
+    "transfer_at_agreed_payout": """
+        insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
+        select gen_random_uuid(), 'claw_back', payout_minor, currency, gen_random_uuid(), id from assignment""",
+    "assignment_one_live": """
+        insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id,
+            provider_id, mode, price_minor, payout_minor, currency, due_at, awarded_at, hold_until, hour_at, day_at,
+            week_at, month_at)
+        select gen_random_uuid(), lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id,
+            mode, price_minor, payout_minor, currency, now(), now(), now(), now(), now(), now(), now()
+        from assignment""",
+    "exposure_lead": "update lead set state = 'prospect', due_at = now()",
+    "exposure_assignment": """
+        update assignment set state = 'released', evidence = null, exposed_at = null, evidence_until = null""",
+}
+"Statements about the one lead there is, by the constraint that refuses each."
+
+
+async def test_a_lead_of_the_older_release_is_held_by_the_same_constraints(empty_database_url: str) -> None:
+    async with upgrading(empty_database_url) as connection:
+        world = World(connection)
+        await world.make()
+        await world.lead("delivered")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("alter table lead disable trigger lead_move")
+        await connection.execute("alter table assignment disable trigger assignment_move")
+        for constraint, sql in REFUSED.items():
+            with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refusal:
+                await connection.execute(sql)
+            assert refusal.value.constraint_name == constraint
+    finally:
+        await connection.close()

@@ -336,12 +336,12 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "inquiry_answered_once", "more than one inquiry", "",
-        """alter table inquiry drop constraint inquiry_provider_reference;
+        """drop index inquiry_provider_reference;
         update inquiry set provider_reference = 'twice' where id in ('{lead_received}', '{lead_rejected}')""",
     ),
     (
         "inquiry_answered_once", "more than one inquiry", "",
-        """alter table inquiry drop constraint inquiry_idempotency_key;
+        """drop index inquiry_idempotency_key;
         update inquiry set idempotency_key = 'twice' where id in ('{lead_received}', '{lead_rejected}')""",
     ),
     ("inquiry_became_its_lead", "no lead", "lead_rejected", "delete from lead where id = '{lead_rejected}'"),
