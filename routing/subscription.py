@@ -185,9 +185,14 @@ def area_codes(area: Area, vertical_country: str) -> frozenset[str]:
 
     A ZIP+4 is one where the area lies in a country of ZIP codes; no other country has codes of nine digits.
     """
-    has_zips = not countries_of(area, vertical_country).isdisjoint(ZIP_COUNTRIES)
-    codes = map(fold_code, area.postal_codes)
-    return frozenset(code[:5] if has_zips and _ZIP_PLUS_4.fullmatch(code) else code for code in codes)
+    codes = area.postal_codes
+    if not codes:
+        return frozenset()
+    if not "".join(codes).isdigit():  # digits need no folding, which would take longer than the rest
+        codes = tuple(map(fold_code, codes))
+    if max(map(len, codes)) >= 9 and not countries_of(area, vertical_country).isdisjoint(ZIP_COUNTRIES):
+        codes = tuple(code[:5] if _ZIP_PLUS_4.fullmatch(code) else code for code in codes)
+    return frozenset(codes)
 
 
 def countries_of(area: Area, vertical_country: str) -> frozenset[str]:
