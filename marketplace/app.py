@@ -210,6 +210,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     app.state.imports = import_runs = Imports(pool, shared.sealer, importers)
     stopping = asyncio.Event()
     background = [
+        asyncio.create_task(shared.catalog.keep(stopping)),
         asyncio.create_task(refusals.keep(stopping)),
         asyncio.create_task(import_runs.keep_working(stopping)),
     ]

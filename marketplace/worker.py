@@ -248,6 +248,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         async with asyncio.TaskGroup() as group:
             group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher), load).run(stopping))
             group.create_task(load.keep_reporting(stopping))
+            group.create_task(catalog.keep(stopping))
             group.create_task(refresh.keep_fresh(pool, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))

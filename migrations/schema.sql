@@ -52,8 +52,9 @@ create table provider (
     constraint provider_number unique (number),
     constraint provider_state check (state in ('active', 'suspended'))
 );
-create trigger provider_bumps after insert or update of state, payout on provider for each statement execute function
-    bump_catalog_version();
+create trigger provider_begins after insert on provider for each row execute function record_catalog_change();
+create trigger provider_changes after update on provider for each row when (old.state is distinct from new.state or
+    old.payout is distinct from new.payout) execute function record_catalog_change();
 grant insert, select, update (name, payout, state) on provider to marketplace_api;
 grant select on provider to marketplace_reports, marketplace_worker;
 
@@ -68,8 +69,8 @@ create table business (
     constraint business_number unique (number),
     constraint business_state check (state in ('active', 'frozen'))
 );
-create trigger business_bumps after update of state, zone on business for each statement execute function
-    bump_catalog_version();
+create trigger business_changes after update on business for each row when (old.state is distinct from new.state)
+    execute function record_catalog_change();
 grant insert, select, update (name, state, zone) on business to marketplace_api;
 grant select on business to marketplace_reports, marketplace_worker;
 
@@ -107,8 +108,8 @@ create table vertical (
     constraint vertical_current foreign key (id, version) references vertical_version(vertical_id, version) deferrable
         initially deferred
 );
-create trigger vertical_bumps after insert or update on vertical for each statement execute function
-    bump_catalog_version();
+create trigger vertical_changes after insert or update on vertical for each row execute function
+    record_catalog_change();
 grant insert, select, update (version) on vertical to marketplace_api;
 grant select on vertical to marketplace_reports, marketplace_worker;
 
@@ -151,8 +152,8 @@ create table endpoint (
     constraint endpoint_state check (state in ('unverified', 'active', 'disabled'))
 );
 create index endpoint_by_business on endpoint (business_id);
-create trigger endpoint_bumps after update on endpoint for each row when (old.state is distinct from new.state or
-    old.breaker_open_until is distinct from new.breaker_open_until) execute function bump_catalog_version();
+create trigger endpoint_changes after update on endpoint for each row when (old.state is distinct from new.state or
+    old.breaker_open_until is distinct from new.breaker_open_until) execute function record_catalog_change();
 grant insert, select, update (address_key, breaker, breaker_open_until, previous_secret, previous_until, secret, state,
     url, verified_at) on endpoint to marketplace_api;
 grant select (id, kind, state) on endpoint to marketplace_feeder;
@@ -195,8 +196,10 @@ create table subscription (
 );
 create index subscription_by_business on subscription (business_id);
 create index subscription_suspended_first on subscription (suspended_at) where (state = 'suspended');
-create trigger subscription_bumps after insert or update on subscription for each statement execute function
-    bump_catalog_version();
+create trigger subscription_begins after insert on subscription referencing new table as changed for each statement
+    execute function record_catalog_change();
+create trigger subscription_changes after update on subscription referencing new table as changed for each statement
+    execute function record_catalog_change();
 grant insert, select, update (endpoint_id, name, quota_before, quota_since, state, version) on subscription to
     marketplace_api;
 grant select on subscription to marketplace_reports;
@@ -231,13 +234,6 @@ create table catalog_version (
     constraint catalog_version_only_row_check check (only_row)
 );
 grant select on catalog_version to marketplace_api, marketplace_reports, marketplace_worker;
-
-create function bump_catalog_version() returns trigger language plpgsql security definer set search_path to
-    'pg_catalog', 'public' as $$
-begin
-    update public.catalog_version set version = version + 1;
-    return null;
-end $$;
 
 
 -- Leads (migration 0002) ----------------------------------------------------------------------------------------------
@@ -2491,3 +2487,58 @@ begin
 end $$;
 revoke all on function award_lead from public;
 grant execute on function award_lead to marketplace_worker;
+
+
+-- Catalog changes (migration 0048) ------------------------------------------------------------------------------------
+
+-- Each edit of the rules records which rows it changed, so that a process reads those and not all of them. One row for each
+-- party, with the version of the catalog at its latest change: the table never has more rows than there are parties.
+--
+-- The counter is a locked row, not a sequence, and its lock is held until the commit. A transaction is given version N + 1 only
+-- after the one with version N has ended, so that whoever sees N sees every change up to N.
+create table catalog_change (
+    kind text not null,
+    id uuid not null,
+    version bigint not null,
+    constraint catalog_change_pkey primary key (kind, id),
+    constraint catalog_change_kind check (kind in ('business', 'endpoint', 'provider', 'subscription', 'vertical'))
+);
+create index catalog_change_by_version on catalog_change (version);
+grant select on catalog_change to marketplace_api, marketplace_worker;
+
+-- The kind of a change is the name of the table. A statement trigger names its transition table `changed`; one version for
+-- all rows of a statement keeps large imports linear.
+create function record_catalog_change() returns trigger language plpgsql security definer set search_path to
+    'pg_catalog', 'public' as $$
+declare
+    ids uuid[];
+    at bigint;
+begin
+    if tg_level = 'ROW' then
+        ids := array[new.id];
+    else
+        ids := array(select id from changed);
+    end if;
+    if cardinality(ids) > 0 then
+        update public.catalog_version set version = version + 1 returning version into at;
+        insert into public.catalog_change (kind, id, version)
+        select tg_table_name, id, at from unnest(ids) as id
+        on conflict (kind, id) do update set version = excluded.version;
+    end if;
+    return null;
+end $$;
+
+-- One number of all that the catalog holds of a row, besides versions, which never change. Processes keep their sum, by which
+-- they compare what they hold with what is stored.
+create function catalog_fingerprint(v vertical) returns bigint language sql stable as $$
+select hash_record_extended(row(v.id, v.slug, v.version), 0)
+$$;
+
+create function catalog_fingerprint(p provider) returns bigint language sql stable as $$
+select hash_record_extended(row(p.id, p.state, p.payout), 0)
+$$;
+
+create function catalog_fingerprint(s subscription, b business, e endpoint) returns bigint language sql stable as $$
+select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
+        s.suspended_for, b.state, e.state, e.breaker_open_until), 0)
+$$;

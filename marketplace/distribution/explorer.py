@@ -149,7 +149,7 @@ async def load_recorded_rules(
         for record in records
         if record.subscription_id in versions
     ]
-    return _with_subscriptions(today, subscriptions, at)
+    return msgspec.structs.replace(today, index=SubscriptionIndex(subscriptions))
 
 
 def _recorded_subscription(
@@ -180,15 +180,6 @@ def _recorded_subscription(
     )
 
 
-def _with_subscriptions(rules: Rules, subscriptions: Sequence[Subscription], built_at: datetime) -> Rules:
-    return msgspec.structs.replace(
-        rules,
-        subscriptions={subscription.id: subscription for subscription in subscriptions},
-        index=SubscriptionIndex(subscriptions),
-        built_at=built_at,
-    )
-
-
 def tried_businesses(records: Iterable[CandidateRecord]) -> frozenset[UUID]:
     """Return the businesses that had been tried for the lead before this decision."""
     return frozenset(
@@ -209,15 +200,15 @@ async def change_input(
 ) -> tuple[Facts, Rules]:
     """Return the facts and the rules with the input of that name changed. Raises InputRefused."""
     if name == "wider_km":
-        return facts, widen_areas(rules, float(read_whole(text)))
+        return facts, widen_areas(rules, facts.vertical, float(read_whole(text)))
     place = await find_area(connection, text) if name == "postal_code" else None
     return change_facts(facts, name, text, vertical, place), rules
 
 
-def widen_areas(rules: Rules, km: float) -> Rules:
-    """Return the rules with every circle of every area so many kilometres wider."""
-    wider = [_widen(subscription, km) for subscription in rules.subscriptions.values()]
-    return _with_subscriptions(rules, wider, rules.built_at)
+def widen_areas(rules: Rules, vertical: str, km: float) -> Rules:
+    """Return the rules with the subscriptions of one vertical alone, every circle so many kilometres wider."""
+    wider = (_widen(current, km) for current in rules.index.values() if current.vertical == vertical)
+    return msgspec.structs.replace(rules, index=SubscriptionIndex(wider))
 
 
 def _widen(subscription: Subscription, km: float) -> Subscription:

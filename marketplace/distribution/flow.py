@@ -26,6 +26,7 @@ from routing.decision import End, MatchedCandidates, Route, Wait, complete, deci
 from routing.delivery import HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
+from routing.subscription import Subscription
 
 MOST_AWARD_TRIES: Final = 8
 "Awards tried for one decision: after that many lost races the standings are stale, and the lead is decided again."
@@ -93,35 +94,43 @@ class Distribution:
         another that takes them in a different order.
         """
         losses: dict[UUID, Failure] = {}
+        subscriptions = {subscription.id: subscription for subscription in route.matched.eligible}
         await failpoints.reach("before_award")
         for ranked in route.ranked[:MOST_AWARD_TRIES]:
             candidate = ranked.candidate
-            new = new_assignment(case, rules, candidate, route.matched.now)
-            claim = await self._claim(case, rules, route, new, losses)
+            subscription = subscriptions[candidate.subscription_id]
+            new = new_assignment(case, rules, subscription, route.matched.now)
+            claim = await self._claim(case, rules, route, new, subscription, losses)
             if claim is AwardStatus.won:
                 return new.id
             if claim is AwardStatus.moved:
                 return None
-            losses[candidate.subscription_id] = await self._explain_loss(rules, candidate, claim, case)
+            losses[subscription.id] = await self._explain_loss(subscription, candidate, claim, case)
         await self._leave(case, rules, leave_open(route, losses))
         return None
 
     async def _claim(
-        self, case: RoutingCase, rules: Rules, route: Route, new: NewAssignment, losses: Mapping[UUID, Failure]
+        self,
+        case: RoutingCase,
+        rules: Rules,
+        route: Route,
+        new: NewAssignment,
+        subscription: Subscription,
+        losses: Mapping[UUID, Failure],
     ) -> AwardStatus:
         decision = award_decision(case, rules, route, new, losses)
-        caps = rules.subscriptions[new.subscription_id].definition.caps
+        caps = subscription.definition.caps
         async with self._awarding, session(self._pool) as connection:
             claiming = distribution_store.award(connection, new, caps, decision, expected=case.state)
             return await failpoints.amid("amid_award", claiming, connection)
 
-    async def _explain_loss(self, rules: Rules, candidate: Candidate, claim: AwardStatus, case: RoutingCase) -> Failure:
+    async def _explain_loss(
+        self, matched: Subscription, candidate: Candidate, claim: AwardStatus, case: RoutingCase
+    ) -> Failure:
         """Return the condition that no longer holds, or the rule of the status if all conditions hold again."""
         async with session(self._pool) as connection:
-            subscription, standing = await distribution_store.find_current(
-                connection, rules.subscriptions[candidate.subscription_id], case.read_at
-            )
-        loss = explain_loss(candidate, subscription, standing, case.read_at)
+            current, standing = await distribution_store.find_current(connection, matched, case.read_at)
+        loss = explain_loss(candidate, current, standing, case.read_at)
         return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave(self, case: RoutingCase, rules: Rules, result: Wait | End) -> None:
@@ -137,22 +146,22 @@ class Distribution:
                     assert_never(result)
 
 
-def new_assignment(case: RoutingCase, rules: Rules, candidate: Candidate, now: datetime) -> NewAssignment:
-    """Return the assignment of the lead to an eligible candidate, to be written if the award is won at `now`."""
-    if candidate.endpoint_id is None:
-        raise ValueError("an eligible candidate has an active endpoint")
-    definition = rules.subscriptions[candidate.subscription_id].definition
+def new_assignment(case: RoutingCase, rules: Rules, subscription: Subscription, now: datetime) -> NewAssignment:
+    """Return the assignment of the lead to an eligible subscription, to be written if the award is won at `now`."""
+    if subscription.endpoint_id is None:
+        raise ValueError("an eligible subscription has an active endpoint")
+    definition = subscription.definition
     return NewAssignment(
         id=clock.new_id(),
         lead_id=case.lead_id,
-        business_id=candidate.business_id,
-        subscription_id=candidate.subscription_id,
-        subscription_version=candidate.version,
-        endpoint_id=candidate.endpoint_id,
+        business_id=subscription.business_id,
+        subscription_id=subscription.id,
+        subscription_version=subscription.version,
+        endpoint_id=subscription.endpoint_id,
         provider_id=case.provider_id,
         mode=case.mode,
-        price_minor=candidate.price_minor,
-        payout_minor=payout_minor(rules.providers[case.provider_id].payout, candidate.price_minor),
+        price_minor=definition.price_minor,
+        payout_minor=payout_minor(rules.providers[case.provider_id].payout, definition.price_minor),
         currency=definition.currency,
         due_at=now + LEASE,
         awarded_at=now,

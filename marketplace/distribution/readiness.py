@@ -33,7 +33,7 @@ async def load_readiness(
     connection: Connection, rules: Rules, subscriptions: Iterable[UUID], now: datetime
 ) -> dict[UUID, SubscriptionReadiness]:
     """Return the readiness of these subscriptions by id; one that the rules do not have is missing."""
-    current = [rules.subscriptions[key] for key in subscriptions if key in rules.subscriptions]
+    current = [rules.index[key] for key in subscriptions if key in rules.index]
     standings = await list_standings(connection, current, now)
     return {
         subscription.id: SubscriptionReadiness(

@@ -77,7 +77,7 @@ async def load_past(
     async with _owner(database_url) as connection:
         if not await connection.fetchval(SQL["may_load"]):
             return None
-        rules = await load_rules(connection, now)
+        rules = await load_rules(connection)
         before = subscriptions_of(rules, since, until)
         businesses = _businesses(world, furnished)
         simulation = Simulation(
@@ -88,7 +88,7 @@ async def load_past(
         providers = tuple(decode_all("prov", furnished.providers.values()))
         past = simulation.run(zip(moments, people, strict=False), providers, since)
         urls = {row["id"]: row["url"] for row in await connection.fetch(SQL["list_endpoints"])}
-        rows = HistoryRows(simulation, sealer, urls, before.subscriptions)
+        rows = HistoryRows(simulation, sealer, urls, before.index)
         rows.add(past)
         reported = _reported(past)
         await connection.execute(SQL["lock_refresh"])
@@ -118,8 +118,8 @@ async def _owner(database_url: str) -> Any:
 
 def subscriptions_of(rules: Rules, since: datetime, until: datetime) -> Rules:
     """Return the rules of the past: nobody paused, and ordinary opening hours in place of those around the present."""
-    subscriptions = {key: _before(current, since, until) for key, current in rules.subscriptions.items()}
-    return msgspec.structs.replace(rules, subscriptions=subscriptions, index=SubscriptionIndex(subscriptions.values()))
+    subscriptions = (_before(current, since, until) for current in rules.index.values())
+    return msgspec.structs.replace(rules, index=SubscriptionIndex(subscriptions))
 
 
 def _before(subscription: Subscription, since: datetime, until: datetime) -> Subscription:
@@ -147,7 +147,7 @@ def _pauses(rules: Rules, businesses: Mapping[UUID, DemoBusiness], until: dateti
 
     The latter leaves today's caps for the live stream.
     """
-    for subscription in rules.subscriptions.values():
+    for subscription in rules.index.values():
         definition = subscription.definition
         if businesses[subscription.business_id].paused:
             yield SubscriptionPause(subscription_id=subscription.id, since=until - timedelta(days=PAUSED_DAYS))
@@ -172,8 +172,8 @@ async def _write(
 ) -> None:
     await connection.execute(SQL["open_for_writing"], since)
     await connection.execute(SQL["age_parties"], since)
-    for key, subscription in before.subscriptions.items():
-        if subscription.definition == rules.subscriptions[key].definition:
+    for key, subscription in before.index.items():
+        if subscription.definition == rules.index[key].definition:
             await connection.execute(SQL["age_version"], key, since)
         else:
             await connection.execute(SQL["make_second_version"], key)
@@ -183,7 +183,7 @@ async def _write(
         await connection.copy_records_to_table(table, records=rows.of[table], columns=columns)
     await connection.execute(SQL["add_balances"], list(past.balances), list(past.balances.values()))
     await connection.execute(SQL["save_benchmark"], clock.new_id(), CURRENCY, since)
-    await connection.execute(SQL["bump_catalog"])
+    await connection.execute(SQL["record_changes"])
 
 
 async def _write_elsewhere(

@@ -40,9 +40,12 @@ insert into subscription_version (subscription_id, version, definition, made_at,
 -- name: age_version
 update subscription_version set made_at = $2 where subscription_id = $1 and version = 1;
 
--- name: bump_catalog
--- Triggers are off, so the version is raised here; every process then reads the rules again.
-update catalog_version set version = version + 1;
+-- name: record_changes
+-- Triggers are off, so the changes are recorded here; every process then reads the subscriptions again.
+with raised as (update catalog_version set version = version + 1 returning version)
+insert into catalog_change (kind, id, version)
+select 'subscription', s.id, raised.version from subscription s cross join raised
+on conflict (kind, id) do update set version = excluded.version;
 
 -- name: add_balances
 update wallet set available_minor = available_minor + past.amount_minor

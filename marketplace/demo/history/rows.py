@@ -1,6 +1,6 @@
 """Rows of the history, by table, in the order in which they are written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -81,7 +81,7 @@ class HistoryRows:
     """Rows of one history. `urls` are those of the endpoints by id; `subscriptions` are by id, with their caps."""
 
     def __init__(
-        self, simulation: Simulation, sealer: Sealer, urls: dict[UUID, str], subscriptions: dict[UUID, Subscription]
+        self, simulation: Simulation, sealer: Sealer, urls: dict[UUID, str], subscriptions: Mapping[UUID, Subscription]
     ) -> None:
         self._crews = simulation.crews
         self._sealer = sealer

@@ -115,13 +115,13 @@ class Simulation:
         seed: int,
         until: datetime,
     ) -> None:
-        self._rules = rules
+        self._rules = msgspec.structs.replace(rules, index=SubscriptionIndex(rules.index.values()))
         self._businesses = businesses
         self._areas = areas
         self._pauses = sorted(pauses, key=lambda pause: pause.since, reverse=True)
         self._until = until
         self._random = seeded(f"history {seed}")
-        self._by_business = {subscription.business_id: subscription for subscription in rules.subscriptions.values()}
+        self._by_business = {subscription.business_id: subscription for subscription in rules.index.values()}
         self._endpoints = {
             key: SimulatedEndpoint(self._random, business.behaviour) for key, business in businesses.items()
         }
@@ -192,11 +192,8 @@ class Simulation:
             heapq.heappush(self._events, (at, len(self._events), business_id, amount_minor, paid))
 
     def _pause(self, subscription_id: UUID) -> None:
-        paused = msgspec.structs.replace(self._rules.subscriptions[subscription_id], paused=True)
-        subscriptions = {**self._rules.subscriptions, subscription_id: paused}
-        self._rules = msgspec.structs.replace(
-            self._rules, subscriptions=subscriptions, index=SubscriptionIndex(subscriptions.values())
-        )
+        index = self._rules.index
+        index.put(msgspec.structs.replace(index[subscription_id], paused=True))
 
     def _top_up(self, business_id: UUID, at: datetime) -> None:
         """Schedule one payment per shortage; a business that pays for a few leads at a time pays later."""
@@ -267,8 +264,8 @@ class Simulation:
             if not isinstance(result, Route):
                 return _unsold(walk, result, decision_without_award(case, self._rules, result))
             walk = msgspec.structs.replace(walk, qualified_at=walk.qualified_at or now)
-            candidate = result.ranked[0].candidate
-            assignment = new_assignment(case, self._rules, candidate, now)
+            subscription = self._rules.index[result.ranked[0].candidate.subscription_id]
+            assignment = new_assignment(case, self._rules, subscription, now)
             assignment = msgspec.structs.replace(assignment, id=clock.id_at(now, self._random))
             sale = self._sell(assignment, walk)
             walk = _sold(walk, sale, award_decision(case, self._rules, result, assignment, {}))
@@ -305,7 +302,7 @@ class Simulation:
         return complete(result, standings)
 
     def _standing(self, subscription_id: UUID, business_id: UUID, now: datetime) -> CapsAndWallet:
-        starts = window_starts(now, self._rules.subscriptions[subscription_id].definition.zone)
+        starts = window_starts(now, self._rules.index[subscription_id].definition.zone)
         keys = ((window, (subscription_id, window, start)) for window, start in starts.items())
         return CapsAndWallet(
             usage={window: self._usage[key] for window, key in keys if key in self._usage},

@@ -508,9 +508,9 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
-        endpoint entry erasure exposure feedback_hook inquiry lead move person_key person_window pipeline_stage
-        postal_area provider reference_data return_request statement_line subscription
+        api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
+        catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
+        person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
@@ -585,9 +585,9 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        assignment attempt audit audit_block audit_entry business cap_usage catalog_version decision disposition
-        endpoint entry erasure exposure fenced_lead inquiry lead move person_key person_window pipeline_stage
-        postal_area provider reference_data return_request subscription
+        assignment attempt audit audit_block audit_entry business cap_usage catalog_change
+        catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
+        person_window pipeline_stage postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """

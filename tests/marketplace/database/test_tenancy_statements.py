@@ -39,7 +39,7 @@ TENANT: Final = re.compile(
 "A condition on the tenant that is an argument; conditions between columns are joins."
 
 SHARED: Final = {
-    "vertical", "vertical_version", "catalog_version", "reference_data", "postal_area", "audit_block",
+    "vertical", "vertical_version", "catalog_change", "catalog_version", "reference_data", "postal_area", "audit_block",
     "schema_migration",
 }  # fmt: skip
 "Tables that belong to no tenant."

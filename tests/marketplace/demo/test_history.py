@@ -67,10 +67,10 @@ def fortnight() -> Fortnight:
     past = simulation.run(zip(arrivals(seeded("here"), SINCE, UNTIL), people, strict=False), PROVIDERS, SINCE)
     urls = {
         subscription.endpoint_id: "http://127.0.0.1:9/leads"
-        for subscription in rules.subscriptions.values()
+        for subscription in rules.index.values()
         if subscription.endpoint_id
     }
-    rows = HistoryRows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.subscriptions)
+    rows = HistoryRows(simulation, Sealer(bytes(range(32)), bytes(range(1, 33))), urls, rules.index)
     rows.add(past)
     return Fortnight(world=world, rules=rules, past=past, rows=rows.of)
 
@@ -96,13 +96,11 @@ def _rules(world: DemoWorld, owners: dict[UUID, DemoBusiness]) -> Rules:
     ]
     return Rules(
         version=1,
-        built_at=UNTIL,
         verticals={each.id: each for each in verticals},
         by_slug={each.slug: each for each in verticals},
         providers={
             key: ProviderTerms(id=key, state="active", payout=SharePayout(basis_points=6_000)) for key in PROVIDERS
         },
-        subscriptions={each.id: each for each in subscriptions},
         index=SubscriptionIndex(subscriptions),
     )
 

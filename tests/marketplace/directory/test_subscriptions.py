@@ -29,9 +29,9 @@ async def test_a_subscription_is_in_force_for_matching_at_once(api: Served) -> N
     assert api.settings.database_url
     pool = await open_pool(api.settings.database_url, "marketplace_worker", size=1)
     catalog = Catalog(pool)
-    assert not (await catalog.current()).subscriptions
+    assert not (await catalog.current()).index
     made = await api.make("/v1/subscriptions", order(endpoint, hours=HOURS), key=key)
-    [compiled] = (await catalog.current()).subscriptions.values()
+    [compiled] = (await catalog.current()).index.values()
     await pool.close()
     assert (made["state"], made["version"], made["mode"]) == ("active", 1, "live")
     assert (compiled.version, compiled.definition.price_minor) == (1, made["definition"]["price_minor"])
