@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -125,12 +125,11 @@ async def running(
 
     `behaviours` are those of the receivers, by business.
     """
-    port, ops_port, *ports = _free_ports(_chosen_port(os.environ), 2 + len(behaviours))
+    port, ops_port, *ports = free_ports(_chosen_port(os.environ), 2 + len(behaviours))
     environment = _environment(directory, workers, port, ops_port, external=external)
     settings = load({**os.environ, **environment})
     receivers = _receivers(behaviours, ports)
-    (directory / RECEIVERS).mkdir(exist_ok=True)
-    _write(directory / RECEIVERS / "receivers.json", receivers)
+    keep_receivers(directory, receivers)
     leaving = asyncio.Event()
     async with engines(settings) as engine_set:
         await _prepare(settings, engine_set)
@@ -145,12 +144,19 @@ async def running(
         supervising = asyncio.create_task(installation.supervisor.run(leaving))
         pids = asyncio.create_task(_keep_pids(installation))
         try:
-            await _ready(installation, receivers)
+            waiting = {f"{installation.url}/readyz", *(receiver.url for receiver in receivers)}
+            await all_ready(waiting, installation.supervisor, directory / "logs")
             yield installation
         finally:
             pids.cancel()
             leaving.set()
             await supervising
+
+
+def keep_receivers(directory: Path, receivers: tuple[Receiver, ...]) -> None:
+    """Write the receivers of an installation, for their process."""
+    (directory / RECEIVERS).mkdir(exist_ok=True)
+    _write(directory / RECEIVERS / "receivers.json", receivers)
 
 
 def read_receivers(directory: Path) -> tuple[Receiver, ...]:
@@ -187,7 +193,7 @@ def _chosen_port(environ: Mapping[str, str]) -> int:
     return number(named, "MARKETPLACE_PORT", 0, 0, 65535)
 
 
-def _free_ports(first: int, count: int) -> list[int]:
+def free_ports(first: int, count: int) -> list[int]:
     """Return free ports, the first of them `first` unless that is 0. All are bound at once, so that they differ.
 
     Raises StartError if `first` is in use.
@@ -244,14 +250,14 @@ async def _operator_key(settings: Settings, engine_set: Engines) -> str:
         )
 
 
-async def _ready(installation: Installation, receivers: tuple[Receiver, ...]) -> None:
+async def all_ready(urls: Iterable[str], supervisor: Supervisor, logs: Path) -> None:
+    """Return once all URLs answer. Raises StartError after READY_SECONDS, or if a child was started again too often."""
     deadline = clock.monotonic() + READY_SECONDS
-    waiting = {f"{installation.url}/readyz", *(receiver.url for receiver in receivers)}
+    waiting = set(urls)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
         while waiting:
-            _refuse_if_falling(installation)
+            _refuse_if_falling(supervisor, logs)
             if clock.monotonic() > deadline:
-                logs = installation.directory / "logs"
                 raise StartError("demo_not_ready", "The installation does not answer.", f"Read the logs in {logs}.")
             for url in tuple(waiting):
                 if await _answers(session, url):
@@ -259,11 +265,11 @@ async def _ready(installation: Installation, receivers: tuple[Receiver, ...]) ->
             await asyncio.sleep(0.05)
 
 
-def _refuse_if_falling(installation: Installation) -> None:
+def _refuse_if_falling(supervisor: Supervisor, logs: Path) -> None:
     """Raise StartError with the last log line of a child process that was started again too often."""
-    for name, falls in installation.supervisor.restarts.items():
+    for name, falls in supervisor.restarts.items():
         if falls >= FALLS_AT_START:
-            log = installation.directory / "logs" / f"{name}.log"
+            log = logs / f"{name}.log"
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise StartError("demo_not_ready", f"The process {name} exits: {' '.join(words)}.", f"Read {log}.")
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from marketplace.demo.world import Behaviour
+from marketplace.runtime import clock
 from marketplace.runtime.supervisor import orphaned, stop_at_signals
 
 HOST: Final = "127.0.0.1"
@@ -45,13 +46,17 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request to a receiver: business, webhook id, validity of the signature, status of the answer, and lead."""
+    """One request to a receiver: business, webhook id, validity of the signature, status of the answer, lead and time.
+
+    `at` is the Unix time at which the request had been read, in seconds.
+    """
 
     business: str
     webhook_id: str
     signed: bool
     status: int
     lead_id: str | None = None
+    at: float = 0.0
 
 
 class ReceiverReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +119,7 @@ class _BusinessReceiver:
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
+        at = clock.now().timestamp()
         signed = self._is_signed(body, request)
         message = msgspec.json.decode(body, type=dict[str, object])
         data = message.get("data")
@@ -122,7 +128,7 @@ class _BusinessReceiver:
             return self._answer_challenge(content, signed)
         lead_id = str(content.get("lead_id"))
         status = self._decide(lead_id) if signed else 401
-        self._note(request.headers.get("webhook-id", ""), signed, status, lead_id)
+        self._note(request.headers.get("webhook-id", ""), signed, status, lead_id, at)
         if self._receiver.behaviour is Behaviour.slow:
             await asyncio.sleep(SLOW_SECONDS)
         refusal = {"status": "refused", "reason": "own_customer"} if status == 409 else {}
@@ -159,9 +165,14 @@ class _BusinessReceiver:
             return False
         return True
 
-    def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str) -> None:
+    def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str, at: float) -> None:
         visit = ReceivedRequest(
-            business=self._receiver.business, webhook_id=webhook_id, signed=signed, status=status, lead_id=lead_id
+            business=self._receiver.business,
+            webhook_id=webhook_id,
+            signed=signed,
+            status=status,
+            lead_id=lead_id,
+            at=at,
         )
         os.write(self._notes, b"\n" + msgspec.json.encode(visit) + b"\n")
 

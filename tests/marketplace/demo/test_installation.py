@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from marketplace.demo.history.shared_leads import bought_elsewhere
-from marketplace.demo.installation import _chosen_port, _free_ports
+from marketplace.demo.installation import _chosen_port, free_ports
 from marketplace.demo.receivers import HOST
 from marketplace.demo.world import draw_world
 from marketplace.runtime.clock import seeded
@@ -18,7 +18,7 @@ def test_the_port_that_was_chosen_is_the_first_and_the_others_differ() -> None:
     port = free_port()
     assert _chosen_port({"MARKETPLACE_PORT": f" {port} ", "MARKETPLACE_KEY": "x"}) == port
     assert _chosen_port({"MARKETPLACE_PORT": " "}) == _chosen_port({}) == 0
-    ports = _free_ports(port, 5)
+    ports = free_ports(port, 5)
     assert ports[0] == port
     assert len(set(ports)) == 5
     with pytest.raises(SettingsError):
@@ -27,7 +27,7 @@ def test_the_port_that_was_chosen_is_the_first_and_the_others_differ() -> None:
 
 def test_a_chosen_port_that_is_taken_is_said() -> None:
     with socket.create_server((HOST, 0)) as listener, pytest.raises(StartError) as raised:
-        _free_ports(listener.getsockname()[1], 2)
+        free_ports(listener.getsockname()[1], 2)
     assert raised.value.code == "address_taken"
 
 
