@@ -34,9 +34,9 @@ import aiohttp
 import asyncpg
 import msgspec
 import uvloop
-from million import party, seed, settle
-from quantiles import quantile
 
+from benchmarks.figures import quantile
+from benchmarks.million import party, seed, settle
 from marketplace.database.db import open_pool, session
 from marketplace.database.embedded import Engines, engines
 from marketplace.database.migrate import migrate

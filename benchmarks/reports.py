@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from million import ZONE, seed, settle
-from quantiles import quantile
 
+from benchmarks.figures import quantile
+from benchmarks.million import ZONE, seed, settle
 from marketplace.database.db import Pool, open_pool
 from marketplace.database.embedded import engines
 from marketplace.database.migrate import migrate

@@ -26,6 +26,7 @@ import msgspec
 import psutil
 import uvloop
 
+from benchmarks.figures import grew, thirds
 from marketplace.demo.command import SEED, told_to_stop
 from marketplace.demo.display import RunProgress
 from marketplace.demo.installation import Installation, empty, fresh_directory
@@ -35,12 +36,6 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
 
 SAMPLE_SECONDS = 1.0
-GROWTH = 1.2
-SLACK_SECONDS = 0.25
-"""Seconds of arrivals that a backlog may grow by. It grew if the average of its last third is a fifth above the middle
-third, and by more than this above the first: a smaller queue is the work in progress."""
-
-
 MINUTE = 60.0
 COSTLIER = 1.1
 "Most cost of a lead of the last minute, relative to the first: two runs on a quiet machine differ by a tenth."
@@ -133,19 +128,6 @@ class Samples:
         for name, seconds in self._cpu.values():
             totals[name] = totals.get(name, 0.0) + seconds
         return {name: round(seconds, 2) for name, seconds in totals.items()}
-
-
-def thirds(backlog: list[int]) -> list[float]:
-    """Return the mean of each third of the samples."""
-    size = max(1, len(backlog) // 3)
-    parts = (backlog[:size], backlog[size : 2 * size], backlog[2 * size :])
-    return [round(sum(part) / len(part), 1) if part else 0.0 for part in parts]
-
-
-def grew(parts: list[float], rate: float) -> bool:
-    """Return whether the backlog was still growing at the end."""
-    first, middle, last = parts
-    return last > GROWTH * middle and last > first + SLACK_SECONDS * rate
 
 
 async def measure(directory: Path, wish: RunOptions) -> dict[str, Any]:
