@@ -2,6 +2,8 @@
 
 Run: python benchmarks/matching.py [--subscriptions N ...] [--leads N] [--json FILE]
 
+The candidates of some leads are compared with a scan of all subscriptions that shares no code with the index.
+
 The subscriptions are generated and the same in every run: 40 verticals; each subscription names about 15 of 1,000
 postal codes (70 %), a circle of 10 to 80 km around one of 200 towns (20 %), prefixes (8 %) or the whole country (2 %),
 with the rules that businesses usually set.
@@ -10,6 +12,7 @@ with the rules that businesses usually set.
 import argparse
 import gc
 import json
+import math
 import os
 import random
 import statistics
@@ -42,6 +45,7 @@ NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 VERTICALS = 40
 SMALL_VERTICAL = 150
 EDITS = 2_000
+SCANNED_LEADS = 100
 TARGETS = {
     "build_seconds": 2.0,
     "candidates_us_mean": 25.0,
@@ -132,6 +136,43 @@ def a_verdict() -> Verdict:
     return Verdict(policy_version=1, score=70, findings=findings)
 
 
+def scan(members: list[Subscription], lead: Facts) -> set[UUID]:
+    """Return the ids of the subscriptions of the lead's vertical whose area holds it, by looking at every one."""
+    return {member.id for member in members if member.vertical == lead.vertical and holds(member.definition.area, lead)}
+
+
+def holds(area: Area, lead: Facts) -> bool:
+    """Return whether one of the generated areas holds a lead."""
+    code = lead.place.postal_code or ""
+    if code in area.postal_codes or code.startswith(area.prefixes or ("none",)) or lead.place.country in area.countries:
+        return True
+    return any(distance_km(circle, lead) <= circle.km for circle in area.circles)
+
+
+def distance_km(circle: Circle, lead: Facts) -> float:
+    """Return the great-circle distance of a lead from a circle's centre, by the spherical law of cosines."""
+    assert lead.place.latitude is not None
+    assert lead.place.longitude is not None
+    here, there = math.radians(circle.latitude), math.radians(lead.place.latitude)
+    across = math.radians(lead.place.longitude - circle.longitude)
+    cosine = math.sin(here) * math.sin(there) + math.cos(here) * math.cos(there) * math.cos(across)
+    return 6_371.0088 * math.acos(min(1.0, cosine))
+
+
+def compare_with_scan(index: SubscriptionIndex, members: list[Subscription], leads: list[Facts]) -> dict[str, float]:
+    """Return the mean time of a scan in microseconds, over leads whose candidates by index and scan are the same set.
+
+    Raises AssertionError if they differ for a lead.
+    """
+    took_us = []
+    for lead in leads:
+        began = time.perf_counter()
+        scanned = scan(members, lead)
+        took_us.append((time.perf_counter() - began) * 1e6)
+        assert scanned == {candidate.id for candidate in index.candidates(lead)}, "index and scan differ"
+    return {"scanned_leads": len(leads), "scan_us_mean": round(statistics.mean(took_us), 1)}
+
+
 def measure(sizes: Sequence[int], leads: int = 5_000) -> dict[int, dict[str, float]]:
     """Measure everything for each number of subscriptions; the names of the figures end in their units."""
     return {size: _measure(size, leads) for size in sizes}
@@ -173,6 +214,7 @@ def _measure(subscriptions: int, leads: int) -> dict[str, float]:
         **_summary("candidates_us", _times(index.candidates, leads_used)),
         **_summary("per_candidate_us", per_candidate),
         **_summary("consider_us", _times(lambda lead: consider(index, lead, verdict, NOW), leads_used[: leads // 5])),
+        **compare_with_scan(index, members, leads_used[:SCANNED_LEADS]),
         **_summary("edit_us", _times(index.put, paused)),
         **_summary("area_edit_us", _times(index.put, moved)),
     }
