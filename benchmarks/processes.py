@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ class ProcessGroup:
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the processor seconds used so far by each kind, with those of children that have ended."""
-        return {kind: sum(map(_tree_seconds, pids)) for kind, pids in self.pids().items()}
+        return {kind: sum(map(tree_seconds, pids)) for kind, pids in self.pids().items()}
 
     def memory_megabytes(self) -> dict[str, float]:
         """Return the proportional memory (PSS) by kind, in MB, with the children of each process."""
@@ -59,12 +60,18 @@ class MachineTime:
         return float(own.user + own.system + sum(self._processes.cpu_seconds().values()))
 
 
+def allow_connections() -> None:
+    """Let this process and its children open as many files as the system allows: an overload needs many connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _busy_seconds() -> float:
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
-def _tree_seconds(pid: int) -> float:
+def tree_seconds(pid: int) -> float:
     """Return the processor seconds of a process, its living children, and those that have ended and were waited for."""
     seconds = 0.0
     for process in _family(pid):

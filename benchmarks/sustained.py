@@ -27,6 +27,7 @@ import psutil
 import uvloop
 
 from benchmarks.figures import grew, thirds
+from benchmarks.processes import SERVING, tree_seconds
 from marketplace.demo.command import SEED, told_to_stop
 from marketplace.demo.display import RunProgress
 from marketplace.demo.installation import Installation, empty, fresh_directory
@@ -41,8 +42,6 @@ COSTLIER = 1.1
 "Most cost of a lead of the last minute, relative to the first: two runs on a quiet machine differ by a tenth."
 COSTLIER_IN_POSTGRES = 1.15
 "The same for PostgreSQL alone. Its vacuum begins after the first minute, at 0.2 ms per lead whatever is stored."
-SERVING = ("api", "workers", "postgres", "valkey")
-"Kinds of processes that serve leads. The others send and receive."
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +115,8 @@ class Samples:
     def _look_at(self, name: str, process: psutil.Process) -> None:
         if name == "api":
             self.api_megabytes.append(process.memory_info().rss / 1e6)
-        family = [process] if name == "demo" else [process, *process.children(recursive=True)]
-        for member in family:
-            with contextlib.suppress(psutil.Error):
-                times = member.cpu_times()
-                self._cpu[member.pid] = (name, times.user + times.system)
+        times = process.cpu_times()
+        self._cpu[process.pid] = (name, times.user + times.system if name == "demo" else tree_seconds(process.pid))
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the processor seconds by kind of process, since its start; the sender is `demo`."""
