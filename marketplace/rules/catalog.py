@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 
 from billing.pricing import Payout
-from marketplace.database.db import Connection, Pool, Queries, session
+from marketplace.database.db import Connection, Pool, Queries, load_record, session
 from marketplace.rules.hours import compile_hours
 from marketplace.runtime import clock
 from marketplace.runtime.log import logger
@@ -147,7 +147,7 @@ class Catalog:
                 rules = self._rules = await self._copy.catch_up(connection, self._rules or rules)
                 held = (rules.version, len(self._copy.fingerprints), str(self._copy.total))
             version = await connection.fetchval(SQL["find_version"])
-            stored = await connection.fetchrow(SQL["add_up"])
+            stored = await load_record(connection, SQL["add_up"])
         return held == (version, stored["entries"], stored["total"])
 
     async def repair(self) -> None:
