@@ -14,7 +14,7 @@ from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer
 from marketplace.webhook.transport import Attempt, ConnectionInfo
-from routing.delivery import AnswerReceived, Breaker, Classification
+from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
@@ -186,6 +186,42 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
     return await find_row(connection, SQL["read_contact"], SealedContact, lead_id, business_id)
 
 
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Columns of an attempt, in the order of the arguments $1 to $18 of `settle_accepted` and `insert_attempt`."""
+
+    id: UUID
+    assignment_id: UUID
+    lead_id: UUID
+    business_id: UUID
+    endpoint_id: UUID
+    attempt_no: int
+    started_at: datetime
+    outcome: AttemptOutcome
+    reason: str
+    status: int | None
+    dns_ms: float | None
+    connect_ms: float | None
+    tls_ms: float | None
+    expose_ms: float | None
+    first_byte_ms: float | None
+    total_ms: float
+    address: str | None
+    body_sha256: bytes | None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """End of an accepted delivery and its money, in the order of the arguments $19 to $26 of `settle_accepted`."""
+
+    settled_at: datetime
+    capture_id: UUID
+    payout_id: UUID
+    currency: str
+    price_minor: int
+    payout_minor: int
+    provider_id: UUID
+    moves_money: bool
+
+
 async def settle_accepted(
     connection: Connection,
     case: DeliveryCase,
@@ -199,19 +235,19 @@ async def settle_accepted(
 
     Return the assignment's state before it. Unless that was `exposed`, only the attempt was recorded.
     """
-    state = await connection.fetchval(
-        SQL["settle_accepted"],
-        *_attempt_columns(case, attempt, classified, started_at, body_sha256),
-        now,
-        clock.new_id(),
-        clock.new_id(),
-        case.currency,
-        case.price_minor,
-        case.payout_minor,
-        case.provider_id,
-        case.mode == "live",
+    row = _attempt_row(case, attempt, classified, started_at, body_sha256)
+    settlement = Settlement(
+        settled_at=now,
+        capture_id=clock.new_id(),
+        payout_id=clock.new_id(),
+        currency=case.currency,
+        price_minor=case.price_minor,
+        payout_minor=case.payout_minor,
+        provider_id=case.provider_id,
+        moves_money=case.mode == "live",
     )
-    return AssignmentState(state)
+    values = (*msgspec.structs.astuple(row), *msgspec.structs.astuple(settlement))
+    return AssignmentState(await connection.fetchval(SQL["settle_accepted"], *values))
 
 
 async def mark_settled(
@@ -313,35 +349,32 @@ async def insert_attempt(
     excerpt = None
     if isinstance(observation, AnswerReceived) and not 200 <= observation.status <= 299:
         excerpt = mask_answer(observation.body, private)
-    await connection.execute(
-        SQL["insert_attempt"], *_attempt_columns(case, attempt, classified, started_at, body_sha256), excerpt
-    )
+    row = _attempt_row(case, attempt, classified, started_at, body_sha256)
+    await connection.execute(SQL["insert_attempt"], *msgspec.structs.astuple(row), excerpt)
 
 
-def _attempt_columns(
+def _attempt_row(
     case: DeliveryCase, attempt: Attempt, classified: Classification, started_at: datetime, body_sha256: bytes | None
-) -> tuple[object, ...]:
-    """Return the values $1 to $18 of `settle_accepted` and `insert_attempt`, in their order."""
-    status = attempt.observation.status if isinstance(attempt.observation, AnswerReceived) else None
-    return (
-        clock.new_id(),
-        case.assignment_id,
-        case.lead_id,
-        case.business_id,
-        case.endpoint_id,
-        case.attempts,
-        started_at,
-        classified.outcome,
-        classified.reason,
-        status,
-        attempt.dns_ms,
-        attempt.connect_ms,
-        attempt.tls_ms,
-        attempt.expose_ms,
-        attempt.first_byte_ms,
-        attempt.total_ms,
-        attempt.address,
-        body_sha256,
+) -> AttemptRow:
+    return AttemptRow(
+        id=clock.new_id(),
+        assignment_id=case.assignment_id,
+        lead_id=case.lead_id,
+        business_id=case.business_id,
+        endpoint_id=case.endpoint_id,
+        attempt_no=case.attempts,
+        started_at=started_at,
+        outcome=classified.outcome,
+        reason=classified.reason,
+        status=attempt.observation.status if isinstance(attempt.observation, AnswerReceived) else None,
+        dns_ms=attempt.dns_ms,
+        connect_ms=attempt.connect_ms,
+        tls_ms=attempt.tls_ms,
+        expose_ms=attempt.expose_ms,
+        first_byte_ms=attempt.first_byte_ms,
+        total_ms=attempt.total_ms,
+        address=attempt.address,
+        body_sha256=body_sha256,
     )
 
 
