@@ -186,7 +186,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
     return await find_row(connection, SQL["read_contact"], SealedContact, lead_id, business_id)
 
 
-class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of an attempt, in the order of the arguments $1 to $18 of `settle_accepted` and `insert_attempt`."""
 
     id: UUID
@@ -355,8 +355,8 @@ async def insert_attempt(
 
 def _attempt_row(
     case: DeliveryCase, attempt: Attempt, classified: Classification, started_at: datetime, body_sha256: bytes | None
-) -> AttemptRow:
-    return AttemptRow(
+) -> RecordedAttempt:
+    return RecordedAttempt(
         id=clock.new_id(),
         assignment_id=case.assignment_id,
         lead_id=case.lead_id,

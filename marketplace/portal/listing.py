@@ -163,11 +163,7 @@ def took(ms: float | None) -> str:
     return duration(seconds)
 
 
-TOOK: Final[Column[Any]] = Column(
-    "Took",
-    lambda attempt: took(attempt.total_ms),
-    file="total_ms",
-    value=lambda attempt: round(attempt.total_ms),
-    style="num",
-)
-"Duration of an attempt to deliver a lead."
+TOOK: Final[Column[Any]] = Column("Took", lambda attempt: took(attempt.total_ms), style="num")
+"Duration of an attempt to deliver a lead, on a page."
+TOOK_MS: Final[Column[Any]] = only_in_file("total_ms", lambda attempt: round(attempt.total_ms))
+"The same in a file, in milliseconds."

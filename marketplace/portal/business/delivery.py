@@ -25,7 +25,7 @@ from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import badge, redirect, short
-from marketplace.portal.listing import TOOK, Column, Link, Listing, muted, only_in_file, took
+from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, muted, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal
@@ -100,6 +100,7 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
             file="what",
         ),
         TOOK,
+        TOOK_MS,
     ),
 )
 

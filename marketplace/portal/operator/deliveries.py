@@ -17,7 +17,7 @@ from marketplace.directory.store import TenantScope
 from marketplace.portal.business.wording import OUTCOMES, outcome_badge
 from marketplace.portal.forms import Reason, submitted
 from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
-from marketplace.portal.listing import TOOK, Column, Link, Listing, Money, muted, only_in_file
+from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AttemptRow, PendingRetry, TroubledEndpoint, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
@@ -127,6 +127,7 @@ def attempt_listing(request: AnyRequest) -> Listing[AttemptRow]:
             only_in_file("reason", lambda attempt: attempt.reason),
             only_in_file("status", lambda attempt: attempt.status),
             TOOK,
+            TOOK_MS,
         ),
     )
 

@@ -3,7 +3,7 @@
 import re
 from itertools import count
 
-from marketplace.delivery.store import SQL, AttemptRow, Settlement
+from marketplace.delivery.store import SQL, RecordedAttempt, Settlement
 
 
 def columns_of_attempt(statement: str) -> list[str]:
@@ -13,7 +13,7 @@ def columns_of_attempt(statement: str) -> list[str]:
 
 
 def test_an_attempt_has_the_columns_of_both_statements_in_their_order() -> None:
-    fields = list(AttemptRow.__struct_fields__)
+    fields = list(RecordedAttempt.__struct_fields__)
     assert columns_of_attempt("settle_accepted") == fields
     assert columns_of_attempt("insert_attempt") == [*fields, "answer_excerpt"]
     for statement in ("settle_accepted", "insert_attempt"):
@@ -23,7 +23,7 @@ def test_an_attempt_has_the_columns_of_both_statements_in_their_order() -> None:
 
 def test_a_settlement_has_the_arguments_that_follow() -> None:
     """Each field is an argument that the statement uses for what the name says."""
-    numbered = dict(zip(Settlement.__struct_fields__, count(len(AttemptRow.__struct_fields__) + 1), strict=False))
+    numbered = dict(zip(Settlement.__struct_fields__, count(len(RecordedAttempt.__struct_fields__) + 1), strict=False))
     statement = re.sub(r"\s+", " ", SQL["settle_accepted"])
     uses = {
         "settled_at": "settled_at = $%d",

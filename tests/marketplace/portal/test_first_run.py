@@ -14,9 +14,9 @@ import pyotp
 
 from marketplace.runtime.settings import Settings
 from tests.conftest import SECRETS
+from tests.waiting import PATIENCE
 
 PASSWORD = "four plain words here"
-SECONDS = 20.0
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def served(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(url, trust_env=False).status_code == 200:
