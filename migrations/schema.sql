@@ -2489,7 +2489,7 @@ revoke all on function award_lead from public;
 grant execute on function award_lead to marketplace_worker;
 
 
--- Catalog changes (migration 0048) ------------------------------------------------------------------------------------
+-- Catalog changes (migration 0047) ------------------------------------------------------------------------------------
 
 -- Each edit of the rules records which rows it changed, so that a process reads those and not all of them. One row for each
 -- party, with the version of the catalog at its latest change: the table never has more rows than there are parties.

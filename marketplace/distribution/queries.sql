@@ -30,7 +30,7 @@ left join (
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- Every condition of the award and all its writes, in one function: see migrations/0049_hot_path.sql.
+-- Every condition of the award and all its writes, in one function: see migrations/0048_hot_path.sql.
 select award_lead($1::jsonb);
 
 -- name: find_current
