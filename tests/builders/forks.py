@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 LIBRARIES: Final = (
     "argon2", "arq.worker", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519",
@@ -131,9 +131,8 @@ def _answer(connection: socket.socket) -> None:
             return
         stream.write(b"%d\n" % pid)
         stream.flush()
-        endings: list[Any] = [os.pidfd_open(pid), connection]
-        ended, _, _ = select.select(endings, [], [])
-        if connection in ended:
+        ended, _, _ = select.select([os.pidfd_open(pid), connection.fileno()], [], [])
+        if connection.fileno() in ended:
             os.kill(pid, signal.SIGKILL)
         else:
             stream.write(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
