@@ -11,7 +11,7 @@ PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check install --no-d
 # Every process of a test run reads the same modules: compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast test-browser screenshots schema fmt check faults mutants up model lock clean
+.PHONY: help demo test test-fast test-browser screenshots schema fmt check faults bench mutants up model lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,11 @@ faults: JSON = build/faults.json
 faults: .venv/dev  ## kills, cuts and races while leads flow, and what held (DURATION=120 SEED=1 BREAK=wallet_check)
 	.venv/bin/python -m tests.harness.command --duration $(DURATION) --seed $(SEED) --rate $(RATE) --json $(JSON) \
 		$(if $(PUBLISH),--publish $(PUBLISH)) $(if $(BREAK),--break $(BREAK))
+
+bench: JSON = build/bench.json
+bench: .venv/dev  ## beside a bare pipeline on the same engines, up to 40 minutes (QUICK=1 for 4, ONLY=award, PUBLISH=docs/BENCHMARKS.md)
+	.venv/bin/python -m benchmarks.command --json $(JSON) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(PUBLISH),--publish $(PUBLISH))
 
 model: .venv/dev  ## a million random moves over the rules, every promise checked after each (STEPS=1000000)
 	.venv/bin/python -m tests.model.machine --steps $(STEPS)

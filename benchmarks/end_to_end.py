@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.figures import backlog_of, compare_rounds, grew, quantile, recovery_seconds, thirds
+from benchmarks.figures import backlog_of, compare_rounds, grew, quantile, ratio_figures, recovery_seconds, thirds
 from benchmarks.load import Answer, LeadTimes, Phase, lateness_of, send_open_loop, statuses_of, summarise
 from benchmarks.processes import SERVING, MachineTime
 from benchmarks.systems import MeasuredSystem, StartSystem, started_floor, started_ours
 from marketplace.runtime import clock
+from marketplace.runtime.settings import StartError
 
 RATES: Final = (10, 50, 100, 200)
 FIRST_RATE: Final = 50
@@ -19,6 +20,7 @@ SETTLE_SECONDS: Final = 60.0
 "Longest wait for open leads after a step; leads that are still open then count as not delivered."
 STEP_UP: Final = 1.25
 "Factor between two probed rates."
+LOWEST_RATE: Final = 5.0
 PROBE_SECONDS: Final = 10.0
 MOST_LATE_MS: Final = 250.0
 "Sender's own lateness (p99) above which a rate was not really offered."
@@ -117,6 +119,7 @@ async def measure_rates(plan: EndToEndPlan, say: Say) -> dict[str, Any]:
         "rounds": plan.rounds,
         "seconds_per_rate": plan.seconds,
         "verify_findings": sum(each["verify_findings"] for each in rounds["ours"]),
+        "first_to_steady_p99": {name: first_to_steady(compared, name) for name in SIDES},
         "first_seconds": compared.pop("first_seconds"),
         "rates": compared,
         "memory_megabytes": compare_rounds(
@@ -125,6 +128,13 @@ async def measure_rates(plan: EndToEndPlan, say: Say) -> dict[str, Any]:
         ),
         "all_rounds": rounds,
     }
+
+
+def first_to_steady(compared: Mapping[str, Any], side: str) -> float | None:
+    """Return the p99 of the first seconds as a multiple of the p99 at the same rate later."""
+    first, steady = (compared[step][side]["accepted_to_acknowledged_ms"] for step in ("first_seconds", str(FIRST_RATE)))
+    ratio: float | None = ratio_figures(first, steady)["p99"]
+    return ratio
 
 
 async def _measure_round(start: StartSystem, plan: EndToEndPlan, number: int) -> dict[str, Any]:
@@ -145,7 +155,7 @@ async def find_highest_rate(start: StartSystem, first_rate: float, seconds: floa
     """Return the highest rate whose backlog stays flat for `seconds`, within a quarter, and the figures at that rate.
 
     Probes of ten seconds go up by a quarter until one fails. Then the last that passed is confirmed, going down by a
-    fifth as long as it fails.
+    fifth as long as it fails. Raises StartError below LOWEST_RATE.
     """
     async with start() as system:
         await run_step(system, FIRST_RATE, FIRST_SECONDS, "warm-up")
@@ -158,6 +168,8 @@ async def find_highest_rate(start: StartSystem, first_rate: float, seconds: floa
         while not (step := await run_step(system, rate, seconds, f"highest {rate}")).is_flat():
             say(f"{rate:.0f}/s for {seconds:.0f} s: not flat")
             failed, rate = rate, rate / STEP_UP
+            if rate < LOWEST_RATE:
+                raise StartError("bench_no_rate", f"No rate down to {rate:.0f}/s is steady.", "Use a quieter machine.")
         say(f"{rate:.0f}/s for {seconds:.0f} s: flat")
         return {"rate": round(rate, 1), "failed_at": round(failed, 1), **step.figures}
 
@@ -230,16 +242,22 @@ async def highest_rates(first_rates: Mapping[str, float], seconds: float, rounds
     return {"rounds": rounds, "seconds": seconds, **compared}
 
 
-def summary_line(name: str, step: Mapping[str, Any]) -> str:
-    """Return one printed line of a step's medians, each with its ratio to the bare pipeline."""
-    ours, floor, ratio = step["ours"], step["floor"], step["ratio"]
-    parts = []
-    for label, key, inner in (
-        ("p50", "accepted_to_acknowledged_ms", "p50"),
-        ("p99", "accepted_to_acknowledged_ms", "p99"),
-        ("due to receipt p99", "due_to_receipt_ms", "p99"),
-        ("cpu", "cpu_ms_per_lead", "total"),
-    ):
-        mine, theirs, times = ours[key][inner], floor[key][inner], ratio[key][inner]
-        parts.append(f"{label} {mine} / {theirs} ms = {times}")
-    return f"{name:>14}  " + "   ".join(parts)
+def summary_lines(name: str, step: Mapping[str, Any]) -> str:
+    """Return the printed lines of a step's medians: ours, the bare pipeline's, and the ratio."""
+    lines = []
+    for side in ("ours", "floor", "ratio"):
+        figures = step[side]
+        latency, receipt, cpu = (
+            figures[key] for key in ("accepted_to_acknowledged_ms", "due_to_receipt_ms", "cpu_ms_per_lead")
+        )
+        parts = "  ".join(f"{part} {figures[f'{part}_ms']['p50']}" for part in ("own", "queue", "receiver"))
+        words = (
+            f"p50 {latency['p50']}  p99 {latency['p99']}  ({parts})  due to receipt p99 {receipt['p99']}  "
+            f"processor time {cpu['total']}"
+        )
+        if side != "ratio":
+            late, others = figures["sender_late_ms"]["p99"], figures["others_cpu_share"]
+            words += f"  sender late p99 {late}  others' share {others:.0%}"
+        lines.append(f"{name:>13} {side:>5}  {words}")
+        name = ""
+    return "\n".join(lines)
