@@ -266,8 +266,38 @@ def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
 
 @cache
 def inspected(shape: type[Shape]) -> inspect.Type:
-    """Return msgspec's description of a shape, cached."""
-    return inspect.type_info(shape)
+    """Return msgspec's description of a shape, cached, without the labels that forms give their fields.
+
+    msgspec wraps the type of a labelled field, which would hide its rules.
+    """
+    kind = inspect.type_info(shape)
+    kinds, visited = [kind], set[int]()
+    while kinds:
+        whole = kinds.pop()
+        if id(whole) not in visited:
+            visited.add(id(whole))
+            _unwrap_parts(whole)
+            kinds.extend(_parts_of(whole))
+    return kind
+
+
+def _unwrap_parts(kind: inspect.Type) -> None:
+    match kind:
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                field.type = _unwrapped(field.type)
+        case inspect.UnionType(types=types):
+            kind.types = tuple(map(_unwrapped, types))
+        case inspect.DictType(key_type=key, value_type=value):
+            kind.key_type, kind.value_type = _unwrapped(key), _unwrapped(value)
+        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
+            kind.item_type = _unwrapped(item)
+
+
+def _unwrapped(kind: inspect.Type) -> inspect.Type:
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    return kind
 
 
 def parse_plainly(raw: bytes) -> Any:

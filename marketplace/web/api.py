@@ -85,8 +85,11 @@ class JsonAnswer(Response[T]):
         super().__init__(content, headers=headers, media_type=media_type, **options)
 
     def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:
-        """Return the content as JSON. msgspec encodes Structs by itself, so no encoder is made for each answer."""
-        return msgspec.json.encode(content)
+        """Return the content as JSON, or as it is if it has been encoded already.
+
+        msgspec encodes Structs by itself, so no encoder is made for each answer.
+        """
+        return content if isinstance(content, bytes) else msgspec.json.encode(content)
 
 
 def list_page(

@@ -105,9 +105,9 @@ DIFFERENCES: Final = Listing[WalletDifference](
     columns=(
         Column("Business", _ledger_link),
         Column("Available", lambda row: Money(row.available_minor, row.currency), style="num"),
-        Column("Sum of entries", lambda row: Money(row.entries_available_minor, row.currency), style="num"),
+        Column("Available by entries", lambda row: Money(row.entries_available_minor, row.currency), style="num"),
         Column("Held", lambda row: Money(row.held_minor, row.currency), style="num"),
-        Column("Sum of entries", lambda row: Money(row.entries_held_minor, row.currency), style="num"),
+        Column("Held by entries", lambda row: Money(row.entries_held_minor, row.currency), style="num"),
     ),
 )
 

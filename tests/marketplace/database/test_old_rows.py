@@ -60,7 +60,7 @@ class Rows:
         return endpoint
 
     async def key(self, owner: UUID | None, actor: str) -> str:
-        key, now = clock.new_id().hex[:16], self._later()
+        key, now = clock.new_id().hex[-16:], self._later()  # the first half is the time
         await self.connection.execute(
             "insert into api_key (id, kind, owner_id, mode, name, secret_hmac, created_at) "
             "values ($1, $2, $3, 'live', 'k', '', $4)",

@@ -66,8 +66,11 @@ def subclasses(shape: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
 
 
 def texts(kind: inspect.Type) -> bool:
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return any(isinstance(kind, inspect.StrType) for kind in kinds)
+    if isinstance(kind, inspect.Metadata):  # a label and other words for the form
+        return texts(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return any(map(texts, kind.types))
+    return isinstance(kind, inspect.StrType)
 
 
 FIELDS = fields()
