@@ -85,12 +85,13 @@ class PhoneNumber(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _EXTENSION: Final = re.compile(
-    r"(?:;ext=|[ ,]*(?:e?xt(?:ensio?n?)?n?|доб|anexo)[:.]?[ ,-]*|[ ,]*(?:[x#~]|int)[:.]?[ ,-]*| *(?:,+|;)[:.]?[ ,-]*)"
-    r"(?P<digits>[0-9]{1,15})#?$"
-    r"|[- ]+(?P<pound>[0-9]{1,6})#$"
+    r"(?:;ext=|[ ,]*+(?:e?xt(?:ensio?n?)?n?|доб|anexo)[:.]?[ ,-]*+|[ ,]*+(?:[x#~]|int)[:.]?[ ,-]*+"
+    r"| *+(?:,++|;)[:.]?[ ,-]*+)(?P<digits>[0-9]{1,15}+)#?$"
+    r"|[- ]++(?P<pound>[0-9]{1,6}+)#$"
 )
 "Spellings of an extension that libphonenumber reads (PhoneNumberUtil, EXTN_PATTERNS_FOR_PARSING)."
 
+_DIGITS: Final = frozenset("0123456789")
 _DIALLED: Final = re.compile(r"(?:tel:)?[ (\[]*(\+?)([-0-9 ()\[\]./·•_]+)")
 "Digits and the marks between them; `tel:` is the scheme of RFC 3966."
 
@@ -103,6 +104,8 @@ def read_number(text: str) -> PhoneNumber | None:
     if len(text) > LONGEST_PHONE:
         return None
     plain = "".join(_dial_form(unicodedata.normalize("NFKC", drop_ignorable(text)).lower())).strip()
+    if not any(character in _DIGITS for character in plain):
+        return None
     extension = _EXTENSION.search(plain)
     number = plain[: extension.start()] if extension else plain
     dialled = _DIALLED.fullmatch(number)
