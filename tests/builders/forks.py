@@ -1,8 +1,8 @@
 """Processes of the service, forked from a process that has imported the libraries.
 
-A process of the service takes 1 s of processor time to start, most of it for imports of libraries. A fork takes 0.2 s:
-it imports only the marketplace's own modules, and so reads its environment at import as any other process does. It has
-a session, an environment and a log of its own, and ends with the exit code of the command.
+A process of the service spends most of its start on imports of libraries, which a fork spares. A fork imports only the
+marketplace's own modules, and so reads its environment at import as any other process does. It has a session, an
+environment and a log of its own, and ends with the exit code of the command.
 
 `python -m tests.builders.forks DESCRIPTOR` is the process that is forked. It accepts requests on that socket until its
 standard input ends. For each it forks a process that starts the command, reports its process id, waits for its end and
