@@ -31,7 +31,6 @@ from marketplace.runtime import clock, failpoints, ids, queue
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.live import Publisher
 from marketplace.runtime.log import logger
-from marketplace.runtime.queue import LoadReporter
 from marketplace.runtime.settings import Settings, StartError
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
@@ -46,10 +45,6 @@ WALK_SLOTS: Final = 200
 "New leads in progress at once; each mostly waits for the network, not for the processor."
 RETRY_SLOTS: Final = 50
 "Retries and deadlines in progress at once, apart from new leads."
-BUSY_S: Final = 0.08
-"Wait of new leads above which the sweeper starts little: they go before retries, and before leads that wait already."
-BUSY_SLOTS: Final = 5
-"Retries, and leads that the sweeper found, in progress at once while new leads wait for so long."
 SWEEP_SECONDS: Final = 0.25
 "Interval of the search for due rows: without Valkey a lead waits its grace of one second and at most this."
 MOST_NOTICES: Final = 5
@@ -103,9 +98,7 @@ class Walker:
 class Sweeper:
     """Finds due work in Postgres. Several may run: each row is claimed by one of them, under a lease."""
 
-    def __init__(self, pool: Pool, walker: Walker, notices: Notices, load: LoadReporter | None = None) -> None:
-        """Keep what a sweep needs. With `load`, it starts little while new leads wait long."""
-        self._load = load
+    def __init__(self, pool: Pool, walker: Walker, notices: Notices) -> None:
         self._pool = pool
         self._failures = failing.WorkRunner(pool)
         self._walker = walker
@@ -133,9 +126,8 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Start due work in the free slots, and return the number of rows claimed."""
-        busy = self._load is not None and self._load.waited_s > BUSY_S
-        retry_slots = max(0, (BUSY_SLOTS if busy else RETRY_SLOTS) - self._slots_taken["retry"])
-        sweep_slots = max(0, (BUSY_SLOTS if busy else SWEEP_SLOTS) - self._slots_taken["sweep"])
+        retry_slots = RETRY_SLOTS - self._slots_taken["retry"]
+        sweep_slots = SWEEP_SLOTS - self._slots_taken["sweep"]
         async with session(self._pool) as connection:
             assignments = await delivery_store.claim_due(connection, LEASE, retry_slots)
             rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
@@ -246,7 +238,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     log.info("started")
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher), load).run(stopping))
+            group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher)).run(stopping))
             group.create_task(load.keep_reporting(stopping))
             group.create_task(catalog.keep(stopping))
             group.create_task(refresh.keep_fresh(pool, stopping))

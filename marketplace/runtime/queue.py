@@ -362,11 +362,10 @@ class LoadReporter:
             self._waits, self._late = [], 0
             self._handled.append(len(waits) + late)
             self.waited_s = waits[len(waits) // 2] if waits else 0.0
-            reported_s = LATE_S if late and not waits else self.waited_s
             if any(self._handled):
                 with suppress(*_AWAY):
                     async with asyncio.timeout(REPORT_S):
-                        await self._script(self._worker, round(1000 * reported_s), sum(self._handled))
+                        await self._script(self._worker, round(1000 * self.waited_s), sum(self._handled))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), REPORT_S)
 
