@@ -18,8 +18,8 @@ import msgspec
 
 from marketplace.runtime.queue import WorkerLoad
 
-WAIT_HIGH_S: Final = 0.08
-"A shorter wait of leads is never an overload: this is ten times the usual one."
+WAIT_HIGH_S: Final = 0.5
+"A shorter wait of leads is never an overload: a cold start or a slow disk takes as long, and passes by itself."
 GROWN: Final = 1.8
 """Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an
 overload is held do not raise the bound."""

@@ -134,4 +134,4 @@ def test_the_waits_of_a_long_overload_do_not_raise_the_bound() -> None:
         backlog = max(0.0, backlog + taken["a"] - 20)
         if second > 50:
             longest = max(longest, waited_s)
-    assert longest < 0.25
+    assert longest < 2 * WAIT_HIGH_S
