@@ -36,8 +36,8 @@ FIRST_SHARE: Final = 0.9
 LEAST_SHARE: Final = 0.5
 "Lowest limit, as a share of the most leads that the workers handled in MEMORY_S."
 DECREASE: Final = 0.9
-INCREASE: Final = 1.02
-"Factor of the limit in each step with a short wait: it doubles in 3.5 seconds."
+INCREASE: Final = 1.05
+"Factor of the limit in each step with a short wait: it doubles in 1.4 seconds."
 LEAST_PER_SECOND: Final = 5.0
 BURST_S: Final = 0.1
 "Seconds of the limit that may be used at once."
