@@ -336,8 +336,6 @@ class LoadReporter:
     """Report of one worker's load to the processes that send notifications. Close it when the process ends."""
 
     def __init__(self, valkey_url: str, worker: str) -> None:
-        self.waited_s = 0.0
-        "Median wait of new leads in the last interval: from acceptance to the first decision. 0 without new leads."
         self._worker = worker
         self._valkey = _open(valkey_url, connections=1, timeout_s=NOTIFY_LIMIT_S)
         self._script = _Script(self._valkey, _REPORT)
@@ -361,11 +359,11 @@ class LoadReporter:
             waits, late = sorted(self._waits), self._late
             self._waits, self._late = [], 0
             self._handled.append(len(waits) + late)
-            self.waited_s = waits[len(waits) // 2] if waits else 0.0
+            median_s = waits[len(waits) // 2] if waits else 0.0
             if any(self._handled):
                 with suppress(*_AWAY):
                     async with asyncio.timeout(REPORT_S):
-                        await self._script(self._worker, round(1000 * self.waited_s), sum(self._handled))
+                        await self._script(self._worker, round(1000 * median_s), sum(self._handled))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), REPORT_S)
 
