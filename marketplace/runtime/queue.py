@@ -12,7 +12,7 @@ matter.
 
 Jobs that became due within FRESH_MS are claimed before older ones: after an outage a new lead does not wait behind the
 backlog. Workers report how long leads wait and how many they handle (`LoadReporter`); each notification brings these
-figures back, so that intake knows them without a call of its own.
+figures back, and how many notifications there have been, so that intake knows them without a call of its own.
 
 A notification for a waiting job is merged into it. A notification for a running job makes it run once more afterwards,
 because the run may have read its row before the change.
@@ -110,6 +110,8 @@ CANCEL_S = 2.0
 
 LOAD_S = 1.0
 """Seconds after which the load that a notification brought back is out of date."""
+SHARE_S = 1.0
+"""Seconds over which the share of a process in all notifications is measured."""
 LATE_S = 1.0
 """Seconds after which a lead is found by the sweeper."""
 REPORT_S = 0.1
@@ -126,12 +128,14 @@ FRESH_MS = 500
 _LOAD = "marketplace:load"
 _LOAD_TTL_MS = 1000
 """Milliseconds after which a worker's report no longer counts."""
+_COUNT = "marketplace:notifications"
 
 _PRELUDE = f"""
 local QUEUE, WAKE = KEYS[1], KEYS[2]
 local JOB, LEASE, AGAIN = '{job_key_prefix}', '{in_progress_key_prefix}', 'arq:again:'
 local JOB_TTL_MS, MOST_TOKENS = {expires_extra_ms}, 64
 local LOAD, LOAD_TTL_MS, FRESH_MS = '{_LOAD}', {_LOAD_TTL_MS}, {FRESH_MS}
+local COUNT = '{_COUNT}'
 local time = redis.call('TIME')
 local now = string.format('%.3f', time[1] * 1000 + time[2] / 1000)
 local function wake()
@@ -154,7 +158,7 @@ for _, report in ipairs(redis.call('HVALS', LOAD)) do
   local at, wait, handled = report:match('(%S+) (%S+) (%S+)')
   if now - at < LOAD_TTL_MS then waited, rate = math.max(waited, wait), rate + handled end
 end
-return {math.floor(waited), math.floor(rate)}
+return {math.floor(waited), math.floor(rate), redis.call('INCR', COUNT)}
 """
 
 _REPORT = """
@@ -204,10 +208,29 @@ end
 
 
 class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of the workers in the last second: the longest typical wait of a new lead, and leads handled per second."""
+    """Load of the workers in the last second: the longest typical wait of a new lead, and leads handled per second, of
+    which this process counts the share that its notifications are of those of all processes."""
 
     waited_s: float
     per_second: float
+
+
+class _OwnPart:
+    """Part of the notifications of all processes that this one sends, from the count of all that each brings back."""
+
+    def __init__(self) -> None:
+        self.value = 1.0
+        self._own = 0
+        self._since: tuple[float, int] | None = None
+
+    def note(self, total: int, now: float) -> None:
+        """Count one notification of this process, after which there are `total`. The part follows every second."""
+        self._own += 1
+        if self._since is None or total <= self._since[1]:  # Valkey was emptied
+            self._since, self._own = (now, total), 0
+        elif now - self._since[0] >= SHARE_S:
+            self.value = min(1.0, self._own / (total - self._since[1]))
+            self._since, self._own = (now, total), 0
 
 
 class _Payload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -277,6 +300,7 @@ class Notifier:
         self.troubles: Counter[QueueTrouble] = Counter()
         self._load: WorkerLoad | None = None
         self._load_at = 0.0
+        self._own_part = _OwnPart()
         self._valkey = _open(valkey_url, connections=NOTIFY_CONNECTIONS, timeout_s=NOTIFY_LIMIT_S)
         self._script = _Script(self._valkey, _NOTIFY)
         self._failures = 0
@@ -294,15 +318,16 @@ class Notifier:
             return False
         try:
             async with asyncio.timeout(NOTIFY_LIMIT_S):
-                waited_ms, per_second = await self._script(key, job, str(id))
+                waited_ms, per_second, count = await self._script(key, job, str(id))
         except _AWAY as error:
             self._note_failure(error)
             return False
         if self._failures >= FAILURES_BEFORE_BACK_OFF:
             log.info("notifications_again")
         self._failures = 0
-        self._load = WorkerLoad(waited_s=waited_ms / 1000, per_second=per_second)
         self._load_at = asyncio.get_running_loop().time()
+        self._own_part.note(count, self._load_at)
+        self._load = WorkerLoad(waited_s=waited_ms / 1000, per_second=per_second * self._own_part.value)
         return True
 
     @property

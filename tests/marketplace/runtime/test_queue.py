@@ -246,6 +246,24 @@ async def test_a_notification_brings_back_what_the_workers_report(url: str, noti
     assert notifier.load is None
 
 
+async def test_each_process_counts_its_share_of_what_the_workers_handle(url: str, notifier: Notifier) -> None:
+    stopping = asyncio.Event()
+    reporter = queue.LoadReporter(url, "one")
+    running = asyncio.create_task(reporter.keep_reporting(stopping))
+    async with notifying(url) as other:
+        shares = []
+        for number in range(120):
+            reporter.note(0.1)
+            await asyncio.gather(*((notifier if number % 4 == 0 else other).notify("ring", uuid4()) for _ in range(2)))
+            await asyncio.sleep(0.02)
+            if notifier.load and other.load and (both := notifier.load.per_second + other.load.per_second):
+                shares.append(notifier.load.per_second / both)
+    stopping.set()
+    await running
+    await reporter.close()
+    assert shares[-1] == pytest.approx(0.25, abs=0.05)
+
+
 async def test_no_more_jobs_run_at_once_than_there_are_slots(url: str, notifier: Notifier) -> None:
     running: set[UUID] = set()
     most = 0
