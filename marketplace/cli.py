@@ -15,9 +15,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import rich_click as click
 
-from marketplace.runtime.settings import StartError, load, load_existing
+from marketplace.runtime.settings import MOST_PROCESSES, StartError, load, load_existing
 from marketplace.runtime.terminal import JSON_FILE, write_json
 
 ELSEWHERE = {
@@ -67,11 +68,18 @@ def marketplace() -> None:
 
 
 @marketplace.command()
-def up() -> None:
+@click.option("--api", "api_processes", type=click.IntRange(1, MOST_PROCESSES), help="API processes.  [default: 1]")
+@click.option("--workers", type=click.IntRange(0, MOST_PROCESSES), help="Worker processes.  [default: 2]")
+def up(api_processes: int | None, workers: int | None) -> None:
     """Run everything on this machine: engines, the API, the workers. Ctrl-C drains."""
     from marketplace.operations.processes import up
 
     settings = load(os.environ)
+    settings = msgspec.structs.replace(
+        settings,
+        api_processes=api_processes or settings.api_processes,
+        workers=settings.workers if workers is None else workers,
+    )
     if settings.embedded and not (settings.data_dir / "engines.lock").exists():
         click.echo(f"Making a new installation in {settings.data_dir}.", err=True)
     _run(up(settings))

@@ -239,6 +239,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(Sweeper(pool, walker, Notices(pool, sealer, guard, publisher)).run(stopping))
+            group.create_task(metrics.close_at(stopping, metrics_server))
             group.create_task(load.keep_reporting(stopping))
             group.create_task(catalog.keep(stopping))
             group.create_task(refresh.keep_fresh(pool, stopping))
@@ -252,6 +253,4 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         await load.close()
         await publisher.close()
         await pool.close()
-        if metrics_server is not None:
-            metrics_server.shutdown()
         log.info("stopped")

@@ -7,6 +7,7 @@ work in progress, and exits with code 0.
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import socket
 import sys
@@ -23,9 +24,15 @@ from marketplace.database.embedded import Engines, engines
 from marketplace.database.migrate import migrate
 from marketplace.runtime import log
 from marketplace.runtime.settings import Settings, StartError, describe
-from marketplace.runtime.supervisor import Child, Supervisor, orphaned, stop_at_signals
+from marketplace.runtime.supervisor import Child, Supervisor, orphaned, say_leaving, stop_at_signals
 
+COMMAND = (sys.executable, "-m", "marketplace.cli")
+LISTENERS = "MARKETPLACE_LISTENERS"
+"Variable with the file descriptors of the two sockets that an API process inherits from `up`."
+BACKLOG = 2048
+"Callers that may wait for an API process to take their connections."
 READY_SECONDS = 15.0
+ANSWER_SECONDS = 2.0
 TURN_SECONDS = 0.001
 "Time for which a computing thread keeps the interpreter while others wait for it."
 OTHER_FILES = 512
@@ -33,23 +40,49 @@ OTHER_FILES = 512
 
 
 async def up(settings: Settings) -> None:
-    """Run everything on one machine until told to stop. Raises StartError."""
-    command = (sys.executable, "-m", "marketplace.cli")
-    children = [Child(name="api", command=(*command, "serve"))]
-    for number in range(settings.workers):
-        port = settings.worker_metrics_port
-        environment = {} if port is None else {"MARKETPLACE_WORKER_METRICS_PORT": str(port + number)}
-        children.append(Child(name=f"worker-{number + 1}", command=(*command, "work"), environment=environment))
+    """Run everything on one machine until told to stop. Raises StartError.
+
+    The sockets of the API processes are opened here and inherited, so that callers wait a moment, and are not refused,
+    while one process gives way to its successor.
+    """
     async with told_to_stop() as stopping, engines(settings) as running:
         await _refuse_if_unsafe(settings, running, about_to_migrate=True)
         await migrate(running.database_url, settings.master_key)
-        _listen(settings.host, settings.port).close()  # report a port in use here, not in the API's log
-        _listen_ops(settings).close()
-        supervisor = Supervisor(children, settings.data_dir / "logs")
-        async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.run(stopping))
-            group.create_task(_announce(settings, running, stopping))
+        with contextlib.ExitStack() as sockets:
+            children = (*_api_children(settings, sockets), *_worker_children(settings))
+            supervisor = Supervisor(children, settings.data_dir / "logs")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(supervisor.run(stopping))
+                group.create_task(_announce(settings, running, stopping))
+                await stopping.wait()
+                sockets.close()  # callers are refused at once, and do not wait for the end of the drain
     click.echo("Stopped.")
+
+
+def _api_children(settings: Settings, sockets: contextlib.ExitStack) -> Iterator[Child]:
+    """Yield the API processes, which share one address, and open their sockets.
+
+    Each has operational pages of its own, the first at the address of the settings and the others at the next ports.
+    """
+    listener = sockets.enter_context(_listen(settings.host, settings.port))
+    listener.listen(BACKLOG)
+    for number in range(settings.api_processes):
+        port = settings.ops_port + number if settings.ops_port else 0
+        ops_listener = sockets.enter_context(_listen(settings.ops_host, port, "MARKETPLACE_OPS_ADDRESS"))
+        descriptors = (listener.fileno(), ops_listener.fileno())
+        yield Child(
+            name="api" if settings.api_processes == 1 else f"api-{number + 1}",
+            command=(*COMMAND, "serve"),
+            environment={LISTENERS: ",".join(map(str, descriptors))},
+            inherits=descriptors,
+        )
+
+
+def _worker_children(settings: Settings) -> Iterator[Child]:
+    for number in range(settings.workers):
+        port = settings.worker_metrics_port
+        environment = {} if port is None else {"MARKETPLACE_WORKER_METRICS_PORT": str(port + number)}
+        yield Child(name=f"worker-{number + 1}", command=(*COMMAND, "work"), environment=environment)
 
 
 async def serve(settings: Settings) -> None:
@@ -66,7 +99,8 @@ async def serve(settings: Settings) -> None:
         _freeze_objects()
         hand_over_soon()
         _allow_files(gate.MOST_CONNECTIONS * 2 + OTHER_FILES)
-        with _listen(settings.host, settings.port) as listener, _listen_ops(settings) as ops_listener:
+        with contextlib.ExitStack() as sockets:
+            listener, ops_listener = map(sockets.enter_context, _listeners(settings))
             log.logger("api").info("operational_pages", port=ops_listener.getsockname()[1])
             leaving = asyncio.create_task(server.leave(stopping))
             ops_serving = asyncio.create_task(ops_server.serve(sockets=[ops_listener]))
@@ -140,15 +174,25 @@ class ApiServer(uvicorn.Server):
 
 @asynccontextmanager
 async def told_to_stop() -> AsyncIterator[asyncio.Event]:
-    """Yield an event that is set by SIGTERM, by Ctrl-C, or when the supervisor that started this process ends."""
+    """Yield an event that is set by SIGTERM, by Ctrl-C, or when the supervisor that started this process ends.
+
+    The supervisor is told when it is set, and starts a successor unless it has told this process to stop itself.
+    """
     stopping = asyncio.Event()
     stop_at_signals(stopping)
     orphan = asyncio.create_task(orphaned())
     orphan.add_done_callback(lambda _: stopping.set())
+    leaving = asyncio.create_task(_say_leaving_at(stopping))
     try:
         yield stopping
     finally:
         orphan.cancel()
+        leaving.cancel()
+
+
+async def _say_leaving_at(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    say_leaving()
 
 
 def tell(findings: tuple[DoctorFinding, ...]) -> None:
@@ -198,7 +242,7 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
                 await asyncio.sleep(0.1)
                 answers = await _answers(settings.host, settings.port)
     if not answers:
-        click.echo(f"The API does not answer yet. Read {settings.data_dir}/logs/api.log.", err=True)
+        click.echo(f"The API does not answer yet. Read the logs in {settings.data_dir}/logs.", err=True)
     await _invite_first(settings, running)
     described = describe(settings)
     database_url = running.database_url if running.postgres else described["database_url"]
@@ -206,7 +250,7 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
     click.echo(
         f"API         {settings.public_url}\n"
         f"Figures     {settings.ops_url}/metrics\n"
-        f"Workers     {settings.workers}\n"
+        f"Processes   {settings.api_processes} for the API, {settings.workers} workers\n"
         f"PostgreSQL  {database_url}\n"
         f"Valkey      {valkey_url}\n"
         f"Data, logs  {settings.data_dir}\n"
@@ -215,17 +259,24 @@ async def _announce(settings: Settings, running: Engines, stopping: asyncio.Even
 
 
 async def _answers(host: str, port: int) -> bool:
-    """Return whether something accepts connections at this address."""
+    """Return whether an API process answers requests at this address."""
     try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            with contextlib.closing(writer):
+                writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+                return bool(await reader.read(1))
+    except (OSError, TimeoutError):
         return False
-    writer.close()
-    return True
 
 
-def _listen_ops(settings: Settings) -> socket.socket:
-    return _listen(settings.ops_host, settings.ops_port, "MARKETPLACE_OPS_ADDRESS")
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
+    """Return the sockets of the API and of its operational pages: those that `up` has opened, or new ones."""
+    if LISTENERS in os.environ:
+        first, second = map(int, os.environ[LISTENERS].split(","))
+        return socket.socket(fileno=first), socket.socket(fileno=second)
+    listener = _listen(settings.host, settings.port)
+    return listener, _listen(settings.ops_host, settings.ops_port, "MARKETPLACE_OPS_ADDRESS")
 
 
 def _listen(host: str, port: int, names: str = "MARKETPLACE_HOST and MARKETPLACE_PORT") -> socket.socket:

@@ -44,10 +44,14 @@ ELSEWHERE = tuple(
         "FAILPOINTS",
         "FAILPOINTS_ALLOWED",
         "KEY",
+        "LEAVING",
+        "LISTENERS",
         "PARENT",
     )
 )
 """Variables read by other modules: for tests, for one command, and between processes."""
+MOST_PROCESSES = 64
+"""Most API processes and most workers of one `up`."""
 SECRETS = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
 
 
@@ -116,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
+    api_processes: int = 1
     workers: int = 2
     outbound_networks: tuple[str, ...] = ()
     outbound_http: bool = False
@@ -215,7 +220,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         host=host,
         port=port,
         public_url=public_url.rstrip("/"),
-        workers=number(environment, "MARKETPLACE_WORKERS", 2, 0, 64),
+        api_processes=number(environment, "MARKETPLACE_API_PROCESSES", 1, 1, MOST_PROCESSES),
+        workers=number(environment, "MARKETPLACE_WORKERS", 2, 0, MOST_PROCESSES),
         outbound_networks=_networks(environment, "MARKETPLACE_OUTBOUND_NETWORKS"),
         outbound_http=_flag(environment, "MARKETPLACE_OUTBOUND_HTTP", False),
         outbound_ports=_ports(environment, "MARKETPLACE_OUTBOUND_PORTS"),

@@ -4,6 +4,7 @@ Each process counts for itself: the api at its operational address, each worker 
 the database has (leads by state, the oldest waiting lead, held money) are read when the api's page is requested.
 """
 
+import asyncio
 from functools import lru_cache
 from typing import Any, Final
 
@@ -94,3 +95,11 @@ def serve(port: int | None) -> Any:
         return None
     server, _thread = start_http_server(port, addr="127.0.0.1")
     return server
+
+
+async def close_at(stopping: asyncio.Event, server: Any) -> None:
+    """Close a server of `serve` once `stopping` is set, so that a successor of this process can have the port."""
+    await stopping.wait()
+    if server is not None:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()

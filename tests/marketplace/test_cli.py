@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -114,15 +115,21 @@ def test_up_starts_again_what_is_killed_and_leaves_with_0_when_told_to(enterable
         "MARKETPLACE_WORKERS": "1",
     }
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path)} | dict.fromkeys(("DATABASE_URL", "VALKEY_URL"), "")
-    command = [sys.executable, "-m", "marketplace.cli", "up"]
+    command = [sys.executable, "-m", "marketplace.cli", "up", "--api", "2"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert any(line.startswith("Ctrl-C") for line in process.stdout)
             for role in ("serve", "work"):
-                child = _child(process.pid, role)
-                child.kill()
-                assert _child(process.pid, role, other_than=child.pid).pid != child.pid
+                before = _children(process.pid, role)
+                assert len(before) == {"serve": 2, "work": 1}[role]
+                before.pop().kill()
+                deadline = time.monotonic() + PATIENCE
+                while len(_children(process.pid, role) - before) < 1:
+                    assert time.monotonic() < deadline, f"no {role} process was started again"
+                    time.sleep(0.02)
+            with urlopen(f"http://127.0.0.1:{environment['MARKETPLACE_PORT']}/healthz", timeout=PATIENCE) as reply:
+                assert reply.status == 200
             process.terminate()
             assert process.stdout.read() == "Stopped.\n"
             assert process.wait() == 0
@@ -133,13 +140,11 @@ def test_up_starts_again_what_is_killed_and_leaves_with_0_when_told_to(enterable
     ]
 
 
-def _child(parent: int, role: str, other_than: int = 0) -> psutil.Process:
-    """The process of `up` that does `role`, as soon as there is one."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        for child in psutil.Process(parent).children():
-            with contextlib.suppress(psutil.Error):
-                if child.pid != other_than and child.cmdline()[-1:] == [role]:
-                    return child
-        time.sleep(0.02)
-    raise AssertionError(f"no {role} process")
+def _children(parent: int, role: str) -> set[psutil.Process]:
+    """Return the processes of `up` that do `role`."""
+    children = set()
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.Error):
+            if child.cmdline()[-1:] == [role]:
+                children.add(child)
+    return children

@@ -1,6 +1,9 @@
 """Engines away and workers killed: what is answered meanwhile, and that nothing and nobody's money is lost by it."""
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,13 +20,14 @@ from marketplace.runtime import clock
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.queue import NOTIFY_LIMIT_S
 from marketplace.runtime.settings import Settings
+from marketplace.runtime.supervisor import Child, Supervisor
 from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
 from tests.builders.service import NOWHERE, Process, Served, process, serve, serve_ops, until, walking
-from tests.conftest import MASTER_KEY
-from tests.receivers import Receiver, Visit, after, ok
+from tests.conftest import MASTER_KEY, SECRETS
+from tests.receivers import Receiver, Visit, after, hang, ok
 from tests.waiting import PATIENCE
 
 FULL = 100_000
@@ -205,6 +209,43 @@ async def test_a_worker_told_to_stop_ends_what_it_holds_first(settings: Settings
             assert await worker.stop() == 0
         assert await market.value("select state from lead") == "delivered"
         await assert_verified(settings.database_url)
+
+
+async def test_while_a_worker_waits_for_a_receiver_that_hangs_its_successor_delivers(
+    settings: Settings, tmp_path: Path
+) -> None:
+    environment = SECRETS | {
+        "DATABASE_URL": settings.database_url or "",
+        "VALKEY_URL": settings.valkey_url or "",
+        "MARKETPLACE_DATA": str(settings.data_dir),
+        "MARKETPLACE_OUTBOUND_HTTP": "true",
+        "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
+    }
+    command = (sys.executable, "-m", "marketplace.cli", "work")
+    supervisor = Supervisor([Child(name="worker", command=command, environment=environment)], tmp_path)
+    stopping = asyncio.Event()
+    async with marketplace(settings) as market, serve(settings) as api, Receiver(hang, ok) as receiver:
+        await market.buyer(receiver.url)
+        key = await provider_key(market)
+        running = asyncio.create_task(supervisor.run(stopping))
+        try:
+            assert (await submit(api, key, 1)).status_code == 202
+            assert await until(lambda: _has_body(receiver, 1), PATIENCE), (tmp_path / "worker.log").read_text()
+            first = supervisor.pids["worker"]
+            os.kill(first, signal.SIGTERM)
+            assert (await submit(api, key, 2)).status_code == 202
+            assert await until(lambda: _has_body(receiver, 2), PATIENCE), (tmp_path / "worker.log").read_text()
+            assert supervisor.pids["worker"] != first
+            os.kill(first, 0)  # the first one still waits
+        finally:
+            receiver.visits[0].hang_up()
+            stopping.set()
+            await running
+        await assert_verified(settings.database_url)
+
+
+async def _has_body(receiver: Receiver, count: int) -> bool:
+    return sum(bool(visit.body) for visit in receiver.visits) >= count
 
 
 async def test_a_database_that_goes_away_under_the_sweeper_is_waited_for(

@@ -64,6 +64,40 @@ async def test_a_child_may_finish_what_it_holds_before_it_goes(tmp_path: Path) -
     assert supervisor.pids == {}
 
 
+LEAVES = (
+    "import signal, sys, time, pathlib\n"
+    "from marketplace.runtime.supervisor import say_leaving\n"
+    "signal.signal(signal.SIGTERM, lambda *_: say_leaving())\n"
+    "print('ready', flush=True)\n"
+    "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)\n"
+)
+
+
+async def test_a_child_that_leaves_has_a_successor_before_its_end(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    async with supervising(child(LEAVES, str(end)), logs=tmp_path) as supervisor:
+        await until(ready(tmp_path))
+        first = supervisor.pids["one"]
+        os.kill(first, signal.SIGTERM)
+        await until(ready(tmp_path, times=2))
+        assert supervisor.pids["one"] != first
+        assert not _gone(first)
+        assert supervisor.restarts == {"one": 0}
+        end.touch()
+        await until(lambda: _gone(first))
+
+
+async def test_stopping_waits_for_a_child_that_was_leaving_already(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    async with supervising(child(LEAVES, str(end)), logs=tmp_path) as supervisor:
+        await until(ready(tmp_path))
+        first = supervisor.pids["one"]
+        os.kill(first, signal.SIGTERM)
+        await until(ready(tmp_path, times=2))
+        asyncio.get_running_loop().call_later(0.2, end.touch)
+    assert _gone(first)
+
+
 async def test_a_child_that_keeps_falling_is_started_ever_more_slowly(tmp_path: Path) -> None:
     async with supervising(child("print('ready', flush=True)"), logs=tmp_path) as supervisor:
         fell_at = []
