@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.model.interleaving import COMMIT, Actor, Pair
+from tests.model.interleaving import COMMIT, Step
 
-CONNECTING: Final = frozenset({"deliver", "lapse", "run_out", "take_up"})
-"Transitions that send a request to a business, which they do only after a statement outside of any transaction."
-CHANGE: Final = re.compile(r"\b(?:update|delete from|on conflict)\s+(?:only\s+)?(\w+)")
-ADD: Final = re.compile(r"\binsert into\s+(\w+)")
+CONTACT_READ: Final = "read_contact("
+"The database function after whose answer a request with the contact is sent, and without which none is."
+CHANGE: Final = re.compile(r"\b(?:update|delete from|on conflict)\s+(?:only\s+)?(?:public\.)?(\w+)")
+ADD: Final = re.compile(r"\binsert into\s+(?:public\.)?(\w+)")
 LOCK: Final = re.compile(r"\bfor (?:no key )?(?:update|share)\b")
 
 CATALOG: Final = """
@@ -51,19 +51,20 @@ class Concerns:
 
     Two statements depend on each other when one changes or locks rows of a table in which the other does, or when
     both add rows to a table that takes some only once. The end of a transaction and a statement do when the statement
-    reads or writes what the transaction wrote. With `notification_order`, two do when a notification may follow each.
+    reads or writes what the transaction wrote. With `answers_differ`, two that read a contact do, because a request
+    follows each, and the server gives its answers in the order of the requests.
     """
 
-    def __init__(self, rows: list[Any], notification_order: bool) -> None:
-        self._notification_order = notification_order
+    def __init__(self, rows: list[Any], answers_differ: bool) -> None:
+        self._answers_differ = answers_differ
         self._named: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             self._named[row["kind"]][row["name"]].append(row["more"])
         self._known: dict[str, Touch] = {}
 
     @classmethod
-    async def of(cls, connection: Any, *, notification_order: bool) -> "Concerns":
-        return cls(await connection.fetch(CATALOG), notification_order)
+    async def of(cls, connection: Any, *, answers_differ: bool) -> "Concerns":
+        return cls(await connection.fetch(CATALOG), answers_differ)
 
     def touch(self, sql: str) -> Touch:
         """Return what a statement touches, with its triggers and functions."""
@@ -76,8 +77,6 @@ class Concerns:
         words = set(re.findall(r"\w+", sql))
         touch = Touch(reads=frozenset(words & self._named["table"].keys()))
         changes, adds = {name for name in CHANGE.findall(sql) if name in touch.reads}, set(ADD.findall(sql))
-        if LOCK.search(sql):
-            changes |= touch.reads
         if any("advisory" in word for word in words):
             changes.add("advisory")
         if " on conflict" in sql:
@@ -86,17 +85,18 @@ class Concerns:
         for name in words & (self._named["function"].keys() | self._named["view"].keys()):
             for source in self._named["function"][name] + self._named["view"][name]:
                 touch |= self.touch(source)
-        for table in touch.writes:
+        for table in touch.writes:  # of rows that are only locked, no trigger runs
             touch |= Touch(reads=frozenset(self._named["parent"][table]))
             for function in self._named["trigger"][table]:
                 touch |= self.touch(function)
+        if LOCK.search(sql):
+            touch |= Touch(changes=frozenset(words & self._named["table"].keys()))
         return touch
 
-    def __call__(self, actors: Pair) -> bool:
-        first, second = actors
-        left, right = self._next(first), self._next(second)
-        if self._notification_order and all(self._may_notify(actor) for actor in actors):
+    def __call__(self, first: Step, second: Step) -> bool:
+        if self._answers_differ and CONTACT_READ in first.statement and CONTACT_READ in second.statement:
             return True
+        left, right = self._now(first), self._now(second)
         if self._at_once(left, right):
             return True
         return bool(
@@ -104,26 +104,16 @@ class Concerns:
             or self._committed(second) & (left.reads | left.writes)
         )
 
-    def _may_notify(self, actor: Actor) -> bool:
-        """An attempt connects when it has read what it needs; after a write it is connected or has nothing to send."""
-        return actor.name in CONNECTING and not actor.in_transaction and not self._next(actor).writes
-
-    def _next(self, actor: Actor) -> Touch:
-        assert actor.waiting_to_send is not None
-        return Touch() if actor.waiting_to_send == COMMIT else self.touch(actor.waiting_to_send)
+    def _now(self, step: Step) -> Touch:
+        return Touch() if step.statement == COMMIT else self.touch(step.statement)
 
     def _at_once(self, first: Touch, other: Touch) -> bool:
         both = first.writes & other.writes
         return bool(first.changes & other.changes or both & self._named["one of a kind"].keys())
 
-    def _committed(self, actor: Actor) -> frozenset[str]:
-        """Return what becomes visible to other transactions with the next step."""
-        if not _ends(actor):
+    def _committed(self, step: Step) -> frozenset[str]:
+        """Return what becomes visible to other transactions with this step."""
+        if step.in_transaction and step.statement != COMMIT:
             return frozenset()
-        writes = [self.touch(sql).writes for sql in (*actor.uncommitted, actor.waiting_to_send or "") if sql != COMMIT]
+        writes = [self.touch(sql).writes for sql in (*step.uncommitted, step.statement) if sql != COMMIT]
         return frozenset().union(*writes)
-
-
-def _ends(actor: Actor) -> bool:
-    """Return whether the next step commits: an end of a transaction, or a statement outside of one."""
-    return actor.waiting_to_send == COMMIT or not actor.in_transaction

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import msgspec
+
 from tests.waiting import within
 
 LOOK_SECONDS: Final = 0.002
@@ -69,6 +71,14 @@ class SteppedConnection:
 COMMIT: Final = "commit"
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A statement about to be sent, or a commit, and the statements that its transaction has sent before it."""
+
+    statement: str
+    in_transaction: bool
+    uncommitted: tuple[str, ...]
+
+
 class Actor:
     """One transition under way, and the statements that it has sent so far."""
 
@@ -96,6 +106,12 @@ class Actor:
     @property
     def may_move(self) -> bool:
         return not (self.done or self.blocked)
+
+    @property
+    def next_step(self) -> Step:
+        """The step before which it stands. It must stand before one."""
+        assert self.waiting_to_send is not None
+        return Step(self.waiting_to_send, self.in_transaction, tuple(self.uncommitted))
 
     @property
     def holds_locks(self) -> bool:

@@ -76,7 +76,8 @@ class Stage:
         return Pools(owner=self.market.owner, api=self.market.api, worker=self.market.worker)
 
     async def answer(self, visit: Visit) -> None:
-        """Each visit of a run gets the next of the answers, the last ones the last."""
+        """Give each request of a run the next of the answers, and the last one to all that follow."""
+        await visit.read_request()
         behaviour = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0] if self.answers else ok
         await behaviour(visit)
 
