@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis.stateful import invariant
 
 from routing.calendar import window_starts
 from routing.delivery import AttemptOutcome, Classification
@@ -17,8 +16,8 @@ from tests.model.world import Claim, Exposure, Kind, Lead, Order, TransferKind, 
 
 SHARDS = 5
 STEPS_PER_SHARD = 20_000
-SEED = 3
-"From which each broken rule is found within 7,000 moves; from others the rarest takes 30,000."
+SEED = 0
+"From which each broken rule is found within 2,000 moves; from others the rarest takes 20,000."
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -205,8 +204,11 @@ BROKEN: tuple[tuple[str, type[World]], ...] = (
 
 @pytest.mark.parametrize(("promise", "world"), BROKEN, ids=[world.__name__ for _, world in BROKEN])
 def test_a_broken_rule_is_found_by_the_promise_that_it_breaks(promise: str, world: type[World]) -> None:
-    watched = invariant()(Machine.__dict__[promise])
-    watching: dict[str, Any] = {promise: watched, "make": world, "teardown": lambda _self: None}
+    watching: dict[str, Any] = {
+        "check": Machine.__dict__[promise],
+        "make": world,
+        "come_to_rest": lambda _self: None,
+    }
     number = promise.partition("_")[0].upper()
     with pytest.raises(AssertionError, match=number):
         run(SEED, 1_000, machine=type("Watching", (Moves,), watching), shrink=False)
