@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.measure import dotted_name, nodes
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("marketplace", "routing", "billing")
 LOCKS = ("requirements.lock", "requirements-embedded.lock", "requirements-dev.lock", "requirements-browser.lock")
@@ -82,8 +84,8 @@ def texts() -> list[Path]:
     return [path for path in paths if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts]
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -111,7 +113,7 @@ def test_a_core_knows_only_itself_msgspec_and_the_pure_part_of_the_standard_libr
     strangers = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in sources(core)
-        for name in imported(path)
+        for name in imported(ast.parse(path.read_text()))
         if name.split(".")[0] not in allowed or {name, name.split(".")[0]} & IMPURE
     ]
     assert strangers == []
@@ -122,10 +124,10 @@ def test_time_chance_and_ids_come_from_the_clock_alone() -> None:
     for path in sources(*PACKAGES):
         if path == ROOT / "marketplace" / "runtime/clock.py":
             continue
-        calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-        names = {ast.unparse(call) for call in calls}
+        tree = ast.parse(path.read_text())
+        names = {dotted_name(node.func) for node in nodes(tree) if isinstance(node, ast.Call)}
         findings += [f"{path.relative_to(ROOT)}: {name}" for name in names if ".".join(name.split(".")[-2:]) in CLOCKS]
-        findings += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.split(".")[0] in CHANCE]
+        findings += [f"{path.relative_to(ROOT)}: {name}" for name in imported(tree) if name.split(".")[0] in CHANCE]
     assert findings == []
 
 
@@ -145,7 +147,7 @@ def test_processes_connect_with_logins_of_their_own_and_only_migrations_as_the_o
         keyless = (
             (name in ("open_pool", "connect") and ours and "master_key" not in keys)
             or (name == "migrate" and ours and len(call.args) < 2)
-            or ast.unparse(call.func) in ("asyncpg.connect", "asyncpg.create_pool")
+            or dotted_name(call.func) in ("asyncpg.connect", "asyncpg.create_pool")
             or name == "connect_owner"
         )
         if keyless and inside not in as_owner:
@@ -157,7 +159,7 @@ def _calls(package: str) -> Iterator[tuple[Path, ast.Call, str]]:
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                yield path, node, ast.unparse(node.func).rpartition(".")[2]
+                yield path, node, dotted_name(node.func).rpartition(".")[2]
 
 
 def test_no_module_is_named_for_nothing() -> None:

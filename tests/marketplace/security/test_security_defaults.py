@@ -1,6 +1,7 @@
 """Secure defaults: one test for each, named after it."""
 
 import ast
+import functools
 import inspect
 import re
 import ssl
@@ -24,9 +25,9 @@ from marketplace.web.openapi import is_documented, route_doc
 from marketplace.webhook.transport import system_tls
 from tests.builders.service import Served, serve, serve_ops
 from tests.conftest import SECRETS
+from tests.house.measure import dotted_name, nodes, read_sources
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("marketplace", "routing", "billing")
 
 
 def nowhere() -> Settings:
@@ -35,12 +36,6 @@ def nowhere() -> Settings:
 
 def application(settings: Settings) -> Any:
     return create_app(settings, Engines(database_url=settings.database_url or "", valkey_url=settings.valkey_url or ""))
-
-
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
 
 
 # --- what every answer carries, and what none does --------------------------------------------------------------------
@@ -193,33 +188,48 @@ UNSAFE_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", 
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput"}
 
 
+@functools.cache
+def source_faults() -> tuple[list[str], list[str]]:
+    """Read every file once; return the unsafe imports and calls, and the statements that are put together."""
+    unsafe: list[str] = []
+    put_together: list[str] = []
+    for path, tree in read_sources():
+        unsafe += unsafe_code(path, tree)
+        if path != "marketplace/operations/verify.py":
+            put_together += statements_put_together(path, tree)
+    return unsafe, put_together
+
+
+def unsafe_code(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in nodes(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (f"{path}: {name.name}" for name in names if name.name.split(".")[0] in UNSAFE_IMPORTS)
+            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNSAFE_IMPORTS:
+                yield f"{path}: {module}"
+            case ast.Call(func=function, keywords=words):
+                if dotted_name(function) in UNSAFE_CALLS:
+                    yield f"{path}: {dotted_name(function)}"
+                if any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in words):
+                    yield f"{path}: a shell"
+
+
 def test_nothing_unpickles_evaluates_or_reads_yaml_or_xml() -> None:
-    faults = []
-    for path, tree in sources():
-        for node in ast.walk(tree):
-            match node:
-                case ast.Import(names=names):
-                    faults += [f"{path}: {alias.name}" for alias in names if alias.name.split(".")[0] in UNSAFE_IMPORTS]
-                case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNSAFE_IMPORTS:
-                    faults.append(f"{path}: {module}")
-                case ast.Call(func=called, keywords=words):
-                    faults += [f"{path}: {ast.unparse(called)}"] if ast.unparse(called) in UNSAFE_CALLS else []
-                    shells = [word for word in words if word.arg == "shell" and ast.unparse(word.value) != "False"]
-                    faults += [f"{path}: a shell"] if shells else []
-    assert faults == []
+    assert source_faults()[0] == []
 
 
 STATEMENTS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare", "copy_from_query"}
 
 
+def statements_put_together(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in nodes(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in STATEMENTS:
+            yield from (f"{path}:{node.lineno}" for argument in node.args[:1] if _is_put_together(argument))
+
+
 def test_no_statement_is_put_together_from_values() -> None:
     """Only constants of ours, in capitals, may stand inside one; `verify` asks about the rows of its own statements."""
-    faults = []
-    for path, tree in (source for source in sources() if source[0] != "marketplace/operations/verify.py"):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in STATEMENTS:
-                faults += [f"{path}:{node.lineno}" for argument in node.args[:1] if _is_put_together(argument)]
-    assert faults == []
+    assert source_faults()[1] == []
 
 
 def _is_put_together(statement: ast.expr) -> bool:
