@@ -22,11 +22,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
+
+from tests.waiting import within
 
 LIBRARIES: Final = (
     "argon2", "arq.worker", "asyncpg", "cryptography.hazmat.primitives.asymmetric.ed25519",
@@ -39,6 +41,8 @@ LIBRARIES: Final = (
 "Imported before the first fork. A fork imports what is missing here itself."
 LONGEST_REQUEST: Final = 1_000_000
 "Bytes of a command and its environment."
+LONGEST_RUN: Final = 100.0
+"Seconds of a command that is run to its end."
 WAITING: Final = 100
 "Requests at once, while the libraries are being imported."
 
@@ -73,12 +77,35 @@ class Fork:
             self._writer.close()
 
 
-async def start(command: str, environment: Mapping[str, str], log: Path) -> Fork:
-    """Start `marketplace COMMAND` with this environment and nothing else of ours; its output is appended to `log`."""
+async def start(
+    arguments: str | Sequence[str], environment: Mapping[str, str], log: Path, errors: Path | None = None
+) -> Fork:
+    """Start `marketplace` with these arguments and this environment, and nothing else of ours.
+
+    Its output is appended to `log`, and what it writes to standard error to `errors`, or to `log` too.
+    """
     reader, writer = await asyncio.open_unix_connection(_server())
-    request = {"command": command, "environment": dict(environment), "log": str(log)}
+    words = [arguments] if isinstance(arguments, str) else list(arguments)
+    request = {"arguments": words, "environment": dict(environment), "log": str(log), "errors": str(errors or log)}
     writer.write(json.dumps(request).encode() + b"\n")
     return Fork(int(await reader.readline()), reader, writer)
+
+
+async def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `marketplace` with these arguments to its end, as `subprocess.run` does, and kill it after LONGEST_RUN."""
+    with tempfile.TemporaryDirectory(prefix="marketplace-run-") as directory:
+        output, errors = Path(directory, "output"), Path(directory, "errors")
+        whole = {"PATH": os.environ["PATH"], "COLUMNS": "200"} | environment
+        fork = await start(arguments, whole, output, errors)
+        try:
+            code = await within(LONGEST_RUN, fork.wait(), " ".join(("marketplace", *arguments, "to end")))
+        finally:
+            fork.send_signal(signal.SIGKILL)
+        return _completed(arguments, code, output, errors)
+
+
+def _completed(arguments: Sequence[str], code: int, output: Path, errors: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
 
 
 @functools.cache
@@ -139,17 +166,18 @@ def _answer(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _become(command: str, environment: dict[str, str], log: str) -> None:
+def _become(arguments: list[str], environment: dict[str, str], log: str, errors: str) -> None:
     """Make this process the command's own: its session, environment, arguments and output."""
     os.setsid()
-    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    files = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in (log, errors)]
+    for source, target in ((nothing, 0), (files[0], 1), (files[1], 2)):
         os.dup2(source, target)
-    os.close(nothing)
-    os.close(output)
+    for descriptor in (nothing, *files):
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["marketplace", command]
+    sys.argv = ["marketplace", *arguments]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Errors of engines and of the machine: a command prints a sentence with a remedy, and exits with 1."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -21,8 +20,9 @@ from redis.asyncio import Redis
 from marketplace.database.embedded import Valkey
 from marketplace.database.engine_errors import database_error, machine_error, plain_error, valkey_error
 from marketplace.runtime.settings import Settings, StartError
+from tests.builders.forks import run
 from tests.conftest import SECRETS, run_sql, with_database
-from tests.marketplace.test_cli import marketplace, of
+from tests.marketplace.test_cli import of
 from tests.waiting import PATIENCE
 
 COMMANDS = (
@@ -68,8 +68,8 @@ def stranger() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_ends_in_a_traceback_where_nothing_listens(command: tuple[str, ...], tmp_path: Path) -> None:
-    ran = marketplace(*command, **SECRETS | AWAY | {"MARKETPLACE_DATA": str(tmp_path / "missing")})
+async def test_no_command_ends_in_a_traceback_where_nothing_listens(command: tuple[str, ...], tmp_path: Path) -> None:
+    ran = await run(*command, **SECRETS | AWAY | {"MARKETPLACE_DATA": str(tmp_path / "missing")})
     check(ran, "")
     assert "DATABASE_URL" in ran.stderr or "marketplace doctor" in ran.stderr
 
@@ -87,22 +87,22 @@ def test_no_command_ends_in_a_traceback_where_nothing_listens(command: tuple[str
     ],
 )
 @pytest.mark.parametrize("command", ["migrate", "doctor"])
-def test_the_way_to_postgres_is_told_apart(command: str, url: str, words: str, stranger: int) -> None:
+async def test_the_way_to_postgres_is_told_apart(command: str, url: str, words: str, stranger: int) -> None:
     urls = {"DATABASE_URL": url.format(stranger=stranger), "VALKEY_URL": "redis://127.0.0.1:1"}
-    check(marketplace(command, **SECRETS | urls), words)
+    check(await run(command, **SECRETS | urls), words)
 
 
 async def test_a_database_that_is_not_there_and_one_that_is_full(settings: Settings) -> None:
     url = str(settings.database_url)
     nowhere = of(settings) | {"DATABASE_URL": with_database(url, "no_such_database")}
     for command in ("migrate", "doctor", "serve", "verify"):
-        check(await asyncio.to_thread(marketplace, command, **nowhere), "")
-    check(await asyncio.to_thread(marketplace, "migrate", **nowhere), "no database of that name")
+        check(await run(command, **nowhere), "")
+    check(await run("migrate", **nowhere), "no database of that name")
     name = url.split("/")[3].split("?")[0]
     await run_sql(url, f"alter database {name} connection limit 0")
     for command in ("doctor", "serve", "work", "verify"):
-        check(await asyncio.to_thread(marketplace, command, **of(settings)), "")
-    check(await asyncio.to_thread(marketplace, "doctor", **of(settings)), "no connection left")
+        check(await run(command, **of(settings)), "")
+    check(await run("doctor", **of(settings)), "no connection left")
 
 
 async def test_a_schema_that_is_not_there_stops_a_process_with_the_remedy(
@@ -110,8 +110,8 @@ async def test_a_schema_that_is_not_there_stops_a_process_with_the_remedy(
 ) -> None:
     behind = of(settings) | {"DATABASE_URL": empty_database_url}
     for command in ("serve", "work", "verify"):
-        check(await asyncio.to_thread(marketplace, command, **behind), "marketplace")
-    check(await asyncio.to_thread(marketplace, "serve", **behind), "Run: marketplace migrate")
+        check(await run(command, **behind), "marketplace")
+    check(await run("serve", **behind), "Run: marketplace migrate")
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
 
 async def test_what_valkey_answers_is_told_apart(settings: Settings, own_valkey: Valkey, stranger: int) -> None:
     async def says(url: str, words: str) -> None:
-        ran = await asyncio.to_thread(marketplace, "doctor", **of(settings) | {"VALKEY_URL": url})
+        ran = await run("doctor", **of(settings) | {"VALKEY_URL": url})
         assert ran.returncode == 0
         assert "Traceback" not in ran.stderr
         assert words in " ".join(ran.stderr.split()), ran.stderr
@@ -144,29 +144,29 @@ async def test_what_valkey_answers_is_told_apart(settings: Settings, own_valkey:
         await let_in.config_set("requirepass", "")
 
 
-def test_a_port_that_is_taken_is_said(stranger: int, settings: Settings) -> None:
-    check(marketplace("serve", **of(settings) | {"MARKETPLACE_PORT": str(stranger)}), "Nothing can listen on")
+async def test_a_port_that_is_taken_is_said(stranger: int, settings: Settings) -> None:
+    check(await run("serve", **of(settings) | {"MARKETPLACE_PORT": str(stranger)}), "Nothing can listen on")
     taken = of(settings) | {"MARKETPLACE_WORKER_METRICS_PORT": str(stranger)}
-    check(marketplace("work", **taken), "in use by another program")
+    check(await run("work", **taken), "in use by another program")
 
 
-def test_directories_that_cannot_be_used_are_said(tmp_path: Path, settings: Settings) -> None:
+async def test_directories_that_cannot_be_used_are_said(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("")
     for command in ("up", "migrate", "doctor", "key"):
         arguments = ("list",) if command == "key" else ()
-        check(marketplace(command, *arguments, MARKETPLACE_DATA=str(tmp_path / "file" / "under")), "")
-    check(marketplace("work", **of(settings) | {"MARKETPLACE_JOURNAL": str(tmp_path / "file")}), "journal")
-    check(marketplace("doctor", "--json", str(tmp_path / "no" / "such" / "out.json"), **of(settings)), "missing")
+        check(await run(command, *arguments, MARKETPLACE_DATA=str(tmp_path / "file" / "under")), "")
+    check(await run("work", **of(settings) | {"MARKETPLACE_JOURNAL": str(tmp_path / "file")}), "journal")
+    check(await run("doctor", "--json", str(tmp_path / "no" / "such" / "out.json"), **of(settings)), "missing")
 
 
 async def test_a_data_directory_that_is_missing_is_made_or_not_needed(settings: Settings, tmp_path: Path) -> None:
     """With a database of one's own there is nothing in it that a command must find."""
     environment = of(settings) | {"MARKETPLACE_DATA": str(tmp_path / "not" / "there")}
     for command in (("doctor",), ("migrate",), ("key", "list"), ("verify",)):
-        ran = await asyncio.to_thread(marketplace, *command, **environment)
+        ran = await run(*command, **environment)
         assert ran.returncode == 0, ran.stderr
     without_valkey = {name: value for name, value in environment.items() if name != "VALKEY_URL"}
-    ran = await asyncio.to_thread(marketplace, "doctor", **without_valkey)
+    ran = await run("doctor", **without_valkey)
     assert ran.returncode == 0, ran.stderr
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from marketplace.demo.installation import RECEIVERS
 from marketplace.demo.receivers import read_visits
+from tests.builders.forks import run
 
 ROOT = Path(__file__).parents[3]
 PARTS = ("rejected", "duplicates", "suppressed", "nurtured", "delivered", "turned_down", "unsold", "open")
@@ -28,7 +30,7 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-async def start(directory: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+async def start(directory: Path, *arguments: str) -> asyncio.subprocess.Process:
     clean = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VALKEY_URL")}
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -39,7 +41,7 @@ async def start(directory: Path, *arguments: str, **environment: str) -> asyncio
         str(directory),
         *arguments,
         cwd=ROOT,
-        env=clean | environment,
+        env=clean,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -114,25 +116,26 @@ async def test_ctrl_c_ends_a_demo_early_with_its_report(place: Path) -> None:
     assert result["seconds"] < 200
 
 
+async def refuse(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a demo that ends before it has started anything."""
+    ran = await run("demo", "--data", str(directory), *arguments, **environment)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    return ran
+
+
 async def test_a_demo_refuses_a_database_that_may_be_somebody_elses(place: Path) -> None:
-    process = await start(place / "demo", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    output = await finish(process)
-    assert process.returncode == 1
-    assert "--on-external-engines" in output
+    ran = await refuse(place / "demo", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert "--on-external-engines" in ran.stderr
 
 
 async def test_a_demo_refuses_a_directory_that_holds_something_else(place: Path) -> None:
     (place / "mine").mkdir()
     (place / "mine" / "letter.txt").write_text("dear")
-    process = await start(place / "mine")
-    output = await finish(process)
-    assert process.returncode == 1
-    assert "holds something else" in output
+    ran = await refuse(place / "mine")
+    assert "holds something else" in " ".join(ran.stderr.split())
     assert (place / "mine" / "letter.txt").read_text() == "dear"
 
 
 async def test_a_demo_longer_than_there_are_reserved_numbers_is_refused(place: Path) -> None:
-    process = await start(place / "demo", "--duration", "1000000")
-    output = await finish(process)
-    assert process.returncode == 1
-    assert "telephone numbers" in output
+    ran = await refuse(place / "demo", "--duration", "1000000")
+    assert "telephone numbers" in " ".join(ran.stderr.split())

@@ -1,9 +1,7 @@
 """A database set back to a backup, as after a disaster: refused, fenced, and then nobody is shown twice."""
 
 import asyncio
-import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +24,7 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings, load
 from routing.calendar import CapWindow
 from routing.subscription import Cap
+from tests.builders.forks import run
 from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import until
 from tests.conftest import MASTER_KEY, SECRETS
@@ -94,18 +93,10 @@ async def route_everything(market: Marketplace) -> None:
 
 
 async def run_cli(settings: Settings, *arguments: str) -> int:
-    environment = {"DATABASE_URL": settings.database_url or "", "VALKEY_URL": NOWHERE,
-             "MARKETPLACE_DATA": str(settings.data_dir), "PATH": os.environ["PATH"],
-             "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "marketplace.cli",
-        *arguments,
-        env=SECRETS | environment,
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    return await process.wait()
+    """Run a command on these engines without Valkey and return its exit code."""
+    engines = {"DATABASE_URL": settings.database_url or "", "VALKEY_URL": NOWHERE}
+    environment = SECRETS | engines | {"MARKETPLACE_DATA": str(settings.data_dir)}
+    return (await run(*arguments, **environment)).returncode
 
 
 def seen_by(doors: Iterable[Receiver], number: int) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from marketplace.replay.replay import Replay, ReplayOutcome, ReplayRowResult, ou
 from marketplace.replay.rows import read_rows
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
+from tests.builders.forks import run
 from tests.receivers import Receiver, status
 
 ROOT = Path(__file__).parents[3]
@@ -66,25 +66,10 @@ def drafts_of(path: Path) -> list[DraftRow]:
     return read_rows(path, load_mapping(SHIPPED), clock.now().replace(hour=0, minute=0, second=0, microsecond=0))
 
 
-async def replay(*arguments: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "marketplace.cli",
-        "replay",
-        *arguments,
-        cwd=ROOT,
-        env=dict(os.environ),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
-    return process.returncode, output.decode()
-
-
 async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(place: Path) -> None:
     file, results, out = write_file(place / "rows.csv"), place / "results.csv", place / "out.json"
-    code, output = await replay(
+    ran = await run(
+        "replay",
         str(file),
         "--mapping",
         "education_leads.toml",
@@ -94,8 +79,9 @@ async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(p
         str(out),
         "--results",
         str(results),
+        **os.environ,
     )
-    assert code == 0, output
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     result = msgspec.json.decode(out.read_bytes())
     assert result["rows"] == 10
     assert result["rows"] == sum(result[name] for name in ("accepted", "duplicate", "suppressed", "refused", "failed"))
@@ -109,7 +95,7 @@ async def test_a_file_is_replayed_with_a_result_per_row_and_counts_that_add_up(p
         outcomes = {line["id"]: line["outcome"] for line in csv.DictReader(lines)}
     assert outcomes["good-0"] == "delivered"
     assert outcomes["leave-alone"] == "suppressed"
-    assert "invented" in output
+    assert "invented" in ran.stdout + ran.stderr
 
 
 async def test_the_same_file_again_gives_every_row_the_same_answer_and_sells_nobody_twice(place: Path) -> None:
@@ -145,10 +131,10 @@ async def test_what_cannot_be_replayed_is_said_in_a_sentence(
     arguments: tuple[str, ...], words: str, place: Path
 ) -> None:
     names = {"file": str(write_file(place / "rows.csv")), "missing": str(place / "none.csv")}
-    code, output = await replay(*(argument.format_map(names) for argument in arguments))
-    assert code == 1
-    assert words in output
-    assert "Traceback" not in output
+    ran = await run("replay", *(argument.format_map(names) for argument in arguments), **os.environ)
+    assert ran.returncode == 1
+    assert words in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize(
