@@ -346,7 +346,7 @@ async def service(settings: Settings, log: Path, **environment: str) -> AsyncIte
         process(settings, "serve", log, MARKETPLACE_PORT=str(port), **environment) as serving,
         new_client(base) as client,
     ):
-        await _until_ready(client, serving)
+        await until_ready(client, serving)
         service = Service(market, client, port, serving)
         service.provider_key = await service.key()
         yield service
@@ -402,7 +402,8 @@ async def hung_up(stream: socket.socket) -> None:
     assert await until(gone, PATIENCE)
 
 
-async def _until_ready(client: httpx.AsyncClient, serving: Process) -> None:
+async def until_ready(client: httpx.AsyncClient, serving: Process) -> None:
+    """Wait until a process answers that it is ready; fail the test with its log after READY_SECONDS."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             while True:

@@ -16,6 +16,7 @@ from marketplace.runtime.settings import Settings
 from tests.builders.feedback import Desk, desk
 from tests.builders.loop_time import LoopTimes, loop_times
 from tests.builders.portal import Browser, signed_in
+from tests.builders.service import new_client
 from tests.waiting import PATIENCE, tries
 
 ROWS = 10_000
@@ -96,8 +97,8 @@ def demand_short(what: str, times: LoopTimes) -> None:
 @pytest.fixture
 async def caller(buying: Desk) -> AsyncIterator[Caller]:
     browser = await signed_in(buying.api, "business", buying.buyer.business_id)
-    base = f"http://127.0.0.1:{buying.api.port}"
-    async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=4 * PATIENCE) as client:
+    async with new_client(f"http://127.0.0.1:{buying.api.port}") as client:
+        client.timeout = httpx.Timeout(4 * PATIENCE)
         yield Caller(client, browser, buying.keys["business"])
 
 

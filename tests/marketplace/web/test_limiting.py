@@ -19,7 +19,7 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
 from marketplace.web import limiting
 from marketplace.web.limiting import WINDOW_S, Limiter, OwnWindows, RateBudget, RatePolicy
-from tests.builders.service import NOWHERE, Served, free_port, process, serve, until
+from tests.builders.service import NOWHERE, Served, free_port, new_client, process, serve, until
 from tests.waiting import PATIENCE
 
 TEN = RatePolicy(budget=RateBudget.calls, quota=10)
@@ -207,7 +207,7 @@ async def test_four_processes_let_through_one_quota_together(settings: Settings,
         business, _ = await served.business()
         key_form = {"kind": "business", "owner_id": business, "mode": "live", "name": "x", "rate_per_minute": 50}
         key = (await served.make("/v1/keys", key_form))["key"]
-        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=PATIENCE))
+        client = await stack.enter_async_context(new_client())
 
         async def call(port: int) -> int:
             url = f"http://127.0.0.1:{port}/v1/wallet"
