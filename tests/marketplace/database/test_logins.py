@@ -1,7 +1,8 @@
 """Processes log in as somebody who owns nothing, on our own server and on those of others."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -126,15 +127,43 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Server]:
             yield running
 
 
+SHARED = "owner_of_the_shared"
+"A database that several tests leave as it was, and its owner."
+
+
+@pytest.fixture
+async def migrated(foreign: Server) -> str:
+    """URL of a database that is migrated once for all tests which undo what they change; to migrate takes a second."""
+    if not await _list(foreign, f"select from pg_database where datname = '{SHARED}'"):
+        await clear(foreign)
+        await migrate(await foreign.make_owner(SHARED, "createrole"), MASTER_KEY)
+    return foreign.url(SHARED, SHARED)
+
+
+@asynccontextmanager
+async def changed(foreign: Server, change: str, undo: str) -> AsyncIterator[None]:
+    """Change something in the shared database or its roles, and undo it at the end."""
+    await foreign.run(change, database=SHARED)
+    try:
+        yield
+    finally:
+        await foreign.run(undo, database=SHARED)
+
+
 @pytest.fixture
 async def bare(foreign: Server) -> Server:
     """The server as it was at first: roles belong to all databases, and so would be there from the test before."""
+    await clear(foreign)
+    return foreign
+
+
+async def clear(foreign: Server) -> None:
+    """Remove the databases and roles of earlier tests."""
     for (name,) in await _list(foreign, "select datname from pg_database where datname like 'owner\\_%'"):
         await foreign.run(f"drop database {name} with (force)")
     rows = await _list(foreign, "select rolname from pg_roles where rolname ~ '^(owner|marketplace)_' order by 1")
     for (name,) in rows:
         await foreign.run(f'drop role "{name}"')
-    return foreign
 
 
 async def _list(foreign: Server, sql: str) -> list[Any]:
@@ -275,33 +304,33 @@ async def test_whatever_a_database_or_a_login_sets_a_process_has_the_settings_th
         await connection.close()
 
 
-async def test_the_doctor_names_what_a_process_cannot_set(bare: Server, settings: Settings) -> None:
-    url = await bare.make_owner("owner_of_it", "createrole")
-    await migrate(url, MASTER_KEY)
-    name = login_of(MASTER_KEY, "marketplace_worker").name
-    await bare.run(f'alter role "{name}" set session_replication_role = replica')
-    findings = await found(settings, url)
+async def test_the_doctor_names_what_a_process_cannot_set(migrated: str, foreign: Server, settings: Settings) -> None:
+    assert await found(settings, migrated) == ()
+    role = f'alter role "{login_of(MASTER_KEY, "marketplace_worker").name}"'
+    setting = "session_replication_role"
+    async with changed(foreign, f"{role} set {setting} = replica", f"{role} reset {setting}"):
+        findings = await found(settings, migrated)
     assert [finding.code for finding in findings] == [DoctorFindingCode.SETTING_CHANGES_ANSWERS]
     assert "session_replication_role is replica for marketplace_worker" in findings[0].sentence
 
 
 @pytest.mark.parametrize(
-    ("grant", "words"),
+    ("grant", "undo", "words"),
     [
-        ('alter role "{}" superuser', "is a superuser"),
-        ('alter role "{}" inherit', "without acting"),
-        ('grant pg_read_all_data to "{}"', "not the marketplace's"),
-        ('alter table touch owner to "{}"', "owns tables"),
-        ("alter role marketplace_api bypassrls", "row-level"),
+        ('alter role "{}" superuser', 'alter role "{}" nosuperuser', "is a superuser"),
+        ('alter role "{}" inherit', 'alter role "{}" noinherit', "without acting"),
+        ('grant pg_read_all_data to "{}"', 'revoke pg_read_all_data from "{}"', "not the marketplace's"),
+        ('alter table touch owner to "{}"', f"alter table touch owner to {SHARED}", "owns tables"),
+        ("alter role marketplace_api bypassrls", "alter role marketplace_api nobypassrls", "row-level"),
     ],
 )
 async def test_the_doctor_names_a_login_that_may_do_too_much(
-    bare: Server, settings: Settings, grant: str, words: str
+    migrated: str, foreign: Server, settings: Settings, grant: str, undo: str, words: str
 ) -> None:
-    url = await bare.make_owner("owner_of_it", "createrole")
-    await migrate(url, MASTER_KEY)
-    await bare.run(grant.format(login_of(MASTER_KEY, "marketplace_api").name), database="owner_of_it")
-    findings = await found(settings, url)
+    assert await found(settings, migrated) == ()
+    name = login_of(MASTER_KEY, "marketplace_api").name
+    async with changed(foreign, grant.format(name), undo.format(name)):
+        findings = await found(settings, migrated)
     assert {finding.code for finding in findings} == {DoctorFindingCode.LOGIN_TOO_STRONG}
     assert words in findings[0].sentence
 
