@@ -19,7 +19,7 @@ import numpy as np
 from billing.estimates import Estimator
 from billing.evidence import LEAST_WINS, Side
 from billing.intervals import Figure, resample
-from billing.lifetable import WEEKS, Cells, Floats, cells_of
+from billing.lifetable import WEEKS, Cells, Floats
 
 MARKETPLACES = 2_000
 SEED = 20_261_122
@@ -74,8 +74,16 @@ def side(chance: np.random.Generator, setting: Setting, effects: Floats, rate: f
         week = np.minimum((chance.beta(1, late, number) * WEEKS).astype(int), WEEKS - 1)
         happened = (chance.random(number) < np.minimum(rates, 1)) & (week < age)
         v, once = np.where(happened, worth, 0.0), np.ones(number)
-        return cells_of(
-            np.column_stack((business, np.where(happened, week + 1, age), happened, once, once, v, v, v**2, v**4))
+        return Cells(
+            business=business,
+            weeks=np.where(happened, week + 1, age),
+            happened=happened,
+            leads=once,
+            squares=once,
+            value=v,
+            cross=v,
+            value_squares=v**2,
+            value_fourths=v**4,
         )
 
     ones = np.ones(number)
