@@ -34,6 +34,7 @@ from redis.asyncio import Redis
 from marketplace.database import db
 from marketplace.database.embedded import Postgres, Valkey
 from marketplace.database.migrate import migrate
+from marketplace.portal import passwords
 from marketplace.runtime import live, queue
 from marketplace.runtime.settings import Settings, load
 from marketplace.web import limiting
@@ -59,6 +60,9 @@ UNHURRIED = hypothesis.settings(deadline=None, suppress_health_check=list(hypoth
 hypothesis.settings.register_profile("chance", UNHURRIED)
 hypothesis.settings.register_profile("the same", UNHURRIED, derandomize=True, database=None)
 hypothesis.settings.load_profile("the same")
+
+
+PRODUCTION_HASH = passwords.MEMORY_KIB, passwords.PASSES
 
 
 class Ready(msgspec.Struct, kw_only=True):
@@ -223,6 +227,23 @@ def few_connections() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(db, "READY", 1)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Passwords of members are hashed with the smallest work in the tests' own processes. The work of production takes
+    80 ms and 46 MiB for each password that a test sets or enters; `production_hashes` has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "MEMORY_KIB", 8)
+        patch.setattr(passwords, "PASSES", 1)
+        yield
+
+
+@pytest.fixture
+def production_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords as in production: for tests of the hashes, and of the time that they take."""
+    monkeypatch.setattr(passwords, "MEMORY_KIB", PRODUCTION_HASH[0])
+    monkeypatch.setattr(passwords, "PASSES", PRODUCTION_HASH[1])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -113,6 +113,7 @@ async def test_an_unknown_address_and_a_wrong_password_look_alike(api: Served) -
     assert texts[0] == texts[1]
 
 
+@pytest.mark.usefixtures("production_hashes")
 async def test_an_unknown_address_takes_the_time_of_a_hash(api: Served) -> None:
     business, _ = await api.business()
     await joined(api, "business", business, "ada@example.com")
@@ -151,12 +152,14 @@ async def test_guesses_are_slowed_down_and_never_keep_a_member_out_of_the_usual_
     assert (await sign_in(api, "ada@example.com", browser=usual)).status_code == 303
 
 
+@pytest.mark.usefixtures("production_hashes")
 async def test_a_thousand_guesses_from_one_address_end_at_its_limit(api: Served) -> None:
     replies = await asyncio.gather(*(sign_in(api, f"{n}@example.com", "x") for n in range(40)))
     assert {reply.status_code for reply in replies} <= {422, 429, 503}
     assert sum(reply.status_code == 422 for reply in replies) <= 30
 
 
+@pytest.mark.usefixtures("production_hashes")
 async def test_more_hashes_at_once_than_there_are_places_are_told_to_come_back() -> None:
     passwords = Passwords()
     outcomes = await asyncio.gather(
@@ -581,6 +584,7 @@ async def test_a_viewer_changes_nothing(api: Served) -> None:
     assert "role_missing" in reply.text
 
 
+@pytest.mark.usefixtures("production_hashes")
 async def test_passwords_are_argon2id_and_secrets_of_factors_are_sealed(api: Served, settings: Settings) -> None:
     browser = await joined(api, "operator", None, "op@example.com")
     factor = await authenticator(api, browser)
