@@ -13,6 +13,7 @@ No test leans on chance. Hypothesis draws the same examples in every run; `--hyp
 import asyncio
 import base64
 import functools
+import gc
 import inspect
 import os
 import shutil
@@ -145,6 +146,12 @@ def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..
         await within(seconds, test(**arguments), "the test to end")
 
     return run
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: no search for garbage needs to look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
