@@ -14,6 +14,7 @@ import asyncio
 import base64
 import functools
 import gc
+import hashlib
 import inspect
 import os
 import shutil
@@ -233,6 +234,15 @@ def few_connections() -> Iterator[None]:
     server 12 ms of processor time for each, more than most tests do with them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(db, "READY", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def derived_once() -> Iterator[None]:
+    """The key of a login is derived from its password once in the tests' own processes. To derive it again for each
+    connection costs the client 2 ms of processor time, and gives the same key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashlib, "pbkdf2_hmac", functools.cache(hashlib.pbkdf2_hmac))
         yield
 
 
