@@ -32,7 +32,7 @@ from marketplace.distribution.store import SQL as DISTRIBUTION
 from marketplace.distribution.store import AwardRecord, AwardWindow
 from marketplace.runtime import clock
 from marketplace.runtime.settings import load
-from routing.calendar import window_starts
+from routing.calendar import CapWindow, window_starts
 from routing.lifecycle import LeadState
 
 SQL: Final = Queries(__file__, "award.sql")
@@ -68,10 +68,10 @@ def make_record(lead_id: UUID, provider_id: UUID, business: int, cap: int | None
             awarded_at=now,
             due_at=now,
             hold_until=now,
-            hour_at=starts["hour"],
-            day_at=starts["day"],
-            week_at=starts["week"],
-            month_at=starts["month"],
+            hour_at=starts[CapWindow.hour],
+            day_at=starts[CapWindow.day],
+            week_at=starts[CapWindow.week],
+            month_at=starts[CapWindow.month],
             windows=tuple(
                 AwardWindow(cap_window=window, starts_at=start, most_count=cap, most_minor=None)
                 for window, start in starts.items()

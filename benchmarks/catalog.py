@@ -26,9 +26,9 @@ import aiohttp
 import asyncpg
 import msgspec
 import uvloop
-from feed import furnish, inquiry, quantiles, reader
-from matching import VERTICALS, Market
 
+from benchmarks.feed import furnish, inquiry, quantiles, reader
+from benchmarks.matching import VERTICALS, Market
 from marketplace.database.db import open_pool
 from marketplace.demo.furnishing import OperatorClient
 from marketplace.demo.installation import fresh_directory, running

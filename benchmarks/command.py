@@ -23,10 +23,10 @@ from benchmarks.end_to_end import (
     highest_rates,
     measure_overload,
     measure_rates,
-    started_ours,
     summary_lines,
 )
 from benchmarks.processes import allow_connections
+from benchmarks.systems import started_ours
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
 

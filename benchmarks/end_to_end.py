@@ -217,7 +217,8 @@ async def _times_of(system: MeasuredSystem, answers: Sequence[Answer]) -> dict[s
 
 def _latency(answers: Sequence[Answer], times: Mapping[str, LeadTimes], share: float) -> float | None:
     """Return a quantile of the milliseconds from the time at which a request was due to its acknowledgement."""
-    latencies = sorted(1000 * (times[each.id].settled_at - each.due) for each in answers if each.id in times)
+    delivered = ((each.due, times[each.id]) for each in answers if each.id is not None and each.id in times)
+    latencies = sorted(1000 * (row.settled_at - due) for due, row in delivered)
     return round(quantile(latencies, share), 1) if latencies else None
 
 

@@ -153,7 +153,7 @@ def summarise(
     `times` and `receipts` (Unix seconds at the receiver) are by the id of the lead; a lead without them was not
     delivered.
     """
-    delivered = [(answer, times[answer.id]) for answer in answers if answer.id in times]
+    delivered = [(answer, times[answer.id]) for answer in answers if answer.id is not None and answer.id in times]
     leads = len(delivered)
     total_cpu = sum(cpu_seconds.values())
     parts = [row for _, row in delivered if row.queue_ms is not None and row.receiver_ms is not None]
@@ -163,7 +163,9 @@ def summarise(
         "delivered": leads,
         "not_accepted": sum(answer.id is None for answer in answers),
         "due_to_receipt_ms": quantiles_of(
-            1000 * (receipts[answer.id] - answer.due) for answer in answers if answer.id in receipts
+            1000 * (receipts[answer.id] - answer.due)
+            for answer in answers
+            if answer.id is not None and answer.id in receipts
         ),
         "due_to_answer_ms": quantiles_of(1000 * (answer.answered - answer.due) for answer in answers),
         "accepted_to_acknowledged_ms": quantiles_of(1000 * (row.settled_at - row.received_at) for _, row in delivered),

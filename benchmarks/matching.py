@@ -173,12 +173,11 @@ def compare_with_scan(index: SubscriptionIndex, members: list[Subscription], lea
     return {"scanned_leads": len(leads), "scan_us_mean": round(statistics.mean(took_us), 1)}
 
 
-def measure(sizes: Sequence[int], leads: int = 5_000) -> dict[int, dict[str, float]]:
-    """Measure everything for each number of subscriptions; the names of the figures end in their units."""
-    return {size: _measure(size, leads) for size in sizes}
+def measure(subscriptions: int, leads: int, scanned: int) -> dict[str, float]:
+    """Measure everything with so many subscriptions; the names of the figures end in their units.
 
-
-def _measure(subscriptions: int, leads: int) -> dict[str, float]:
+    The candidates of the first `scanned` leads are compared with a scan of all subscriptions.
+    """
     market = Market(seed=1)
     before_mb = _resident_mb()
     members = [market.subscription(number, f"v{number % VERTICALS}") for number in range(subscriptions)]
@@ -214,7 +213,7 @@ def _measure(subscriptions: int, leads: int) -> dict[str, float]:
         **_summary("candidates_us", _times(index.candidates, leads_used)),
         **_summary("per_candidate_us", per_candidate),
         **_summary("consider_us", _times(lambda lead: consider(index, lead, verdict, NOW), leads_used[: leads // 5])),
-        **compare_with_scan(index, members, leads_used[:SCANNED_LEADS]),
+        **compare_with_scan(index, members, leads_used[:scanned]),
         **_summary("edit_us", _times(index.put, paused)),
         **_summary("area_edit_us", _times(index.put, moved)),
     }
@@ -255,7 +254,7 @@ def main() -> None:
     parser.add_argument("--leads", type=int, default=5_000)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    figures = measure(options.subscriptions, options.leads)
+    figures = {size: measure(size, options.leads, SCANNED_LEADS) for size in options.subscriptions}
     for of_size in figures.values():
         for name, figure in of_size.items():
             target = f"  (target at 100,000: {TARGETS[name]:g})" if name in TARGETS else ""

@@ -120,7 +120,7 @@ def processor_seconds(postgres: Postgres) -> float:
     """Return the processor time of the server and its present processes, in seconds."""
     server = psutil.Process(postgres.pid)
     times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    return float(sum(time.user + time.system for time in times))
 
 
 async def count(owner: Any, since: str, leads: int) -> dict[str, Any]:

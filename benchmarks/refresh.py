@@ -117,12 +117,12 @@ async def measure(url: str, count: int, edits: int) -> dict[str, Any]:
                 visible.append(1000 * (clock.monotonic() - began))
                 await asyncio.sleep(2 * TICK_SECONDS)
                 stalls.append(watch.stop())
-                assert rules.subscriptions[id].version == 2, "the edit is not in force"
+                assert rules.index[id].version == 2, "the edit is not in force"
     finally:
         await editor.close()
         await connection.close()
     return {
-        "subscriptions": len(rules.subscriptions),
+        "subscriptions": len(rules.index),
         "edits": edits,
         "loaded_seconds": round(loaded_seconds, 2),
         "visible_ms": {"p50": round(median(visible), 1), "max": round(max(visible), 1)},

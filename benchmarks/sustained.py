@@ -28,13 +28,14 @@ import uvloop
 
 from benchmarks.figures import grew, thirds
 from benchmarks.processes import SERVING, tree_seconds
-from marketplace.demo.command import SEED, told_to_stop
+from marketplace.demo.command import SEED
 from marketplace.demo.display import RunProgress
 from marketplace.demo.installation import Installation, empty, fresh_directory
 from marketplace.demo.report import summary
 from marketplace.demo.run import DemoRun, DemoScene, RunOptions, furnished
 from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError
+from marketplace.runtime.supervisor import stop_at_signals
 
 SAMPLE_SECONDS = 1.0
 MINUTE = 60.0
@@ -129,7 +130,9 @@ class Samples:
 async def measure(directory: Path, wish: RunOptions) -> dict[str, Any]:
     """Run once and return the figures."""
     await empty(directory)
-    async with told_to_stop() as (stopping, hurrying), furnished(directory, wish) as scene:
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    stop_at_signals(stopping, hurrying)
+    async with furnished(directory, wish) as scene:
         samples = Samples(scene.installation)
         run = DemoRun(scene, wish, samples.see, speed_seconds=None)
         sampling = asyncio.create_task(samples.take(run))

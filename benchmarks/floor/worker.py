@@ -65,7 +65,7 @@ async def work(database_url: str, valkey_url: str, pool_size: int, businesses: i
     async with pool, told_to_stop() as stopping, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         courier = Courier(pool, session, businesses)
         worker = Worker(
-            [func(courier.deliver, name="deliver", keep_result=0)],
+            [func(courier.deliver, name="deliver", keep_result=0)],  # type: ignore[arg-type]
             redis_pool=valkey,
             poll_delay=POLL_SECONDS,
             max_jobs=SLOTS,
