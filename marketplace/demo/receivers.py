@@ -26,6 +26,8 @@ from marketplace.runtime.supervisor import orphaned, stop_at_signals
 
 HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.3
+HANGING_SECONDS: Final = 60.0
+"""Seconds until a hanging receiver answers, three times the longest that an attempt lasts."""
 FAILURES: Final = 2
 """Number of leads that a recovering receiver first answers with 500."""
 STOP_AFTER_SECONDS: Final = 0.2
@@ -131,6 +133,8 @@ class _BusinessReceiver:
         self._note(request.headers.get("webhook-id", ""), signed, status, lead_id, at)
         if self._receiver.behaviour is Behaviour.slow:
             await asyncio.sleep(SLOW_SECONDS)
+        if self._receiver.behaviour is Behaviour.hangs:
+            await asyncio.sleep(HANGING_SECONDS)
         refusal = {"status": "refused", "reason": "own_customer"} if status == 409 else {}
         return web.json_response(refusal, status=status)
 
@@ -152,6 +156,8 @@ class _BusinessReceiver:
                 return 500
             case Behaviour.picky if sha256(lead_id.encode()).digest()[0] % 8 == 0:
                 return 409
+            case Behaviour.busy | Behaviour.hangs:
+                return 503
             case _:
                 return 200
 

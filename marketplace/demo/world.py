@@ -51,6 +51,10 @@ class Behaviour(StrEnum):
     """Answers its challenge and then stops listening."""
     picky = "picky"
     """Refuses every eighth lead with 409, as an existing customer."""
+    hangs = "hangs"
+    """Answers no lead as long as anybody waits. No business of the demo does; benchmarks use it."""
+    busy = "busy"
+    """Answers 503 to every lead. No business of the demo does; benchmarks use it."""
 
 
 class Metro(msgspec.Struct, frozen=True, kw_only=True):
