@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +43,18 @@ class EndToEndPlan(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     seconds: float
     rates: tuple[int, ...] = RATES
+
+
+class SearchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Extent of a search for the highest rate: its first and its last probe per second, and seconds of each step.
+
+    `seconds` are those of the confirmation. No probe is above `most_rate`.
+    """
+
+    first_rate: float
+    seconds: float
+    probe_seconds: float = PROBE_SECONDS
+    most_rate: float = inf
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,26 +165,34 @@ async def _measure_round(start: StartSystem, plan: EndToEndPlan, number: int) ->
 
 
 async def find_highest_rate(start: StartSystem, first_rate: float, seconds: float, say: Say) -> dict[str, Any]:
-    """Return the highest rate whose backlog stays flat for `seconds`, within a quarter, and the figures at that rate.
-
-    Probes of ten seconds go up by a quarter until one fails. Then the last that passed is confirmed, going down by a
-    fifth as long as it fails. Raises StartError below LOWEST_RATE.
-    """
+    """Start a system, warm it up, and return what `search_highest_rate` does. Raises StartError as that does."""
     async with start() as system:
         await run_step(system, FIRST_RATE, FIRST_SECONDS, "warm-up")
-        rate = first_rate
-        while (probe := await run_step(system, rate, PROBE_SECONDS, f"probe {rate}")).is_flat():
-            say(f"{rate:.0f}/s for {PROBE_SECONDS:.0f} s: flat")
+        return await search_highest_rate(system, SearchPlan(first_rate=first_rate, seconds=seconds), say)
+
+
+async def search_highest_rate(system: MeasuredSystem, plan: SearchPlan, say: Say) -> dict[str, Any]:
+    """Return the highest rate with a flat backlog, within a quarter, and the figures at that rate.
+
+    Short probes go up by a quarter until one fails or is the highest allowed. Then the last that passed is confirmed,
+    going down by a fifth as long as it fails. Raises StartError below LOWEST_RATE.
+    """
+    rate, failed = plan.first_rate, None
+    while failed is None and rate <= plan.most_rate:
+        if (await run_step(system, rate, plan.probe_seconds, f"probe {rate}")).is_flat():
+            say(f"{rate:.0f}/s for {plan.probe_seconds:g} s: flat")
             rate *= STEP_UP
-        say(f"{rate:.0f}/s for {PROBE_SECONDS:.0f} s: not flat")
-        failed, rate = probe.rate, rate / STEP_UP
-        while not (step := await run_step(system, rate, seconds, f"highest {rate}")).is_flat():
-            say(f"{rate:.0f}/s for {seconds:.0f} s: not flat")
-            failed, rate = rate, rate / STEP_UP
-            if rate < LOWEST_RATE:
-                raise StartError("bench_no_rate", f"No rate down to {rate:.0f}/s is steady.", "Use a quieter machine.")
-        say(f"{rate:.0f}/s for {seconds:.0f} s: flat")
-        return {"rate": round(rate, 1), "failed_at": round(failed, 1), **step.figures}
+        else:
+            say(f"{rate:.0f}/s for {plan.probe_seconds:g} s: not flat")
+            failed = rate
+    rate /= STEP_UP
+    while not (step := await run_step(system, rate, plan.seconds, f"highest {rate}")).is_flat():
+        say(f"{rate:.0f}/s for {plan.seconds:g} s: not flat")
+        failed, rate = rate, rate / STEP_UP
+        if rate < LOWEST_RATE:
+            raise StartError("bench_no_rate", f"No rate down to {rate:.0f}/s is steady.", "Use a quieter machine.")
+    say(f"{rate:.0f}/s for {plan.seconds:g} s: flat")
+    return {"rate": round(rate, 1), "failed_at": failed and round(failed, 1), **step.figures}
 
 
 async def measure_overload(start: StartSystem, highest: float, seconds: float, say: Say) -> dict[str, Any]:

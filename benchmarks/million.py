@@ -62,23 +62,18 @@ def party(kind: str, number: int) -> UUID:
 
 
 async def seed(url: str, leads: int, until: datetime) -> None:
-    """Write the year before `until`, unless the database has leads already."""
+    """Write the year before `until`, unless the database has leads already; without leads, the parties alone."""
     connection = await asyncpg.connect(url, server_settings={"session_replication_role": "replica"})
     try:
         if await connection.fetchval("select count(*) from (select from lead limit 1) l"):
             return
-        for month in range(MONTHS):
-            await connection.execute("select make_partitions($1, 1)", until - timedelta(days=30 * month))
-        await connection.execute(literal(SQL["parties"], encoded(MARKET), encoded(ORDER)))
+        await write_parties(connection)
+        if not leads:
+            return
         await connection.execute(
             "update report_progress set frontier = date_trunc('hour', $1, 'UTC')", until - timedelta(days=366)
         )
-        for first in range(1, leads + 1, PORTION):
-            async with connection.transaction():
-                await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
-                for name in ("leads", "awards", "told", "decisions", "drop"):
-                    await connection.execute(literal(SQL[name], until, encoded(VERDICT), leads))
-            print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
+        await write_leads(connection, leads, until)
         async with connection.transaction():
             await connection.execute(literal(SQL["books"], until))
         await connection.execute("analyze")  # or the outcomes are joined row by row, as of empty tables
@@ -87,6 +82,23 @@ async def seed(url: str, leads: int, until: datetime) -> None:
         await connection.execute("vacuum analyze")
     finally:
         await connection.close()
+
+
+async def write_parties(connection: asyncpg.Connection) -> None:
+    """Write providers, businesses, endpoints, verticals and subscriptions, by a connection without triggers."""
+    await connection.execute(literal(SQL["parties"], encoded(MARKET), encoded(ORDER)))
+
+
+async def write_leads(connection: asyncpg.Connection, leads: int, until: datetime) -> None:
+    """Write leads of the year before `until` with all that became of them, by a connection without triggers."""
+    for month in range(MONTHS):
+        await connection.execute("select make_partitions($1, 1)", until - timedelta(days=30 * month))
+    for first in range(1, leads + 1, PORTION):
+        async with connection.transaction():
+            await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
+            for name in ("leads", "awards", "told", "decisions", "drop"):
+                await connection.execute(literal(SQL[name], until, encoded(VERDICT), leads))
+        print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
 
 
 def encoded(value: object) -> str:
