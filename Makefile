@@ -58,7 +58,7 @@ faults: .venv/dev  ## kills, cuts and races while leads flow, and what held (DUR
 bench: JSON = build/bench.json
 bench: .venv/dev  ## beside a bare pipeline on the same engines, up to 40 minutes (QUICK=1 for 4, ONLY=award, PUBLISH=docs/BENCHMARKS.md)
 	.venv/bin/python -m benchmarks.command --json $(JSON) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
-		$(if $(PUBLISH),--publish $(PUBLISH))
+		$(if $(LEADS),--leads $(LEADS)) $(if $(PUBLISH),--publish $(PUBLISH))
 
 model: .venv/dev  ## a million random moves over the rules, every promise checked after each (STEPS=1000000)
 	.venv/bin/python -m tests.model.machine --steps $(STEPS)

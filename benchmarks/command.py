@@ -1,6 +1,6 @@
 """Measure the marketplace beside a bare pipeline on the same engines, and everything else that has a figure.
 
-    make bench [QUICK=1] [ONLY=end_to_end,award] [JSON=build/bench.json] [PUBLISH=docs/BENCHMARKS.md]
+    make bench [QUICK=1] [ONLY=end_to_end,award] [LEADS=1000000] [JSON=build/bench.json] [PUBLISH=docs/BENCHMARKS.md]
 
 A full run takes up to 40 minutes on two cores, a quick one up to four. The machine should have nothing else to do: the
 share of its processor time that others used is measured and printed with each step.
@@ -16,15 +16,18 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from benchmarks import award, machine, matching, page, queues, refresh
+from benchmarks import award, fan_out, growth, machine, matching, page, queues, refresh
 from benchmarks.directories import temporary_directory
 from benchmarks.end_to_end import (
     EndToEndPlan,
+    SearchPlan,
     highest_rates,
     measure_overload,
     measure_rates,
     summary_lines,
 )
+from benchmarks.fan_out import FanOutPlan
+from benchmarks.growth import GrowthPlan
 from benchmarks.processes import allow_connections
 from benchmarks.systems import started_ours
 from marketplace.runtime import clock
@@ -50,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     queue_samples: int
     queue_burst: int
     recover_seconds: float
+    growth: GrowthPlan
+    fan_out: FanOutPlan
 
 
 FULL: Final = Plan(
@@ -66,6 +71,12 @@ FULL: Final = Plan(
     queue_samples=300,
     queue_burst=5_000,
     recover_seconds=90.0,
+    growth=GrowthPlan(
+        sizes=(0, 1_000_000),
+        seconds=10.0,
+        search=SearchPlan(first_rate=120.0, seconds=15.0, probe_seconds=6.0),
+    ),
+    fan_out=FanOutPlan(receivers=1_000, rate=50.0, seconds=30.0),
 )
 QUICK: Final = msgspec.structs.replace(
     FULL,
@@ -79,6 +90,8 @@ QUICK: Final = msgspec.structs.replace(
     queue_samples=100,
     queue_burst=1_000,
     recover_seconds=0.0,
+    growth=msgspec.structs.replace(FULL.growth, sizes=(0, 100_000), seconds=4.0),
+    fan_out=FanOutPlan(receivers=100, rate=50.0, seconds=10.0),
 )
 
 
@@ -160,6 +173,14 @@ class Run:
             plan.queue_names, samples=plan.queue_samples, burst=plan.queue_burst, recover=plan.recover_seconds
         )
 
+    async def growth(self) -> Figures:
+        """Measure with none and with many stored leads."""
+        return await growth.measure(self._plan.growth, self._say)
+
+    async def fan_out(self) -> Figures:
+        """Deliver to many receivers, all healthy, and then some broken."""
+        return await fan_out.measure(self._plan.fan_out, self._say)
+
     async def perform(self, parts: tuple[str, ...], save: Callable[[Figures], None]) -> None:
         """Run the parts, keep the seconds of each, and save what there is after each: a later part may fail."""
         for name in parts:
@@ -172,9 +193,14 @@ class Run:
 
 
 PARTS: Final = (
-    "end_to_end", "highest_rate", "overload", "match", "refresh", "award", "queue",
+    "end_to_end", "highest_rate", "overload", "growth", "fan_out", "match", "refresh", "award", "queue",
 )  # fmt: skip
 QUICK_PARTS: Final = ("end_to_end", "match", "refresh", "award", "queue")
+
+LEADS_HELP: Final = (
+    "numbers of stored leads of the part growth, with commas, each beside none; 1000000 takes some five minutes and up "
+    "to 14 GB of disk in TMPDIR, 10000000 takes up to an hour and 122 GB"
+)
 
 
 def choose_parts(only: str, *, quick: bool) -> tuple[str, ...]:
@@ -186,18 +212,37 @@ def choose_parts(only: str, *, quick: bool) -> tuple[str, ...]:
     return tuple(name for name in PARTS if name in names) or usual
 
 
-def main() -> None:
-    """Run the parts and write the figures."""
+def choose_sizes(text: str) -> tuple[int, ...]:
+    """Return the numbers of stored leads of a list with commas, after 0. Raises ValueError if one is no such number."""
+    words = text.split(",")
+    if not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise ValueError(f"--leads takes numbers above 0, with commas, and not {text}.")
+    return tuple(sorted({0, *map(int, words)}))
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, and the short parts only")
     parser.add_argument("--only", default="", metavar="PARTS", help=f"some parts only, with commas: {', '.join(PARTS)}")
+    parser.add_argument("--leads", default="", metavar="NUMBERS", help=LEADS_HELP)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--publish", type=Path, metavar="FILE", help="write the page for people to this file")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the parts and write the figures."""
+    options = read_options()
     plan = QUICK if options.quick else FULL
     try:
+        if options.leads:
+            sizes = choose_sizes(options.leads)
+            plan = msgspec.structs.replace(plan, growth=msgspec.structs.replace(plan.growth, sizes=sizes))
         parts = choose_parts(options.only, quick=options.quick)
-    except ValueError as error:
+        if "growth" in parts:
+            growth.check_disk(plan.growth.sizes)
+    except (ValueError, StartError) as error:
         sys.exit(str(error))
     progress = Progress()
     if left_out := [name for name in PARTS if name not in parts]:

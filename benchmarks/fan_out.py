@@ -126,17 +126,23 @@ async def measure_world(plan: FanOutPlan, world: DemoWorld) -> dict[str, Any]:
     return {**figures, "verify_findings": findings, "starting_seconds": round(starting_seconds, 1)}
 
 
+def _decode(kind: str, text: str) -> UUID:
+    """Return the UUID in an id that the API has given. Raises ValueError if there is none."""
+    if (id := ids.decode(kind, text)) is None:
+        raise ValueError(f"{text} is no id of this kind: {kind}")
+    return id
+
+
 async def _measure_step(
     system: Ours, connection: asyncpg.Connection, plan: FanOutPlan, world: DemoWorld
 ) -> dict[str, Any]:
     behaviours = {
-        ids.decode("biz", system.accounts.businesses[business.slug]): business.behaviour
-        for business in world.businesses
+        _decode("biz", system.accounts.businesses[business.slug]): business.behaviour for business in world.businesses
     }
     broken = {id for id, behaviour in behaviours.items() if behaviour in BROKEN}
     machine, began = MachineTime(system.processes), clock.monotonic()
     [answers] = await send(system, [Phase(rate=plan.rate, seconds=plan.seconds)], "fan-out")
-    lead_ids = [ids.decode("lead", answer.id) for answer in answers if answer.id is not None]
+    lead_ids = [_decode("lead", answer.id) for answer in answers if answer.id is not None]
     await _settle(connection, lead_ids, broken)
     others = machine.others_seconds() / (clock.monotonic() - began)
     leads = await _load_leads(connection, lead_ids)

@@ -38,7 +38,7 @@ MAIN_PAGES: Final = frozenset({
     "/operator/reports/money", "/operator/wallets/ledger", "/operator/deliveries", "/operator/audit",
 })  # fmt: skip
 "First pages of each list and report, which need no lead to exist."
-NO_IDS: Final = pages.World(*[""] * 11, before=dict.fromkeys(("asg", "txn", "lead", "att"), ""))
+NO_IDS: Final = pages.World._make([*[""] * 11, dict.fromkeys(("asg", "txn", "lead", "att"), "")])
 "World for the list of pages, of which only those without an id are requested."
 
 

@@ -59,6 +59,21 @@ PARTS: Final = {
         "that of before the overload. The bare pipeline is left out: the sender cannot offer it three times its "
         "rate from the same machine.",
     ),
+    "growth": (
+        "Stored leads",
+        "Each column is an installation of the marketplace whose database holds so many generated leads of the past "
+        "year, with the demo's businesses beside those of the generated leads. Latency and processor time are those "
+        "of the marketplace end to end, the highest rate is found in short steps, reports and first pages are "
+        "milliseconds at the median, one request at a time; a ratio is to the first column.",
+    ),
+    "fan_out": (
+        "Fan-out",
+        "A business for each receiver, and leads at a steady rate over all of them: once with healthy receivers, "
+        "once with one in twenty that never answers, refuses the connection or answers 503. Milliseconds are from "
+        "accepted to acknowledged: of leads whose first business was healthy, and of those that moved from a broken "
+        "one to another. A lead is lost if it is not stored, or is open although its business is healthy; a lead that "
+        "a broken receiver may have read waits for its next answer.",
+    ),
     "match": (
         "Matching",
         "Microseconds, in one process. `candidates` finds the subscriptions whose area holds a lead, the same set "

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks import machine, page
-from benchmarks.command import FULL, PARTS, QUICK, QUICK_PARTS, choose_parts
+from benchmarks.command import FULL, PARTS, QUICK, QUICK_PARTS, choose_parts, choose_sizes
 from benchmarks.end_to_end import RATES, summary_lines
 from benchmarks.figures import compare_rounds
 from benchmarks.load import Answer, LeadTimes, summarise
@@ -49,6 +49,17 @@ def sample_figures() -> dict[str, Any]:
             "statuses": {"202": 10_278, "503": 23_472},
             "after_windows_p99_ms": [817.1, 31.4, None],
             "normal_after_seconds": 5.0,
+        },
+        "growth": {
+            "0": {"database_gigabytes": 0.081, "pages_p50_ms": {"/business": 4.7}},
+            "1000000": {"database_gigabytes": 3.21, "pages_p50_ms": {"/business": 6.2}},
+            "ratio_1000000": {"database_gigabytes": 39.63, "pages_p50_ms": {"/business": 1.32}},
+        },
+        "fan_out": {
+            "receivers": 1_000,
+            "within_target": True,
+            "some_broken": {"lost": 0, "healthy_accepted_to_acknowledged_ms": {"p99": 31.7}},
+            "ratio": {"healthy_accepted_to_acknowledged_ms": {"p99": 1.08}},
         },
         "match": {"1000": {"candidates_mean": 3.14}, "1000000": {"candidates_mean": 47.11, "build_seconds": 28.25}},
         "refresh": {"100000": {"visible_ms": {"p50": 4_321.5, "max": 4_400.0}, "stall_ms": {"p50": 2_381.0}}},
@@ -123,3 +134,14 @@ def test_an_unknown_part_is_refused_by_name() -> None:
 def test_a_full_run_has_five_rounds_and_a_quick_one_fewer() -> None:
     assert FULL.end_to_end.rounds >= 5 > QUICK.end_to_end.rounds
     assert FULL.end_to_end.rates == QUICK.end_to_end.rates == (10, 50, 100, 200)
+
+
+def test_leads_are_stored_beside_none() -> None:
+    assert choose_sizes("10000000,1000000") == (0, 1_000_000, 10_000_000)
+    for text in ("0", "-5", "many"):
+        with pytest.raises(ValueError, match=f"not {text}"):
+            choose_sizes(text)
+
+
+def test_the_longest_parts_are_not_in_a_quick_run() -> None:
+    assert {"growth", "fan_out"} <= set(PARTS) - set(QUICK_PARTS)
