@@ -131,6 +131,7 @@ async def counters(url: str) -> dict[str, tuple[int, int]]:
     return {row["relname"]: (row["seq_tup_read"], row["pages"]) for row in rows}
 
 
+@pytest.mark.slow
 async def test_no_walk_and_no_background_pass_reads_what_is_stored(populated: Settings) -> None:
     url = populated.database_url or ""
     assert await whole_scans(url) == {}

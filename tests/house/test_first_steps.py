@@ -19,6 +19,7 @@ FIGURES = re.compile(r"\d[\d.,]*(?= rows| checks| s\.)")
 """Of what verify counted, and how long it took."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("jq") is None, reason="the README uses jq")
 def test_the_first_five_minutes_of_the_readme_give_what_it_shows(settings: Settings, tmp_path: Path) -> None:
     fences = FENCE.findall(README.read_text().partition("## The first five minutes")[2])
