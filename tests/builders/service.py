@@ -283,10 +283,9 @@ class Process:
         return await within(STOP_SECONDS, self._fork.wait(), "a process told to stop: " + self.log)
 
 
-@asynccontextmanager
-async def process(settings: Settings, command: str, log: Path, **environment: str) -> AsyncIterator[Process]:
-    """`marketplace COMMAND` on the engines of `settings`; killed at the end if it is still there."""
-    given = SECRETS | {
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment of a process on the engines of `settings`."""
+    return SECRETS | {
         "DATABASE_URL": settings.database_url or "",
         "VALKEY_URL": settings.valkey_url or "",
         "MARKETPLACE_DATA": str(settings.data_dir),
@@ -294,7 +293,12 @@ async def process(settings: Settings, command: str, log: Path, **environment: st
         "MARKETPLACE_OPS_ADDRESS": "127.0.0.1:0",
         "PATH": os.environ["PATH"],
     }
-    fork = await start(command, given | environment, log)
+
+
+@asynccontextmanager
+async def process(settings: Settings, command: str, log: Path, **environment: str) -> AsyncIterator[Process]:
+    """`marketplace COMMAND` on the engines of `settings`; killed at the end if it is still there."""
+    fork = await start(command, environment_of(settings) | environment, log)
     running = Process(fork, log)
     try:
         yield running

@@ -25,12 +25,14 @@ from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, Marketplace, marketplace
-from tests.builders.service import NOWHERE, Process, Served, process, serve, serve_ops, until, walking
-from tests.conftest import MASTER_KEY, SECRETS
+from tests.builders.service import NOWHERE, Process, Served, environment_of, process, serve, serve_ops, until, walking
+from tests.conftest import MASTER_KEY
 from tests.receivers import Receiver, Visit, after, hang, ok
 from tests.waiting import PATIENCE
 
 FULL = 100_000
+TO_RECEIVERS = {"MARKETPLACE_OUTBOUND_HTTP": "true", "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8"}
+"Lets a worker deliver to the receivers of a test."
 UNKNOWN = "lead_01m7zxrk0zezh9kk0e0qy31s5c"
 
 ROUTES = (
@@ -152,7 +154,6 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
 ) -> None:
     """The receiver has read the lead and answers late; the worker dies before it hears the answer."""
     worker_settings = settings if engine == "knocked" else msgspec.structs.replace(settings, valkey_url=NOWHERE)
-    environment = {"MARKETPLACE_OUTBOUND_HTTP": "true", "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8"}
     async with (
         marketplace(worker_settings) as market,
         serve(worker_settings) as api,
@@ -161,7 +162,7 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
     ):
         buyers = [await market.buyer(receiver.url) for receiver in (first, other)]
         key = await provider_key(market)
-        async with process(worker_settings, "work", tmp_path / "first.log", **environment) as worker:
+        async with process(worker_settings, "work", tmp_path / "first.log", **TO_RECEIVERS) as worker:
             assert (await submit(api, key, 1)).status_code == 202
             await read_by_one_of(worker, first, other)
             worker.kill()
@@ -171,7 +172,7 @@ async def test_a_killed_worker_loses_nothing_and_gives_its_lead_to_nobody_else(
         taken_by = next(buyer for buyer in buyers if buyer.business_id == held["business_id"])
         assert await market.wallet(taken_by) == (FULL - PRICE_MINOR, PRICE_MINOR)
         await market.owner.execute("update assignment set due_at = clock_timestamp()")  # its lease is over
-        async with process(worker_settings, "work", tmp_path / "second.log", **environment) as worker:
+        async with process(worker_settings, "work", tmp_path / "second.log", **TO_RECEIVERS) as worker:
 
             async def delivered() -> bool:
                 return bool(await market.value("select state = 'delivered' from lead"))
@@ -199,11 +200,10 @@ async def read_by_one_of(worker: Process, *receivers: Receiver) -> None:
 
 
 async def test_a_worker_told_to_stop_ends_what_it_holds_first(settings: Settings, tmp_path: Path) -> None:
-    environment = {"MARKETPLACE_OUTBOUND_HTTP": "true", "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8"}
     async with marketplace(settings) as market, serve(settings) as api, Receiver(after(1, ok)) as receiver:
         await market.buyer(receiver.url)
         key = await provider_key(market)
-        async with process(settings, "work", tmp_path / "work.log", **environment) as worker:
+        async with process(settings, "work", tmp_path / "work.log", **TO_RECEIVERS) as worker:
             assert (await submit(api, key, 1)).status_code == 202
             await read_by_one_of(worker, receiver)
             assert await worker.stop() == 0
@@ -214,13 +214,7 @@ async def test_a_worker_told_to_stop_ends_what_it_holds_first(settings: Settings
 async def test_while_a_worker_waits_for_a_receiver_that_hangs_its_successor_delivers(
     settings: Settings, tmp_path: Path
 ) -> None:
-    environment = SECRETS | {
-        "DATABASE_URL": settings.database_url or "",
-        "VALKEY_URL": settings.valkey_url or "",
-        "MARKETPLACE_DATA": str(settings.data_dir),
-        "MARKETPLACE_OUTBOUND_HTTP": "true",
-        "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
-    }
+    environment = environment_of(settings) | TO_RECEIVERS
     command = (sys.executable, "-m", "marketplace.cli", "work")
     supervisor = Supervisor([Child(name="worker", command=command, environment=environment)], tmp_path)
     stopping = asyncio.Event()

@@ -73,13 +73,19 @@ LEAVES = (
 )
 
 
+async def tell_to_leave(supervisor: Supervisor, logs: Path) -> int:
+    """Tell the first child to stop, and return its process id once its successor is ready."""
+    await until(ready(logs))
+    first = supervisor.pids["one"]
+    os.kill(first, signal.SIGTERM)
+    await until(ready(logs, times=2))
+    return first
+
+
 async def test_a_child_that_leaves_has_a_successor_before_its_end(tmp_path: Path) -> None:
     end = tmp_path / "end"
     async with supervising(child(LEAVES, str(end)), logs=tmp_path) as supervisor:
-        await until(ready(tmp_path))
-        first = supervisor.pids["one"]
-        os.kill(first, signal.SIGTERM)
-        await until(ready(tmp_path, times=2))
+        first = await tell_to_leave(supervisor, tmp_path)
         assert supervisor.pids["one"] != first
         assert not _gone(first)
         assert supervisor.restarts == {"one": 0}
@@ -90,10 +96,7 @@ async def test_a_child_that_leaves_has_a_successor_before_its_end(tmp_path: Path
 async def test_stopping_waits_for_a_child_that_was_leaving_already(tmp_path: Path) -> None:
     end = tmp_path / "end"
     async with supervising(child(LEAVES, str(end)), logs=tmp_path) as supervisor:
-        await until(ready(tmp_path))
-        first = supervisor.pids["one"]
-        os.kill(first, signal.SIGTERM)
-        await until(ready(tmp_path, times=2))
+        first = await tell_to_leave(supervisor, tmp_path)
         asyncio.get_running_loop().call_later(0.2, end.touch)
     assert _gone(first)
 
