@@ -92,7 +92,7 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_LIMITS = QueueLimits()
 
 NOTIFY_LIMIT_S = 0.5
-"""Limit of a notification, for which the answer to the provider waits."""
+"""Limit of a notification. No answer to a provider waits for it."""
 FAILURES_BEFORE_BACK_OFF = 3
 """Failed notifications in a row after which notifications fail immediately, for BACK_OFF_S."""
 BACK_OFF_S = 1.0
