@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -114,7 +115,9 @@ def furnish(app: Litestar, settings: Settings, engines: Engines) -> Litestar:
     held = {"settings": settings, "engines": engines, "openapi": _document(app, settings)}
     app.state = State(held, deep_copy=False)
     # Around the router, which answers some requests itself.
-    app.asgi_handler = _observe(gate(app.opt[ROUTER], settings, lambda text: _flag_key(app, text)))
+    app.asgi_handler = _observe(
+        gate(app.opt[ROUTER], settings, lambda text: _flag_key(app, text), partial(intake_http.turn_away, app))
+    )
     return app
 
 
@@ -144,7 +147,7 @@ def create_ops_app(settings: Settings, engines: Engines, document: bytes) -> Lit
         debug=False,
     )
     app.state.openapi = document
-    app.asgi_handler = _observe(gate(app.asgi_handler, without_proxies(settings), _ignore_key))
+    app.asgi_handler = _observe(gate(app.asgi_handler, without_proxies(settings), _ignore_key, _turn_nobody_away))
     return app
 
 
@@ -167,6 +170,10 @@ async def _ops_pool(app: Litestar, settings: Settings, engines: Engines) -> Asyn
 
 async def _ignore_key(text: str) -> None:
     """Ignore a key in a URL of the operational address, where keys are not used."""
+
+
+def _turn_nobody_away(scope: object) -> None:
+    """Return None: the operational address has capacity for every request."""
 
 
 async def _flag_key(app: Litestar, text: str) -> None:

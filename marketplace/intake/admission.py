@@ -18,7 +18,7 @@ import msgspec
 
 from marketplace.runtime.queue import WorkerLoad
 
-WAIT_HIGH_S: Final = 0.5
+WAIT_HIGH_S: Final = 0.2
 "A shorter wait of leads is never an overload: a cold start or a slow disk takes as long, and passes by itself."
 GROWN: Final = 1.8
 """Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an

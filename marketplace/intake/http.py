@@ -8,8 +8,9 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Litestar, Response, get, post
 from litestar.di import Provide
+from litestar.types import HTTPScope
 from msgspec import Meta
 
 from marketplace.intake.admission import Admission
@@ -25,6 +26,7 @@ from marketplace.web import metrics
 from marketplace.web.api import BodyProvider, Caller, CallerProvider, Injected, JsonAnswer, api_router, require
 from marketplace.web.http import (
     AnyRequest,
+    Services,
     answer,
     body,
     idempotency_key,
@@ -33,7 +35,6 @@ from marketplace.web.http import (
     path_id,
     principal,
     raw_body,
-    services,
     stated_key_id,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
@@ -50,6 +51,8 @@ PREFERENCE: Final = re.compile(
     re.VERBOSE,
 )
 "Pattern of one preference in the Prefer header (RFC 7240)."
+SUBMISSIONS: Final = "/v1/inquiries"
+"Path to which inquiries are submitted."
 LONGEST_WAIT: Final = 30.0
 "Most seconds that `Prefer: wait=N` waits; a longer wait is cut to this."
 
@@ -166,21 +169,42 @@ class SentInquiry(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
 
 
-async def admit(request: AnyRequest) -> Principal:
-    """Return the provider that submits, unless this process has to turn away its inquiry.
+def turn_away(app: Litestar, scope: HTTPScope) -> Overloaded | None:
+    """Return the refusal of a submission that this process has to turn away by its stated key, or None.
 
-    Raises Overloaded, for most calls before the key is looked up, and the errors of `http.principal`.
+    The gate asks before the application reads anything: in an overload most requests are refused, and each costs the
+    process a fraction of one that reaches its handler.
     """
-    admission: Admission = request.app.state.admission
-    now, key = clock.monotonic(), stated_key_id(request)
-    admission.see(services(request).notifier.load, now)
+    if scope["path"] != SUBMISSIONS or scope["method"] != "POST":
+        return None
+    admission: Admission = app.state.admission
+    shared: Services = app.state.services
+    now = clock.monotonic()
+    admission.see(shared.notifier.load, now)
     metrics.ADMISSION_LIMIT.set(admission.limit or 0)
-    if not admission.refuses(key, now):
-        caller = await principal(request, Scope.leads_write)
-        if admission.take(str(caller.owner), caller.key_id, now):
-            return caller
+    if not admission.refuses(stated_key_id(scope["headers"]), now):
+        return None
+    scope["path_template"] = SUBMISSIONS  # by which the request is logged and counted
+    return _overloaded()
+
+
+async def admit(request: AnyRequest) -> Principal:
+    """Return the provider that submits, unless this process has to turn away its inquiry after all.
+
+    Raises Overloaded if the provider has no share left, which `turn_away` cannot know of a key that is new to it, and
+    the errors of `http.principal`.
+    """
+    caller = await principal(request, Scope.leads_write)
+    admission: Admission = request.app.state.admission
+    if not admission.take(str(caller.owner), caller.key_id, clock.monotonic()):
+        raise _overloaded()
+    return caller
+
+
+def _overloaded() -> Overloaded:
+    """Count a submission that is turned away, and return its refusal."""
     metrics.INQUIRIES.labels(outcome="overloaded").inc()
-    raise Overloaded("More inquiries arrive than can be handled in time. Send this one again, with the same key.")
+    return Overloaded("More inquiries arrive than can be handled in time. Send this one again, with the same key.")
 
 
 async def _read_submission(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> SentInquiry:

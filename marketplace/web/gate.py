@@ -12,12 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import uvicorn
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from marketplace.runtime import errors
@@ -251,8 +251,14 @@ def serving(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable[None]]) -> ASGIApp:
-    """Return `app` behind the checks of size, time, host, credentials and spelling of the path.
+TurnAway: TypeAlias = Callable[[HTTPScope], errors.MarketplaceError | None]
+"Function that returns the refusal of a request with this scope for which there is no capacity, or None."
+
+
+def gate(
+    app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable[None]], turn_away: TurnAway
+) -> ASGIApp:
+    """Return `app` behind the checks of size, time, host, credentials and spelling of the path, and behind `turn_away`.
 
     Refused requests get a problem. `report_key` is called with each key found in a URL.
     """
@@ -280,6 +286,7 @@ def gate(app: ASGIApp, settings: Settings, report_key: Callable[[str], Awaitable
                 )
                 await report_key(key)
             send = _send_before_closing(receive, send)
+            error = error or turn_away(scope)
             if error is None:
                 if not is_plain_path(scope["raw_path"]):
                     scope["path"] = NOWHERE

@@ -89,9 +89,10 @@ async def principal(request: AnyRequest, *scopes: Scope, even_suspended: bool = 
     return caller
 
 
-def stated_key_id(request: AnyRequest) -> str:
-    """Return the public id in the key of a request, which is not checked; empty if there is none."""
-    parts = request.headers.get("authorization", "").split("_", 3)
+def stated_key_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the public id in the key of a request with these headers, which is not checked; empty if there is none."""
+    value = next((value for name, value in headers if name == b"authorization"), b"")
+    parts = value.decode("latin-1").split("_", 3)
     return parts[2] if len(parts) == 4 else ""
 
 
