@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -116,7 +115,12 @@ def furnish(app: Litestar, settings: Settings, engines: Engines) -> Litestar:
     app.state = State(held, deep_copy=False)
     # Around the router, which answers some requests itself.
     app.asgi_handler = _observe(
-        gate(app.opt[ROUTER], settings, lambda text: _flag_key(app, text), partial(intake_http.turn_away, app))
+        gate(
+            app.opt[ROUTER],
+            settings,
+            report_key=lambda text: _flag_key(app, text),
+            turn_away=lambda scope: intake_http.turn_away(app, scope),
+        )
     )
     return app
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from marketplace.directory.spec import posting_spec
-from marketplace.intake.http import SubmissionAccepted
+from marketplace.intake.http import SUBMISSIONS_PATH, SubmissionAccepted
 from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
@@ -23,7 +23,6 @@ from routing.inquiry import NeedField
 from routing.lifecycle import LeadState
 from routing.vertical import VerticalDefinition
 
-ENDPOINT: Final = "/v1/inquiries"
 AREA_CODES: Final = (201, 202, 212, 213, 303, 305, 312, 313, 404, 412, 415, 503, 512, 602, 612, 617, 702, 713, 773, 816)
 "Area codes of large cities. In each, the numbers 555-0100 to 555-0199 are reserved for examples."
 FAULTY_PHONE: Final = "123"
@@ -299,7 +298,7 @@ def early(vertical: Vertical, now: datetime) -> dict[str, Any]:
 
 def samples(body: dict[str, Any], url: str, key: str = "lk_test_\u2026") -> tuple[Sample, ...]:
     """Return the request in four languages, to be sent from a server, because a page would reveal the key."""
-    text, address = pretty(body), f"{url}{ENDPOINT}"
+    text, address = pretty(body), f"{url}{SUBMISSIONS_PATH}"
     quoted = text.replace("'", "'\\''")
     return (
         Sample(language="curl", code=(
@@ -359,7 +358,7 @@ def answers(now: datetime) -> tuple[Answer, ...]:
 
 
 def _first(state: LeadState, now: datetime) -> SubmissionAccepted:
-    links = {"self": f"{ENDPOINT}/{EXAMPLE_ID}", "trace": f"/v1/leads/{EXAMPLE_ID}/trace"}
+    links = {"self": f"{SUBMISSIONS_PATH}/{EXAMPLE_ID}", "trace": f"/v1/leads/{EXAMPLE_ID}/trace"}
     return SubmissionAccepted(
         id=EXAMPLE_ID, state=state, mode="test", received_at=now.replace(microsecond=0), links=links
     )

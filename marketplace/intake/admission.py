@@ -19,7 +19,8 @@ import msgspec
 from marketplace.runtime.queue import WorkerLoad
 
 WAIT_HIGH_S: Final = 0.2
-"A shorter wait of leads is never an overload: a cold start or a slow disk takes as long, and passes by itself."
+"""A shorter wait of leads is never an overload. Below queue.FRESH_MS: a job that has waited for longer is claimed after
+newer ones."""
 GROWN: Final = 1.8
 """Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an
 overload is held do not raise the bound."""

@@ -51,7 +51,7 @@ PREFERENCE: Final = re.compile(
     re.VERBOSE,
 )
 "Pattern of one preference in the Prefer header (RFC 7240)."
-SUBMISSIONS: Final = "/v1/inquiries"
+SUBMISSIONS_PATH: Final = "/v1/inquiries"
 "Path to which inquiries are submitted."
 LONGEST_WAIT: Final = 30.0
 "Most seconds that `Prefer: wait=N` waits; a longer wait is cut to this."
@@ -175,7 +175,7 @@ def turn_away(app: Litestar, scope: HTTPScope) -> Overloaded | None:
     The gate asks before the application reads anything: in an overload most requests are refused, and each costs the
     process a fraction of one that reaches its handler.
     """
-    if scope["path"] != SUBMISSIONS or scope["method"] != "POST":
+    if scope["path"] != SUBMISSIONS_PATH or scope["method"] != "POST":
         return None
     admission: Admission = app.state.admission
     shared: Services = app.state.services
@@ -184,7 +184,7 @@ def turn_away(app: Litestar, scope: HTTPScope) -> Overloaded | None:
     metrics.ADMISSION_LIMIT.set(admission.limit or 0)
     if not admission.refuses(stated_key_id(scope["headers"]), now):
         return None
-    scope["path_template"] = SUBMISSIONS  # by which the request is logged and counted
+    scope["path_template"] = SUBMISSIONS_PATH  # by which the request is logged and counted
     return _overloaded()
 
 

@@ -286,10 +286,10 @@ def gate(
                 )
                 await report_key(key)
             send = _send_before_closing(receive, send)
+            if not is_plain_path(scope["raw_path"]):
+                scope["path"] = NOWHERE
             error = error or turn_away(scope)
             if error is None:
-                if not is_plain_path(scope["raw_path"]):
-                    scope["path"] = NOWHERE
                 await app(scope, _in_time(receive, scope["path"]), send)
             else:
                 await _refuse(error, scope, send)

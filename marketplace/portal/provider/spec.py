@@ -15,6 +15,7 @@ from litestar.params import FromPath
 from marketplace.database.db import session
 from marketplace.directory import posting
 from marketplace.directory import store as directory_store
+from marketplace.intake.http import SUBMISSIONS_PATH
 from marketplace.portal.frame import page
 from marketplace.portal.provider import store
 from marketplace.portal.session import Viewer, visitor
@@ -94,7 +95,7 @@ async def _spec_page(
         verticals=verticals,
         link=link,
         url=settings.public_url,
-        endpoint=f"{settings.public_url}{posting.ENDPOINT}",
+        endpoint=f"{settings.public_url}{SUBMISSIONS_PATH}",
         rows=posting.rows(vertical),
         samples=posting.samples(body, settings.public_url),
         answers=posting.answers(now),
