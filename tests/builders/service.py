@@ -29,6 +29,7 @@ from litestar import Litestar
 from marketplace.app import create_ops_app, create_routes, furnish, without_proxies
 from marketplace.database.embedded import Engines
 from marketplace.operations.processes import ApiServer
+from marketplace.reports import roi
 from marketplace.runtime import clock, ids, queue
 from marketplace.runtime.settings import Docs, Settings
 from marketplace.security.auth import CallerKind, create_key
@@ -39,7 +40,7 @@ from tests.builders.forks import Fork, start
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace, roofing
 from tests.conftest import SECRETS
-from tests.waiting import PATIENCE, give_back, within
+from tests.waiting import PATIENCE, give_back, tries, within
 
 READY_SECONDS = 100.0
 STOP_SECONDS = 40.0
@@ -383,6 +384,23 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def follow_outcomes(worker: Any, pool: Any, changes: int = 1_000) -> None:
+    """Make passes until the stored records equal those of a recount.
+
+    A change can be followed once every transaction of the server that began before it, in any database, has ended.
+    """
+    differing = """select count(*) from exclusive_record r full join kept_outcome k using (assignment_id)
+        where r.record is distinct from k.record"""
+
+    async def equal() -> bool:
+        for _ in tries("the last change to be followed"):
+            if not await roi.follow(worker, changes=changes):
+                break
+        return bool(await pool.fetchval(differing) == 0)
+
+    assert await until(equal, PATIENCE)
 
 
 async def waits_for_locks(market: Marketplace, count: int = 1) -> bool:

@@ -9,12 +9,13 @@ import pytest
 
 from marketplace.database.db import open_pool
 from marketplace.database.migrate import migrations_directory
-from marketplace.reports.roi import RECORD, follow
+from marketplace.reports.roi import RECORD
 from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
 from routing.subscription import ZIP_COUNTRIES
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
+from tests.builders.service import follow_outcomes
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def test_kept_records_of_leads_from_elsewhere_lose_their_area_in_an_upgrad
     await buying.sold(2, contact=contact(2, "IN", "606140"))
     owner = buying.market.owner
     async with await open_pool(buying.market.settings.database_url or "", "marketplace_worker", size=1) as pool:
-        await follow(pool)
+        await follow_outcomes(pool, owner)
     kept = "select string_agg(records, '' order by run) from kept_outcome_run"
     today = await owner.fetchval(kept)
     await owner.execute(

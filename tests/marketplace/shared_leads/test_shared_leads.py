@@ -16,9 +16,8 @@ from marketplace.reports import roi
 from marketplace.reports.question import Question
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
-from tests.builders.service import Served, serve, until
+from tests.builders.service import Served, follow_outcomes, serve
 from tests.builders.world import World
-from tests.waiting import PATIENCE, tries
 
 VENDOR_FILE = """\
 \ufeffLead ID;Source;Zip;Created;Price;Called on;Sold on;Job value;Lost
@@ -312,30 +311,13 @@ async def test_declared_figures_are_labelled_and_give_way_to_an_import(api: Serv
     await api.pool.release(world.connection)
 
 
-async def followed(worker: Any, pool: Any, changes: int) -> None:
-    """Make passes until the stored records equal those of a recount.
-
-    A change can be followed once every transaction of the server that began before it, in any database, has ended.
-    """
-    differing = """select count(*) from exclusive_record r full join kept_outcome k using (assignment_id)
-        where r.record is distinct from k.record"""
-
-    async def equal() -> bool:
-        for _ in tries("the last change to be followed"):
-            if not await roi.follow(worker, changes=changes):
-                break
-        return bool(await pool.fetchval(differing) == 0)
-
-    assert await until(equal, PATIENCE)
-
-
 async def test_what_is_kept_for_the_whole_marketplace_is_what_a_recount_gives(api: Served, settings: Settings) -> None:
     world = await a_world(api)
     for number in range(8):
         await told(api.pool, world, 100 + number, ("won", 5, 1_000) if number % 2 else ("contacted", 1, None))
     worker = await open_pool(settings.database_url or "", "marketplace_worker", size=2)
     async with worker:
-        await followed(worker, api.pool, changes=7)
+        await follow_outcomes(worker, api.pool, changes=7)
         await told(api.pool, world, 100, ("lost", 50, None))
         late = await api.pool.fetchval("select id from assignment order by id limit 1")
         await api.pool.execute(
@@ -344,7 +326,7 @@ async def test_what_is_kept_for_the_whole_marketplace_is_what_a_recount_gives(ap
             from assignment where id = $1""",
             late,
         )
-        await followed(worker, api.pool, changes=1_000)
+        await follow_outcomes(worker, api.pool, changes=1_000)
     assert await api.pool.fetchval("select count(*) from kept_outcome") == 9
     sizes = "select sum(length(records)) / 48 from kept_outcome_run"
     assert await api.pool.fetchval(sizes) == 9
@@ -381,7 +363,7 @@ async def test_a_business_sees_at_once_what_no_worker_has_followed_yet(api: Serv
         return sorted(packed[at : at + size] for at in range(0, len(packed), size)), sorted(row[0] for row in rows)
 
     async with worker, reports:
-        await followed(worker, api.pool, changes=1_000)
+        await follow_outcomes(worker, api.pool, changes=1_000)
         before, truth = await own()
         assert before == truth
         assert len(truth) == 6
