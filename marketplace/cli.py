@@ -68,8 +68,19 @@ def marketplace() -> None:
 
 
 @marketplace.command()
-@click.option("--api", "api_processes", type=click.IntRange(1, MOST_PROCESSES), help="API processes.  [default: 1]")
-@click.option("--workers", type=click.IntRange(0, MOST_PROCESSES), help="Worker processes.  [default: 2]")
+@click.option(
+    "--api",
+    "api_processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    show_default="1 for every 5 processors",
+    help="API processes.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, MOST_PROCESSES),
+    show_default="1 for every 3 processors, at least 2",
+    help="Worker processes.",
+)
 def up(api_processes: int | None, workers: int | None) -> None:
     """Run everything on this machine: engines, the API, the workers. Ctrl-C drains."""
     from marketplace.operations.processes import up

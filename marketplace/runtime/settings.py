@@ -10,6 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -52,6 +53,10 @@ ELSEWHERE = tuple(
 """Variables read by other modules: for tests, for one command, and between processes."""
 MOST_PROCESSES = 64
 """Most API processes and most workers of one `up`."""
+USUALLY_MOST_PROCESSES = 6
+"""Most of each unless a setting says otherwise: the pools of more could exceed the connections of PostgreSQL."""
+LEAST_WORKERS = 2
+"""Fewest workers unless a setting says otherwise: while one starts again, leads go to the other."""
 SECRETS = ("MARKETPLACE_MASTER_KEY", "MARKETPLACE_PEPPER")
 
 
@@ -121,7 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
     api_processes: int = 1
-    workers: int = 2
+    workers: int = LEAST_WORKERS
     outbound_networks: tuple[str, ...] = ()
     outbound_http: bool = False
     outbound_ports: tuple[int, ...] = ()
@@ -220,8 +225,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         host=host,
         port=port,
         public_url=public_url.rstrip("/"),
-        api_processes=number(environment, "MARKETPLACE_API_PROCESSES", 1, 1, MOST_PROCESSES),
-        workers=number(environment, "MARKETPLACE_WORKERS", 2, 0, MOST_PROCESSES),
+        api_processes=number(
+            environment, "MARKETPLACE_API_PROCESSES", usual_api_processes(processors()), 1, MOST_PROCESSES
+        ),
+        workers=number(environment, "MARKETPLACE_WORKERS", usual_workers(processors()), 0, MOST_PROCESSES),
         outbound_networks=_networks(environment, "MARKETPLACE_OUTBOUND_NETWORKS"),
         outbound_http=_flag(environment, "MARKETPLACE_OUTBOUND_HTTP", False),
         outbound_ports=_ports(environment, "MARKETPLACE_OUTBOUND_PORTS"),
@@ -347,6 +354,21 @@ def _create_private(path: Path, content: bytes) -> None:
         pass  # another process was first, and its secrets are used
     finally:
         draft.unlink()
+
+
+def processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_api_processes(processors: int) -> int:
+    """Return the API processes of a machine: of a lead's processor time, a fifth is the API's (docs/BENCHMARKS.md)."""
+    return min(ceil(processors / 5), USUALLY_MOST_PROCESSES)
+
+
+def usual_workers(processors: int) -> int:
+    """Return the workers of a machine: of a lead's processor time, a third is theirs (docs/BENCHMARKS.md)."""
+    return min(max(LEAST_WORKERS, ceil(processors / 3)), USUALLY_MOST_PROCESSES)
 
 
 def number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.runtime.settings import Docs, Settings, SettingsError, SettingsFault, describe, load, load_existing
+from marketplace.runtime.settings import (
+    Docs,
+    Settings,
+    SettingsError,
+    SettingsFault,
+    describe,
+    load,
+    load_existing,
+    processors,
+    usual_api_processes,
+    usual_workers,
+)
 
 KEY = "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM="
 PEPPER = "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k="
@@ -29,10 +40,17 @@ def fault(**changes: str) -> str:
 def test_an_empty_environment_means_embedded_engines_and_sane_defaults(tmp_path: Path) -> None:
     settings = load({"MARKETPLACE_DATA": str(tmp_path)})
     assert settings.embedded
-    assert (settings.host, settings.port, settings.workers, settings.pool_size) == ("127.0.0.1", 8000, 2, 10)
+    assert (settings.host, settings.port, settings.pool_size) == ("127.0.0.1", 8000, 10)
+    assert settings.api_processes == usual_api_processes(processors())
+    assert settings.workers == usual_workers(processors())
     assert settings.public_url == "http://127.0.0.1:8000"
     assert settings.outbound_networks == ()
     assert not settings.outbound_http
+
+
+def test_there_are_processes_for_the_processors_and_never_a_single_worker() -> None:
+    counts = {number: (usual_api_processes(number), usual_workers(number)) for number in (1, 2, 4, 8, 16, 96)}
+    assert counts == {1: (1, 2), 2: (1, 2), 4: (1, 2), 8: (2, 3), 16: (4, 6), 96: (6, 6)}
 
 
 def test_embedded_secrets_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
