@@ -6,7 +6,8 @@ is short again, the limit rises until nothing has to be refused. So the limit fo
 queue, and needs no setting. A refusal comes before anything is read or written.
 
 Long is more than WAIT_HIGH_S and more than GROWN times the shortest wait of the last MEMORY_S: on a slow machine leads
-take longer though none waits for another, and taking in fewer would not help.
+take longer though none waits for another, and taking in fewer would not help. A single long wait is no overload: the
+machine may have stood still for a moment.
 
 Providers share the limit equally. What one does not use, the others may.
 """
@@ -18,9 +19,11 @@ import msgspec
 
 from marketplace.runtime.queue import WorkerLoad
 
-WAIT_HIGH_S: Final = 0.2
+WAIT_HIGH_S: Final = 0.1
 """A shorter wait of leads is never an overload. Below queue.FRESH_MS: a job that has waited for longer is claimed after
 newer ones."""
+LONG_STEPS: Final = 2
+"Long waits in a row that begin a limit."
 GROWN: Final = 1.8
 """Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an
 overload is held do not raise the bound."""
@@ -32,7 +35,7 @@ STEP_S: Final = 0.1
 "Interval of changes of the limit: workers report as often."
 FEEDBACK_S: Final = 0.3
 "Time after a decrease in which its effect is awaited before the next."
-FIRST_SHARE: Final = 0.9
+FIRST_SHARE: Final = 0.7
 "First limit, as a share of the leads that the workers handle: the rest reduces what waits already."
 LEAST_SHARE: Final = 0.5
 "Lowest limit, as a share of the most leads that the workers handled in MEMORY_S."
@@ -65,6 +68,7 @@ class Admission:
         self._spare = 0.0
         self._filled_at = 0.0
         self._next_step = 0.0
+        self._long_steps = 0
         self._offered = 0
         self._loads: deque[tuple[float, WorkerLoad]] = deque()
         self._providers: OrderedDict[str, str] = OrderedDict()
@@ -77,7 +81,8 @@ class Admission:
         elapsed, self._next_step = max(STEP_S, now - self._next_step + STEP_S), now + STEP_S
         waited_s = load.waited_s if load else 0.0
         long_s = self._remember(load, now)
-        if load is not None and waited_s > long_s:
+        self._long_steps = self._long_steps + 1 if waited_s > long_s else 0
+        if self._long_steps >= LONG_STEPS or (self._long_steps and self.limit is not None):
             self._lower(now)
         elif self.limit is not None and waited_s < LOW_SHARE * long_s:
             self.limit *= INCREASE
