@@ -11,18 +11,24 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from marketplace.operations.verify import CHECKS, ROWS_SHOWN, VerifyReport, command, promise, show, verify
 from marketplace.runtime.settings import Settings
 from tests.builders.world import TOP_UP, WALKS, World
+from tests.conftest import Administration, Ready, new_database
 from tests.waiting import tries
 
 LATE = "now() - interval '3 minutes'"
 FORGET_DELIVERED = """
 delete from contact where lead_id = '{lead_delivered}';
 delete from data_key where lead_id = '{lead_delivered}';"""
+DUE_LATER = """
+update lead set due_at = due_at + interval '1 hour' where due_at is not null;
+update assignment set due_at = due_at + interval '1 hour', hold_until = hold_until + interval '1 hour'
+where due_at is not null;"""
 ERASE_DELIVERED = """
 insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
     deadline_at)
@@ -38,9 +44,9 @@ class Peopled(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[str, UUID]
 
 
-@pytest.fixture
-async def peopled(database_url: str) -> AsyncIterator[Peopled]:
-    connection = await asyncpg.connect(database_url)
+async def people(url: str) -> Peopled:
+    """Build a world in the database at `url`; the caller closes its connection."""
+    connection = await asyncpg.connect(url)
     world = World(connection)
     async with connection.transaction():
         await world.make()
@@ -56,16 +62,51 @@ async def peopled(database_url: str) -> AsyncIterator[Peopled]:
     }
     names["subscription"] = world.subscriptions["live"]
     await connection.execute("select place_in_feed($1, 'lead.assigned', now())", names["delivered"])
-    yield Peopled(connection=connection, world=world, names=names)
-    await connection.close()
+    return Peopled(connection=connection, world=world, names=names)
+
+
+@pytest.fixture
+async def peopled(database_url: str) -> AsyncIterator[Peopled]:
+    """A world of this test's own."""
+    peopled = await people(database_url)
+    yield peopled
+    await peopled.connection.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_world(servers: Ready, administration: Administration) -> AsyncIterator[Peopled]:
+    """A world for all tests that undo what they change. Nothing in it is overdue, however long they take."""
+    async for url in new_database(administration, servers.admin_url, servers.template):
+        peopled = await people(url)
+        await peopled.connection.execute(DUE_LATER)
+        yield peopled
+        await peopled.connection.close()
+
+
+async def break_data(peopled: Peopled, sql: str) -> None:
+    """Run `sql` past the constraints that triggers enforce."""
+    await peopled.connection.execute("set session_replication_role = replica")
+    await peopled.connection.execute(sql.format(**peopled.names))
+    await peopled.connection.execute("set session_replication_role = origin")
 
 
 async def broken(peopled: Peopled, sql: str) -> VerifyReport:
     """Return the report of verify after `sql` has broken the data past the constraints."""
-    await peopled.connection.execute("set session_replication_role = replica")
-    await peopled.connection.execute(sql.format(**peopled.names))
-    await peopled.connection.execute("set session_replication_role = origin")
+    await break_data(peopled, sql)
     return await verify(peopled.connection)
+
+
+async def broken_and_undone(peopled: Peopled, sql: str) -> VerifyReport:
+    """Return the report of verify after `sql` has broken the data, which is then as it was before.
+
+    The transaction of verify is a savepoint here, in the snapshot of the transaction that is rolled back.
+    """
+    transaction = peopled.connection.transaction(isolation="repeatable_read")
+    await transaction.start()
+    try:
+        return await broken(peopled, sql)
+    finally:
+        await transaction.rollback()
 
 
 async def test_a_consistent_world_is_clean(peopled: Peopled) -> None:
@@ -451,18 +492,19 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("check", "fault", "whose", "sql"), BREAKAGES, ids=[f"{check}: {fault}" for check, fault, _, _ in BREAKAGES]
 )
 async def test_what_is_broken_is_named_by_its_check_alone(
-    peopled: Peopled, check: str, fault: str, whose: str, sql: str
+    shared_world: Peopled, check: str, fault: str, whose: str, sql: str
 ) -> None:
-    report = await broken(peopled, sql)
+    report = await broken_and_undone(shared_world, sql)
     failed = {row.name: row for row in report.checks if row.findings}
     assert set(failed) == {check}
     named = [row for row in failed[check].rows if row["fault"] == fault]
     assert named
-    assert not whose or str(peopled.names[whose]) in {value for row in named for value in row.values()}
+    assert not whose or str(shared_world.names[whose]) in {value for row in named for value in row.values()}
 
 
 def test_every_check_has_been_seen_to_find_something() -> None:
@@ -473,17 +515,19 @@ def test_every_check_says_what_it_promises() -> None:
     assert [name for name in CHECKS if not promise(name).endswith(".")] == []
 
 
-async def test_an_erased_lead_is_no_finding(peopled: Peopled) -> None:
-    report = await broken(
-        peopled,
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_erased_lead_is_no_finding(shared_world: Peopled) -> None:
+    report = await broken_and_undone(
+        shared_world,
         FORGET_DELIVERED + ERASE_DELIVERED,
     )
     assert report.findings == 0
 
 
-async def test_a_lead_that_was_nurtured_has_its_25_hours_from_then(peopled: Peopled) -> None:
-    report = await broken(
-        peopled,
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_lead_that_was_nurtured_has_its_25_hours_from_then(shared_world: Peopled) -> None:
+    report = await broken_and_undone(
+        shared_world,
         """update lead set received_at = now() - interval '40 days' where id = '{lead_prospect}';
         insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, verdict)
         select gen_random_uuid(), '{lead_prospect}', now() - ago, outcome, 1, 1, '{{}}'
