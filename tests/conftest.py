@@ -230,10 +230,11 @@ def administration(servers: Ready) -> Iterator[Administration]:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_connections() -> Iterator[None]:
-    """A pool in the tests' own processes opens a connection when it is needed. To be ready for a busy moment costs a
-    server 12 ms of processor time for each, more than most tests do with them."""
+    """A pool in the tests' own processes opens a connection when it is needed, and none before. To be ready for a busy
+    moment costs a server 12 ms of processor time for each, more than most tests do with them. `at_once=1` opens one at
+    once, for tests of what happens then."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(db, "READY", 1)
+        patch.setattr(db, "READY", 0)
         yield
 
 
@@ -317,7 +318,7 @@ async def valkey_url(servers: Ready, worker_id: str) -> str:
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Any]:
     """Plain connections of the owner to `database_url`, to arrange and to look behind the scenes."""
-    pool = await asyncpg.create_pool(database_url, min_size=1, max_size=8)
+    pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
     try:
         yield pool
     finally:

@@ -199,7 +199,7 @@ async def marketplace(settings: Settings, vertical: VerticalDefinition | None = 
     assert settings.database_url is not None
     url = settings.database_url
     async with AsyncExitStack() as stack:
-        owner = await asyncpg.create_pool(url, min_size=1, max_size=6, reset=keep)
+        owner = await asyncpg.create_pool(url, min_size=0, max_size=6, reset=keep)
         stack.push_async_callback(give_back, owner)
         api = await open_pool(url, "marketplace_api", size=6)
         stack.push_async_callback(give_back, api)

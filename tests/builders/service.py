@@ -223,7 +223,7 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
         try:  # whatever the test does: a listener closed under its server takes what has its number next along
             await within(READY_SECONDS, server.settled.wait(), "the API to start inside the test")
             assert server.started
-            pool = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=4)
+            pool = await asyncpg.create_pool(settings.database_url, min_size=0, max_size=4)
             try:
                 port = listener.getsockname()[1]
                 base = f"http://127.0.0.1:{port}"

@@ -139,7 +139,7 @@ async def test_a_process_with_a_wrong_clock_goes_by_the_databases(
 ) -> None:
     monkeypatch.setattr(clock, "_SKEW", timedelta(minutes=-10))
     try:
-        pool = await open_pool(database_url, "marketplace_api", size=1)
+        pool = await open_pool(database_url, "marketplace_api", size=1, at_once=1)
         async with pool:
             assert abs(clock.now() - await _time(database_url)) < timedelta(seconds=PATIENCE)
             monkeypatch.setattr(clock, "_SKEW", timedelta(minutes=10))  # somebody sets the machine's clock

@@ -195,11 +195,11 @@ async def test_a_journal_without_a_place_is_refused_at_the_start(tmp_path: Path)
 
 async def test_a_database_that_has_forgotten_an_exposure_is_refused(database_url: str, tmp_path: Path) -> None:
     book = await Journal.open(tmp_path)
-    pool = await open_pool(database_url, "marketplace_worker", size=1, on_connect=book.check)
+    pool = await open_pool(database_url, "marketplace_worker", size=1, at_once=1, on_connect=book.check)
     await pool.close()
     await book.append(an_exposure())
     with pytest.raises(DatabaseSetBack, match="marketplace fence"):
-        await open_pool(database_url, "marketplace_worker", size=1, on_connect=book.check)
+        await open_pool(database_url, "marketplace_worker", size=1, at_once=1, on_connect=book.check)
     await book.close()
 
 
@@ -211,7 +211,7 @@ async def test_a_database_that_knows_every_exposure_is_taken(pool: Any, database
     book = await Journal.open(tmp_path)
     for lead in leads:
         await book.append(an_exposure(lead_id=lead.id, assignment_id=lead.assignment_id))
-    worker = await open_pool(database_url, "marketplace_worker", size=1, on_connect=book.check)
+    worker = await open_pool(database_url, "marketplace_worker", size=1, at_once=1, on_connect=book.check)
     await worker.close()
     await book.close()
 
