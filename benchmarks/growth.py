@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks import pages, reports
 from benchmarks.directories import temporary_directory
-from benchmarks.end_to_end import FIRST_RATE, FIRST_SECONDS, Say, SearchPlan, run_step, search_highest_rate
+from benchmarks.end_to_end import FIRST_RATE, Say, SearchPlan, run_step, search_highest_rate
 from benchmarks.figures import ratio_figures
 from benchmarks.systems import Ours, started_ours
 from marketplace.database.db import connect_owner, open_pool
@@ -26,6 +26,8 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import StartError, load
 
 RATES: Final = (50, 100)
+WARM_UP_SECONDS: Final = 20.0
+"Time in which PostgreSQL reads the pages that new leads need, of a database that no process has open before."
 GIGABYTE: Final = 1e9
 BYTES_PER_LEAD: Final = 12_000
 "Disk that one stored lead takes while it is written, with the write-ahead log, generously."
@@ -53,7 +55,7 @@ class GrowthPlan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     search: SearchPlan
     rates: tuple[int, ...] = RATES
-    warm_up_seconds: float = FIRST_SECONDS
+    warm_up_seconds: float = WARM_UP_SECONDS
     repeat: int = 5
     workers: int | None = None
 
