@@ -23,7 +23,7 @@ from benchmarks.load import LeadTimes, ready_only
 from benchmarks.processes import ProcessGroup
 from marketplace.database.db import Queries, connect_owner
 from marketplace.demo.furnishing import PROVIDERS, DemoAccounts, OperatorClient, furnish
-from marketplace.demo.installation import RECEIVERS, Installation, running
+from marketplace.demo.installation import RECEIVERS, WORKER, Installation, running
 from marketplace.demo.people import InquiryDraft, People
 from marketplace.demo.provider import open_session
 from marketplace.demo.receivers import read_visits
@@ -163,13 +163,20 @@ def calm_world(seed: int = SEED) -> DemoWorld:
 
 @asynccontextmanager
 async def started_ours(
-    directory: Path | None = None, *, world: DemoWorld | None = None, workers: int | None = None
+    directory: Path | None = None,
+    *,
+    world: DemoWorld | None = None,
+    workers: int | None = None,
+    worker: str = WORKER,
 ) -> AsyncIterator[Ours]:
-    """Start and furnish the marketplace, in a new directory or on the data of `directory`. Raises StartError."""
+    """Start and furnish the marketplace, in a new directory or on the data of `directory`. Raises StartError.
+
+    `worker` is the module of the worker processes.
+    """
     world = world or calm_world()
     behaviours: Mapping[str, Behaviour] = {business.slug: business.behaviour for business in world.businesses}
     with _directory(directory) as place:
-        async with running(place, behaviours, workers) as installation, open_session() as session:
+        async with running(place, behaviours, workers, worker=worker) as installation, open_session() as session:
             operator = await _unlimited_operator(session, installation)
             businesses: tuple[DemoBusiness, ...] = world.businesses
             accounts = await furnish(operator, place, world.verticals, businesses, expected_leads=WALLET_LEADS)

@@ -38,6 +38,8 @@ PIDS_SECONDS: Final = 0.2
 LOCK: Final = "demo.lock"
 RECEIVERS: Final = "receivers"
 """Subdirectory of the receivers, apart from the data of the service."""
+WORKER: Final = "marketplace.cli"
+"""Module of the worker processes."""
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +121,16 @@ def _remove(database: Path, directory: Path) -> None:
 
 @asynccontextmanager
 async def running(
-    directory: Path, behaviours: Mapping[str, Behaviour], workers: int | None, *, external: bool = False
+    directory: Path,
+    behaviours: Mapping[str, Behaviour],
+    workers: int | None,
+    *,
+    external: bool = False,
+    worker: str = WORKER,
 ) -> AsyncIterator[Installation]:
     """Start all processes and yield the installation once it answers. On exit, all processes finish their work and end.
 
-    `behaviours` are those of the receivers, by business.
+    `behaviours` are those of the receivers, by business. `worker` is the module of the worker processes.
     """
     port, ops_port, *ports = free_ports(_chosen_port(os.environ), 2 + len(behaviours))
     environment = _environment(directory, workers, port, ops_port, external=external)
@@ -139,7 +146,7 @@ async def running(
             engines=engine_set,
             url=f"http://{HOST}:{settings.port}",
             operator_key=await _operator_key(settings, engine_set),
-            supervisor=Supervisor(_children(settings, environment, directory), directory / "logs"),
+            supervisor=Supervisor(_children(settings, environment, directory, worker), directory / "logs"),
         )
         supervising = asyncio.create_task(installation.supervisor.run(leaving))
         pids = asyncio.create_task(_keep_pids(installation))
@@ -220,14 +227,13 @@ def _receivers(behaviours: Mapping[str, Behaviour], ports: list[int]) -> tuple[R
     )
 
 
-def _children(settings: Settings, environment: dict[str, str], directory: Path) -> list[Child]:
-    command = (sys.executable, "-m", "marketplace.cli")
+def _children(settings: Settings, environment: dict[str, str], directory: Path, worker: str) -> list[Child]:
     receivers = (sys.executable, "-m", "marketplace.demo.receivers", str(directory / RECEIVERS))
     return [
         Child(name="receivers", command=receivers),
-        Child(name="api", command=(*command, "serve"), environment=environment),
+        Child(name="api", command=(sys.executable, "-m", "marketplace.cli", "serve"), environment=environment),
         *(
-            Child(name=f"worker-{number}", command=(*command, "work"), environment=environment)
+            Child(name=f"worker-{number}", command=(sys.executable, "-m", worker, "work"), environment=environment)
             for number in range(1, settings.workers + 1)
         ),
     ]
