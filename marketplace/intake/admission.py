@@ -6,8 +6,8 @@ is short again, the limit rises until nothing has to be refused. So the limit fo
 queue, and needs no setting. A refusal comes before anything is read or written.
 
 Long is more than WAIT_HIGH_S and more than GROWN times the shortest wait of the last MEMORY_S: on a slow machine leads
-take longer though none waits for another, and taking in fewer would not help. A single long wait is no overload: the
-machine may have stood still for a moment.
+take longer though none waits for another, and taking in fewer would not help. One or two long waits are no overload:
+the machine may have stood still for a moment.
 
 Providers share the limit equally. What one does not use, the others may.
 """
@@ -22,7 +22,7 @@ from marketplace.runtime.queue import WorkerLoad
 WAIT_HIGH_S: Final = 0.1
 """A shorter wait of leads is never an overload. Below queue.FRESH_MS: a job that has waited for longer is claimed after
 newer ones."""
-LONG_STEPS: Final = 2
+LONG_STEPS: Final = 3
 "Long waits in a row that begin a limit."
 GROWN: Final = 1.8
 """Factor by which the wait grows in an overload, above the shortest. Below 1 / LOW_SHARE, so that the waits to which an

@@ -57,11 +57,11 @@ def test_in_an_overload_what_the_workers_handle_is_taken_and_the_rest_is_refused
     assert 0.6 * 0.3 * 200 <= taken["a"] <= 0.3 * 200 + 20
 
 
-def test_a_single_long_wait_refuses_nothing() -> None:
+def test_a_few_long_waits_refuse_nothing() -> None:
     admission, now = calm()
     for _ in range(5):
-        taken, now = offer(admission, LONG, {"a": 600}, now, 0.1)
-        assert taken["a"] == pytest.approx(60, abs=2)
+        taken, now = offer(admission, LONG, {"a": 600}, now, (LONG_STEPS - 1) * 0.1)
+        assert taken["a"] == pytest.approx((LONG_STEPS - 1) * 60, abs=2)
         taken, now = offer(admission, load(0.008), {"a": 600}, now, 0.1)
         assert taken["a"] == pytest.approx(60, abs=2)
 
