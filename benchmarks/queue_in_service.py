@@ -12,7 +12,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ import uvloop
 
 from benchmarks.end_to_end import FIRST_RATE, FIRST_SECONDS, run_step, send, settle
 from benchmarks.figures import compare_rounds, quantile
-from benchmarks.load import Answer, Phase
+from benchmarks.load import Answer, LeadTimes, Phase
 from benchmarks.processes import allow_connections
 from benchmarks.systems import Ours, started_ours
 from marketplace.demo.installation import WORKER
@@ -64,19 +65,13 @@ async def measure_idle(system: Ours) -> dict[str, float]:
 
 async def measure_backlog(system: Ours, seed: str) -> dict[str, Any]:
     """Stop all workers while leads come, let them go on, and return how soon the last and the newest were delivered."""
-    pids = system.processes.pids()["workers"]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(system.processes.pids()["workers"]):
         [waiting] = await send(system, [Phase(rate=BACKLOG_RATE, seconds=BACKLOG_SECONDS)], seed)
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
     resumed = waiting[-1].answered
     [fresh] = await send(system, [Phase(rate=FAULT_RATE, seconds=2.0)], f"fresh {seed}")
     return {
         "leads": len(waiting),
-        "seconds": round(max(await settled_at(system, waiting)) - resumed, 2),
+        "seconds": round(max(row.settled_at for row in await settled_times(system, waiting)) - resumed, 2),
         "new_leads_p99_ms": (await latencies(system, fresh))["p99_ms"],
     }
 
@@ -98,24 +93,32 @@ async def kill_valkey(system: Ours) -> None:
 
 async def stall_worker(system: Ours) -> None:
     """Stop one worker for STALL_SECONDS."""
-    pid = system.processes.pids()["workers"][0]
-    os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(STALL_SECONDS)
-    os.kill(pid, signal.SIGCONT)
+    with stopped(system.processes.pids()["workers"][:1]):
+        await asyncio.sleep(STALL_SECONDS)
 
 
-async def settled_at(system: Ours, answers: list[Answer]) -> list[float]:
-    """Wait until no lead is open, and return the Unix times at which these were settled."""
+@contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Let these processes stand still, and go on afterwards."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def settled_times(system: Ours, answers: list[Answer]) -> list[LeadTimes]:
+    """Wait until no lead is open, and return the times of those of the accepted leads that were delivered."""
     await settle(system)
-    times = await system.list_times([answer.id for answer in answers if answer.id])
-    return [row.settled_at for row in times.values()]
+    return list((await system.list_times([answer.id for answer in answers if answer.id])).values())
 
 
 async def latencies(system: Ours, answers: list[Answer]) -> dict[str, Any]:
     """Return the milliseconds from accepted to acknowledged, and how many leads took more than a second."""
-    await settle(system)
-    times = await system.list_times([answer.id for answer in answers if answer.id])
-    ordered = sorted(1000 * (row.settled_at - row.received_at) for row in times.values())
+    times = await settled_times(system, answers)
+    ordered = sorted(1000 * (row.settled_at - row.received_at) for row in times)
     return {
         "sent": len(answers),
         "delivered": len(ordered),

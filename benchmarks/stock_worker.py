@@ -26,22 +26,19 @@ async def answer(
 ) -> None:
     """Run `jobs` as arq's documentation intends, until `stopping` is set or arq gives up."""
 
-    async def run(name: str, job: Job, context: dict[Any, Any], id: str) -> None:
-        waited_ms = 1000 * (clock.now() - context["enqueue_time"]).total_seconds()
-        began, error = clock.monotonic(), None
-        try:
-            await job(UUID(id))
-        except Exception as failure:
-            error = type(failure).__name__
-            raise
-        finally:
-            on_job(name, UUID(id), waited_ms, 1000 * (clock.monotonic() - began), error)
-
     def function(name: str, job: Job) -> Any:
-        async def coroutine(context: dict[Any, Any], id: str) -> None:
-            await run(name, job, context, id)
+        async def run(context: dict[Any, Any], id: str) -> None:
+            waited_ms = 1000 * (clock.now() - context["enqueue_time"]).total_seconds()
+            began, error = clock.monotonic(), None
+            try:
+                await job(UUID(id))
+            except Exception as failure:
+                error = type(failure).__name__
+                raise
+            finally:
+                on_job(name, UUID(id), waited_ms, 1000 * (clock.monotonic() - began), error)
 
-        return func(coroutine, name=name, keep_result=0)  # type: ignore[arg-type]
+        return func(run, name=name, keep_result=0)  # type: ignore[arg-type]
 
     valkey = await create_pool(RedisSettings.from_dsn(valkey_url))
     worker = Worker(

@@ -38,7 +38,7 @@ from marketplace.database.embedded import Postgres, Valkey
 from marketplace.database.migrate import migrate
 from marketplace.portal import passwords
 from marketplace.runtime import live, queue
-from marketplace.runtime.settings import Settings, load
+from marketplace.runtime.settings import Settings, load, processors
 from marketplace.web import limiting
 from tests.waiting import CLOSING_SECONDS, PATIENCE, give_back, within
 
@@ -120,8 +120,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
     Counting cores, as is usual, leaves idle what each is besides.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return processors + 1
+    return processors() + 1
 
 
 LONG = frozenset({"model", "harness", "walk", "test_schemathesis.py"})

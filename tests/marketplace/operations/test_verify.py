@@ -83,16 +83,11 @@ async def shared_world(servers: Ready, administration: Administration) -> AsyncI
         await peopled.connection.close()
 
 
-async def break_data(peopled: Peopled, sql: str) -> None:
-    """Run `sql` past the constraints that triggers enforce."""
+async def broken(peopled: Peopled, sql: str) -> VerifyReport:
+    """Return the report of verify after `sql` has broken the data past the constraints."""
     await peopled.connection.execute("set session_replication_role = replica")
     await peopled.connection.execute(sql.format(**peopled.names))
     await peopled.connection.execute("set session_replication_role = origin")
-
-
-async def broken(peopled: Peopled, sql: str) -> VerifyReport:
-    """Return the report of verify after `sql` has broken the data past the constraints."""
-    await break_data(peopled, sql)
     return await verify(peopled.connection)
 
 
