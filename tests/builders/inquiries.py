@@ -68,15 +68,19 @@ def education_rules(**changes: Any) -> IntakeRules:
     return IntakeRules(**{"vertical": "education", "currency": "USD", "needs": EDUCATION_NEEDS} | changes)
 
 
+AREA_CODES = (312, 217, 224, 309, 618, 630, 708, 773, 815, 847)
+"Of Illinois. Each has a hundred numbers that are reserved for examples."
+
+
 def roofing_body(number: int = 1, now: datetime = NOW, **sections: Any) -> dict[str, Any]:
-    """The body of POST /v1/inquiries; `number` 0 to 99 makes another person, `sections` replace top-level fields."""
+    """The body of POST /v1/inquiries; `number` 0 to 999 makes another person, `sections` replace top-level fields."""
     return {
         "vertical": "roofing",
         "provider_reference": f"ref-{number}",
         "submitted_at": iso(now - timedelta(seconds=5)),
         "contact": {
             "full_name": "Robin Example",
-            "phone": f"+1 312 555 01{number:02}",
+            "phone": f"+1 {AREA_CODES[number // 100]} 555 01{number % 100:02}",
             "email": f"robin.{number}@example.com",
             "street": "1 Example Street",
             "postal_code": "60614",
