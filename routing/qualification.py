@@ -62,34 +62,33 @@ Days = Annotated[int, msgspec.Meta(ge=0, le=3_650)]
 """Days of a policy: at most ten years, longer than any vertical needs."""
 
 
-class BudgetPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class DimensionPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Points and consequences of one dimension, the same for all four."""
+
+    points: Points
+    on_fails: ResultConsequence = ResultConsequence.reject
+    on_unknown: ResultConsequence = ResultConsequence.accept
+
+
+class BudgetPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the amount, or the top of the range, is at least `minimum_minor` in the policy's currency."""
 
     minimum_minor: int
-    points: Points
-    on_fails: ResultConsequence = ResultConsequence.reject
-    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
-class AuthorityPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorityPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the person's authority is one of those `accepted`."""
 
     accepted: tuple[Authority, ...]
-    points: Points
-    on_fails: ResultConsequence = ResultConsequence.reject
-    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
-class NeedPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class NeedPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if every required field is answered and every field in `wanted` has one of the values listed there."""
 
     wanted: dict[str, tuple[NeedValue, ...]] = {}
-    points: Points
-    on_fails: ResultConsequence = ResultConsequence.reject
-    on_unknown: ResultConsequence = ResultConsequence.accept
 
 
-class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the person wants it within `within_days`. A lead that is too early is nurtured until that is the case.
 
     It fails if the lead would have to be nurtured for more than `nurture_limit_days`.
@@ -97,13 +96,15 @@ class TimingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     within_days: Days
     nurture_limit_days: Days = 180
-    points: Points
-    on_fails: ResultConsequence = ResultConsequence.reject
-    on_unknown: ResultConsequence = ResultConsequence.accept
+
+
+RULES_VERSION = 2
+"""Version of the rules in this module. A version of a vertical is judged by the rules that were in force when it was
+saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission."""
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical's qualification rules. `minimum_score` is from 0 to 100."""
+    """One version of a vertical's qualification rules, judged by `rules_version`. `minimum_score` is from 0 to 100."""
 
     version: int
     currency: str
@@ -112,6 +113,7 @@ class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     need: NeedPolicy
     timing: TimingPolicy
     minimum_score: int
+    rules_version: int = RULES_VERSION
 
 
 class DimensionFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +187,7 @@ def qualify(
     A lead with a reason for rejection is rejected even if it is early too. An early lead is judged by the score that it
     will have when its time comes, so that no lead is nurtured for months and then rejected for its score.
     """
-    wait = _wait(facts, policy.timing, now)
+    wait = _wait(facts, policy, now)
     judged = (
         _judge_budget(facts.budget, policy),
         _judge_authority(facts.authority, policy.authority),
@@ -279,20 +281,24 @@ FARTHEST_DAYS = 36_500
 """Limit on a number of days, a century. It keeps the sum within the range of Python's dates."""
 
 
-def _wait(facts: Facts, policy: TimingPolicy, now: datetime) -> timedelta | None:
+def _wait(facts: Facts, policy: QualificationPolicy, now: datetime) -> timedelta | None:
     """Return the time until the lead is within the policy's horizon: zero or less if it is, None if unknown.
 
-    Days count from the submission; a date begins at midnight UTC.
+    Days count from the submission; a date begins at midnight UTC. A submission that is ahead of `now`, by the clock of
+    the provider, is made now: otherwise "within 60 days" would be later than 60 days for as long as the clocks differ.
     """
     timing = facts.timing
     if timing is None:
         return None
-    horizon = timedelta(days=policy.within_days)
+    horizon = timedelta(days=policy.timing.within_days)
     if timing.not_before is not None:
         return datetime.combine(timing.not_before, time(), UTC) - now - horizon
-    if timing.within_days is not None:
-        return timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - (now - facts.submitted_at) - horizon
-    return None
+    if timing.within_days is None:
+        return None
+    elapsed = now - facts.submitted_at
+    if policy.rules_version >= 2:
+        elapsed = max(elapsed, timedelta(0))
+    return timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - elapsed - horizon
 
 
 def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
@@ -323,7 +329,7 @@ def _rejection(
     return next((reason for reason in RejectionReason if reason in reasons), None)
 
 
-def _rules(policy: QualificationPolicy) -> tuple[BudgetPolicy | AuthorityPolicy | NeedPolicy | TimingPolicy, ...]:
+def _rules(policy: QualificationPolicy) -> tuple[DimensionPolicy, ...]:
     return policy.budget, policy.authority, policy.need, policy.timing
 
 

@@ -1,11 +1,18 @@
 """Definition of a vertical: need fields, qualification policy, ranking strategy and quotas, versioned as a whole."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 
 from routing.inquiry import IntakeRules, NeedField
-from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, QualificationPolicy, TimingPolicy
+from routing.qualification import (
+    RULES_VERSION,
+    AuthorityPolicy,
+    BudgetPolicy,
+    NeedPolicy,
+    QualificationPolicy,
+    TimingPolicy,
+)
 from routing.quota import QuotaTerms
 from routing.ranking import Strategy
 
@@ -22,6 +29,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     cap's next window) before it ends unsold. A delivered lead may be returned for `return_window_days`, up to
     `return_percent` of the leads delivered in 30 days, and at least `returns_at_least`. With `accepts_possible_phones`,
     a number is accepted if its country's numbering plan allows it although no published range contains it.
+    `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
+    from before this field existed.
     """
 
     name: str
@@ -43,6 +52,11 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     return_window_days: Annotated[int, msgspec.Meta(ge=0, le=90)] = 7
     return_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 15
     returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
+    rules_version: int = 1
+
+    def under_current_rules(self) -> Self:
+        """Return this definition as it is saved: judged by the newest rules of qualification."""
+        return msgspec.structs.replace(self, rules_version=RULES_VERSION)
 
     def intake_rules(self, slug: str) -> IntakeRules:
         """Return the requirements that an inquiry must meet to be accepted; `slug` names the vertical."""
@@ -66,4 +80,5 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
             need=self.need,
             timing=self.timing,
             minimum_score=self.minimum_score,
+            rules_version=self.rules_version,
         )

@@ -56,7 +56,7 @@ async def create_vertical(pool: Pool, actor: str, slug: str, definition: Vertica
     _refuse(vertical_faults(definition))
     now = clock.now()
     async with transaction(pool) as connection:
-        vertical = await directory_store.insert_vertical(connection, slug, definition, actor, now)
+        vertical = await directory_store.insert_vertical(connection, slug, definition.under_current_rules(), actor, now)
         await audit.record(connection, now, actor, "vertical.create", ids.encode("vert", vertical.id), version=1)
     return vertical
 
@@ -75,7 +75,8 @@ async def revise_vertical(
             raise errors.NotFound("There is no vertical with this slug.")
         _demand_version(current.version, read)
         _refuse(vertical_faults(definition) + _currency_change_faults(current.definition, definition))
-        vertical = msgspec.structs.replace(current, version=current.version + 1, definition=definition)
+        saved = definition.under_current_rules()
+        vertical = msgspec.structs.replace(current, version=current.version + 1, definition=saved)
         await directory_store.revise_vertical(connection, vertical, actor, now)
         subject = ids.encode("vert", vertical.id)
         detail: dict[str, str | int] = {"version": vertical.version, **_reason_detail(reason)}

@@ -53,7 +53,7 @@ def roofing(**overrides: Any) -> VerticalDefinition:
         "timing": policy.timing,
         "minimum_score": policy.minimum_score,
     }
-    return VerticalDefinition(**{**standard, **overrides})
+    return VerticalDefinition(**{**standard, **overrides}).under_current_rules()
 
 
 def anywhere(**overrides: Any) -> SubscriptionDefinition:

@@ -41,7 +41,7 @@ def the_vertical(**changes: Any) -> VerticalDefinition:
         "authority": policy.authority, "need": policy.need, "timing": policy.timing,
         "minimum_score": policy.minimum_score, "patience_seconds": 1_800,
     }  # fmt: skip
-    return VerticalDefinition(**{**standard, **changes})
+    return VerticalDefinition(**{**standard, **changes}).under_current_rules()
 
 
 def the_lead(state: LeadState = LeadState.received, facts: Any = None, **changes: Any) -> OpenLead:

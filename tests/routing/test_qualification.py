@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Timing
+from routing.inquiry import CLOCK_TOLERANCE, Authority, Budget, EvidenceKind, Facts, Timing
 from routing.qualification import (
     AuthorityPolicy,
     BudgetPolicy,
@@ -215,6 +215,23 @@ def test_timing_beyond_the_limit_is_a_mere_failure_where_failing_is_accepted() -
     assert outcome.verdict.findings[3].result is DimensionResult.fails
 
 
+AHEAD = NOW + timedelta(seconds=1)
+"""Submission by a clock that is a second ahead of ours."""
+
+
+@pytest.mark.parametrize(("days", "expected"), [(60, Prospect), (60 + 180, Nurture), (60 + 181, Rejection)])
+def test_a_providers_clock_that_is_ahead_changes_nothing_at_exactly_the_policys_days(days: int, expected: type) -> None:
+    facts = roofing_facts(timing=Timing(within_days=days), submitted_at=AHEAD)
+    assert isinstance(judge(facts), expected)
+
+
+def test_a_version_saved_under_earlier_rules_is_judged_by_them() -> None:
+    facts = roofing_facts(timing=Timing(within_days=60), submitted_at=AHEAD)
+    outcome = judge(facts, roofing_policy(rules_version=1))
+    assert isinstance(outcome, Nurture)
+    assert outcome.until == AHEAD
+
+
 def test_an_overdue_wish_still_meets() -> None:
     assert isinstance(judge(roofing_facts(timing=Timing(within_days=1)), now=NOW + timedelta(days=30)), Prospect)
 
@@ -296,6 +313,13 @@ def test_more_budget_never_lowers_the_score(facts: Facts, policy: QualificationP
         for minor in (less, more)
     ]
     assert scores[0] <= scores[1]
+
+
+@given(facts_strategy, policies, st.timedeltas(timedelta(0), CLOCK_TOLERANCE))
+def test_the_clock_of_a_provider_changes_no_outcome(
+    facts: Facts, policy: QualificationPolicy, ahead: timedelta
+) -> None:
+    assert judge(msgspec.structs.replace(facts, submitted_at=NOW + ahead), policy) == judge(facts, policy)
 
 
 @given(facts_strategy, policies)

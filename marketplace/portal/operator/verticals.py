@@ -230,9 +230,12 @@ async def try_rules(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]
 
 
 def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefinition:
-    """Return the rules of the form: all as JSON, or the current ones with some figures changed. Raises InvalidInput."""
+    """Return the rules of the form as they would be saved: all as JSON, or the current ones with some figures changed.
+
+    Raises InvalidInput.
+    """
     if "definition" in fields:
-        return read_rules(fill(VerticalRulesForm, fields).definition)
+        return read_rules(fill(VerticalRulesForm, fields).definition).under_current_rules()
     form, replace = fill(VerticalFiguresForm, fields), msgspec.structs.replace
     draft = replace(
         current,
@@ -243,7 +246,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
     )
     _refuse(vertical_faults(draft))
-    return draft
+    return draft.under_current_rules()
 
 
 @post(f"{HOME}/{{slug:str}}/publish")

@@ -44,7 +44,7 @@ def codes_of(draft: InquiryDraft, world: DemoWorld) -> set[str]:
 def outcome_of(draft: InquiryDraft, world: DemoWorld) -> Prospect | Nurture | Rejection:
     body = decode_inquiry(draft.body(NOW))
     assert isinstance(body, InquiryBody)
-    definition = world.verticals[draft.vertical]
+    definition = world.verticals[draft.vertical].under_current_rules()
     rules = definition.intake_rules(draft.vertical)
     area = PostalArea(country="US", code="60614", city="Chicago")
     accepted = read_inquiry(body, rules, area, mode=Mode.live, now=NOW)

@@ -12,7 +12,8 @@ from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from routing.inquiry import Mode
-from routing.qualification import AuthorityPolicy, NeedPolicy
+from routing.qualification import RULES_VERSION, AuthorityPolicy, NeedPolicy
+from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import find_area, points
 from tests.builders.marketplaces import roofing
 from tests.builders.service import Served
@@ -25,6 +26,17 @@ async def test_each_change_of_a_vertical_is_a_new_version_and_the_old_one_stays(
     assert (changed.status_code, changed.json()["version"], changed.headers["etag"]) == (200, 2, '"2"')
     versions = await api.pool.fetch("select version from vertical_version order by version")
     assert [row["version"] for row in versions] == [1, 2]
+
+
+async def test_a_version_is_judged_by_the_rules_of_the_day_it_was_saved_on(api: Served) -> None:
+    earlier = msgspec.to_builtins(roofing())
+    del earlier["rules_version"]
+    assert msgspec.convert(earlier, VerticalDefinition).policy(1).rules_version == 1
+    created = await api.call("POST", "/v1/verticals", {"slug": "roofing", "definition": earlier})
+    assert created.json()["definition"]["rules_version"] == RULES_VERSION
+    body = {"definition": earlier | {"rules_version": 1}, "version": 1}
+    revised = await api.call("PUT", "/v1/verticals/roofing", body)
+    assert revised.json()["definition"]["rules_version"] == RULES_VERSION
 
 
 async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served) -> None:

@@ -74,7 +74,7 @@ def test_every_row_of_the_file_would_be_taken_in() -> None:
         assert isinstance(body, InquiryBody), (draft.number, body)
         accepted = read_inquiry(body, rules, None, mode=Mode.live, now=NOW)
         assert not isinstance(accepted, tuple), (draft.number, accepted)
-        outcomes[type(qualify(accepted.facts, definition.needs, definition.policy(1), NOW))] += 1
+        outcomes[type(qualify(accepted.facts, definition.needs, definition.under_current_rules().policy(1), NOW))] += 1
     assert outcomes.total() == len(drafts())
     assert outcomes[Prospect] > outcomes[Nurture] > 0
     assert outcomes[Rejection] > 0
