@@ -100,7 +100,8 @@ class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
 
 RULES_VERSION = 2
 """Version of the rules in this module. A version of a vertical is judged by the rules that were in force when it was
-saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission."""
+saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission, and gives a failing
+need no more points than an unknown one."""
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +192,7 @@ def qualify(
     judged = (
         _judge_budget(facts.budget, policy),
         _judge_authority(facts.authority, policy.authority),
-        _judge_need(facts, needs, policy.need),
+        _judge_need(facts, needs, policy),
         _judge_timing(facts.timing, wait, policy.timing),
     )
     findings = tuple(_with_evidence(finding, facts) for finding in judged)
@@ -235,26 +236,27 @@ def _judge_authority(authority: Authority | None, policy: AuthorityPolicy) -> Di
     return _finding(Dimension.authority, result, _plain(authority), threshold, policy.points)
 
 
-def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: NeedPolicy) -> DimensionFinding:
+def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: QualificationPolicy) -> DimensionFinding:
     """Judge the need fields. One unwanted value fails, even if other fields are unanswered.
 
-    The points of a failing need rise with the share of wanted fields that fit.
+    The points of a failing need rise with the share of wanted fields that fit, up to those of an unknown need: an
+    unwanted answer never earns more than no answer.
     """
-    values = facts.need_fields
-    relevant = [name for name, field in needs.items() if field.required or name in policy.wanted]
-    relevant += [name for name in policy.wanted if name not in needs]
-    fitting = [name for name, choices in policy.wanted.items() if _is_among(values.get(name), choices)]
-    unwanted = [name for name in policy.wanted if name in values and name not in fitting]
-    requirements = "; ".join(f"{name}: {_one_of(choices)}" for name, choices in policy.wanted.items())
+    values, wanted, points = facts.need_fields, policy.need.wanted, policy.need.points
+    relevant = [name for name, field in needs.items() if field.required or name in wanted]
+    relevant += [name for name in wanted if name not in needs]
+    fitting = [name for name, choices in wanted.items() if _is_among(values.get(name), choices)]
+    unwanted = [name for name in wanted if name in values and name not in fitting]
+    requirements = "; ".join(f"{name}: {_one_of(choices)}" for name, choices in wanted.items())
     threshold = requirements or "required fields answered"
     value = "; ".join(f"{name}: {_plain(values[name])}" for name in relevant if name in values) or None
     if unwanted:
-        span = policy.points.meets - policy.points.fails
-        points = policy.points.fails + span * len(fitting) // len(policy.wanted)
-        failing = _finding(Dimension.need, DimensionResult.fails, value, threshold, policy.points)
-        return msgspec.structs.replace(failing, points=points)
+        top = points.unknown if policy.rules_version >= 2 else points.meets
+        share = points.fails + (top - points.fails) * len(fitting) // len(wanted)
+        failing = _finding(Dimension.need, DimensionResult.fails, value, threshold, points)
+        return msgspec.structs.replace(failing, points=share)
     result = DimensionResult.meets if all(name in values for name in relevant) else DimensionResult.unknown
-    return _finding(Dimension.need, result, value, threshold, policy.points)
+    return _finding(Dimension.need, result, value, threshold, points)
 
 
 def _is_among(value: NeedValue | None, choices: tuple[NeedValue, ...]) -> bool:

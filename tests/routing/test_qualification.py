@@ -3,10 +3,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from routing.inquiry import CLOCK_TOLERANCE, Authority, Budget, EvidenceKind, Facts, Timing
+from routing.inquiry import CLOCK_TOLERANCE, Authority, Budget, EvidenceKind, Facts, NeedValue, Timing
 from routing.qualification import (
     AuthorityPolicy,
     BudgetPolicy,
@@ -133,17 +133,33 @@ def test_yes_is_not_the_integer_one() -> None:
     assert result_of(facts, Dimension.need, policy) is DimensionResult.fails
 
 
-@pytest.mark.parametrize(("fields", "expected"), [(("tile", False), 12), (("metal", True), 12), (("metal", False), 0)])
-def test_a_need_that_fails_earns_the_share_of_its_points_that_fits(fields: tuple[str, bool], expected: int) -> None:
-    need = NeedPolicy(
-        wanted={"roof_type": ("tile",), "owns_home": (True,)},
-        points=points(meets=25),
-        on_fails=ResultConsequence.accept,
-    )
-    facts = roofing_facts(need_fields={"roof_type": fields[0], "owns_home": fields[1]})
-    outcome = judge(facts, roofing_policy(need=need))
-    assert isinstance(outcome, Prospect)
+WANTED = {"roof_type": ("tile",), "owns_home": (True,), "square_metres": (80,), "storeys": (1,)}
+NEEDED = {"roof_type": "tile", "owns_home": True, "square_metres": 80, "storeys": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 25),
+        ({"storeys": 2}, 7),
+        ({"storeys": 2, "owns_home": False}, 5),
+        ({"storeys": 2, "owns_home": False, "square_metres": 9}, 2),
+        ({"storeys": 2, "owns_home": False, "square_metres": 9, "roof_type": "metal"}, 0),
+    ],
+)
+def test_a_need_that_fails_earns_the_share_that_fits_of_the_points_of_no_answer(
+    changes: dict[str, str | int | bool], expected: int
+) -> None:
+    need = NeedPolicy(wanted=WANTED, points=points(), on_fails=ResultConsequence.accept)
+    outcome = judge(roofing_facts(need_fields=NEEDED | changes), roofing_policy(need=need))
     assert outcome.verdict.findings[2].points == expected
+    assert judge(roofing_facts(need_fields={}), roofing_policy(need=need)).verdict.findings[2].points == 10
+
+
+def test_earlier_rules_gave_a_failing_need_its_share_of_all_points() -> None:
+    need = NeedPolicy(wanted=WANTED, points=points(), on_fails=ResultConsequence.accept)
+    facts = roofing_facts(need_fields=NEEDED | {"storeys": 2})
+    assert judge(facts, roofing_policy(need=need, rules_version=1)).verdict.findings[2].points == 18
 
 
 @pytest.mark.parametrize(
@@ -313,6 +329,21 @@ def test_more_budget_never_lowers_the_score(facts: Facts, policy: QualificationP
         for minor in (less, more)
     ]
     assert scores[0] <= scores[1]
+
+
+@given(facts_strategy, policies, st.sampled_from(ROOFING_NEEDS), need_values, need_values)
+def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_one(
+    facts: Facts, policy: QualificationPolicy, field: str, fitting: NeedValue, unwanted: NeedValue
+) -> None:
+    assume(type(fitting) is not type(unwanted) or fitting != unwanted)
+    wanted = policy.need.wanted | {field: (fitting,)}
+    policy = msgspec.structs.replace(policy, need=msgspec.structs.replace(policy.need, wanted=wanted))
+    others = {name: value for name, value in facts.need_fields.items() if name != field}
+    answers = ({field: unwanted}, {}, {field: fitting})
+    worst, unanswered, best = (
+        judge(msgspec.structs.replace(facts, need_fields=others | answer), policy).verdict.score for answer in answers
+    )
+    assert worst <= min(unanswered, best)
 
 
 @given(facts_strategy, policies, st.timedeltas(timedelta(0), CLOCK_TOLERANCE))
