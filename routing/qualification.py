@@ -63,11 +63,20 @@ Days = Annotated[int, msgspec.Meta(ge=0, le=3_650)]
 
 
 class DimensionPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Points and consequences of one dimension, the same for all four."""
+    """Points and consequences of one dimension, the same for all four.
+
+    Without `on_unknown`, an unknown dimension has the consequence of a failing one, so that leaving out a bad answer
+    turns no rejection into a sale. Versions from before this was so have `on_unknown`, accept unless stated.
+    """
 
     points: Points
     on_fails: ResultConsequence = ResultConsequence.reject
-    on_unknown: ResultConsequence = ResultConsequence.accept
+    on_unknown: ResultConsequence | None = None
+
+    @property
+    def unknown_consequence(self) -> ResultConsequence:
+        """Effect of an unknown dimension, besides its points."""
+        return self.on_fails if self.on_unknown is None else self.on_unknown
 
 
 class BudgetPolicy(DimensionPolicy, frozen=True, kw_only=True):
@@ -322,7 +331,7 @@ def _rejection(
         excused = early and finding.dimension is Dimension.timing
         if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject and not excused:
             reasons.add(_FAILED[finding.dimension])
-        if finding.result is DimensionResult.unknown and rule.on_unknown is ResultConsequence.reject:
+        if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
     timing = policy.timing.points
     credit = timing.meets - timing.fails if early else 0

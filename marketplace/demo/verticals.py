@@ -26,14 +26,25 @@ def home_improvement() -> VerticalDefinition:
             "roof_type": NeedField(kind="choice", choices=("shingle", "tile", "metal", "flat"), label="What roof?"),
         },
         requires_postal_code=True,
-        budget=BudgetPolicy(minimum_minor=200_000, points=Points(meets=30, unknown=15)),
+        budget=BudgetPolicy(
+            minimum_minor=200_000, points=Points(meets=30, unknown=15), on_unknown=ResultConsequence.accept
+        ),
         authority=AuthorityPolicy(
             accepted=(Authority.decision_maker, Authority.influencer),
             points=Points(meets=25, unknown=15, fails=5),
             on_fails=ResultConsequence.accept,
         ),
-        need=NeedPolicy(wanted={"property_type": ("house", "apartment")}, points=Points(meets=25, unknown=15)),
-        timing=TimingPolicy(within_days=90, nurture_limit_days=365, points=Points(meets=20, unknown=10)),
+        need=NeedPolicy(
+            wanted={"property_type": ("house", "apartment")},
+            points=Points(meets=25, unknown=15),
+            on_unknown=ResultConsequence.accept,
+        ),
+        timing=TimingPolicy(
+            within_days=90,
+            nurture_limit_days=365,
+            points=Points(meets=20, unknown=10),
+            on_unknown=ResultConsequence.accept,
+        ),
         minimum_score=50,
         strategy=Strategy.fair,
     )
@@ -49,14 +60,25 @@ def professional_education() -> VerticalDefinition:
             "level": NeedField(kind="choice", choices=("certificate", "degree", "school"), label="To what level?"),
             "years_of_work": NeedField(kind="integer", minimum=0, maximum=60, label="Years of work so far"),
         },
-        budget=BudgetPolicy(minimum_minor=150_000, points=Points(meets=25, unknown=15)),
+        budget=BudgetPolicy(
+            minimum_minor=150_000, points=Points(meets=25, unknown=15), on_unknown=ResultConsequence.accept
+        ),
         authority=AuthorityPolicy(
             accepted=(Authority.decision_maker,),
             points=Points(meets=25, unknown=15, fails=10),
             on_fails=ResultConsequence.accept,
         ),
-        need=NeedPolicy(wanted={"level": ("certificate", "degree")}, points=Points(meets=30, unknown=15)),
-        timing=TimingPolicy(within_days=120, nurture_limit_days=365, points=Points(meets=20, unknown=10)),
+        need=NeedPolicy(
+            wanted={"level": ("certificate", "degree")},
+            points=Points(meets=30, unknown=15),
+            on_unknown=ResultConsequence.accept,
+        ),
+        timing=TimingPolicy(
+            within_days=120,
+            nurture_limit_days=365,
+            points=Points(meets=20, unknown=10),
+            on_unknown=ResultConsequence.accept,
+        ),
         minimum_score=50,
         strategy=Strategy.weighted_share,
     )

@@ -189,14 +189,18 @@ def points(meets: int = 25, unknown: int = 10, fails: int = 0) -> Points:
 
 
 def roofing_policy(**changes: Any) -> QualificationPolicy:
-    """USD 5,000, a decision maker or influencer, a tile or shingle roof, within 60 days; 25 points each, 60 to pass."""
+    """USD 5,000, a decision maker or influencer, a tile or shingle roof, within 60 days; 25 points each, 60 to pass.
+
+    What is not known rejects nobody.
+    """
+    unknown: dict[str, Any] = {"points": points(), "on_unknown": ResultConsequence.accept}
     fields: dict[str, Any] = {
         "version": 3,
         "currency": "USD",
-        "budget": BudgetPolicy(minimum_minor=500_000, points=points()),
-        "authority": AuthorityPolicy(accepted=(Authority.decision_maker, Authority.influencer), points=points()),
-        "need": NeedPolicy(wanted={"roof_type": ("tile", "shingle")}, points=points()),
-        "timing": TimingPolicy(within_days=60, points=points()),
+        "budget": BudgetPolicy(minimum_minor=500_000, **unknown),
+        "authority": AuthorityPolicy(accepted=(Authority.decision_maker, Authority.influencer), **unknown),
+        "need": NeedPolicy(wanted={"roof_type": ("tile", "shingle")}, **unknown),
+        "timing": TimingPolicy(within_days=60, **unknown),
         "minimum_score": 60,
     }
     return QualificationPolicy(**fields | changes)

@@ -190,6 +190,18 @@ def test_unknown_costs_only_its_points_unless_the_policy_rejects_it() -> None:
     assert outcome.verdict.score == 85
 
 
+def test_leaving_out_a_bad_budget_is_a_sale_only_where_the_policy_says_that_unknown_is_accepted() -> None:
+    silent = BudgetPolicy(minimum_minor=500_000, points=points())
+    outspoken = msgspec.structs.replace(silent, on_unknown=ResultConsequence.accept)
+    bad, hidden = roofing_facts(budget=usd(1)), roofing_facts(budget=None)
+    assert isinstance(judge(bad, roofing_policy(budget=silent)), Rejection)
+    outcome = judge(hidden, roofing_policy(budget=silent))
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.budget_unknown
+    assert outcome.verdict.findings[0].result is DimensionResult.unknown
+    assert isinstance(judge(hidden, roofing_policy(budget=outspoken)), Prospect)
+
+
 def test_too_few_points_reject_a_lead_that_no_dimension_rejects() -> None:
     outcome = judge(roofing_facts(budget=None, authority=None, timing=None))
     assert isinstance(outcome, Rejection)
@@ -285,7 +297,7 @@ points_strategy = st.lists(st.integers(-100, 100), min_size=3, max_size=3).map(
     lambda three: Points(fails=sorted(three)[0], unknown=sorted(three)[1], meets=sorted(three)[2])
 )
 on_result = st.sampled_from(ResultConsequence)
-rule = {"points": points_strategy, "on_fails": on_result, "on_unknown": on_result}
+rule = {"points": points_strategy, "on_fails": on_result, "on_unknown": st.none() | on_result}
 policies = st.builds(
     QualificationPolicy,
     version=st.just(1),
@@ -344,6 +356,27 @@ def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_o
         judge(msgspec.structs.replace(facts, need_fields=others | answer), policy).verdict.score for answer in answers
     )
     assert worst <= min(unanswered, best)
+
+
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "budget": {"budget": None},
+    "authority": {"authority": None},
+    "need": {"need_fields": {}},
+    "timing": {"timing": None},
+}
+
+
+@given(facts_strategy, policies, st.sampled_from(Dimension))
+def test_leaving_an_answer_out_turns_no_rejection_into_a_sale_unless_the_policy_says_so(
+    facts: Facts, policy: QualificationPolicy, dimension: Dimension
+) -> None:
+    rule = getattr(policy, dimension)
+    equal = msgspec.structs.replace(rule.points, unknown=rule.points.fails)
+    silent = msgspec.structs.replace(rule, on_unknown=None, points=equal)  # a policy can say so in these two places
+    policy = msgspec.structs.replace(policy, **{dimension: silent})
+    without = judge(msgspec.structs.replace(facts, **LEFT_OUT[dimension]), policy)
+    if isinstance(judge(facts, policy), Rejection):
+        assert not isinstance(without, Prospect)
 
 
 @given(facts_strategy, policies, st.timedeltas(timedelta(0), CLOCK_TOLERANCE))
