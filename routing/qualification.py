@@ -58,6 +58,9 @@ class ResultConsequence(StrEnum):
     """The lead is rejected."""
 
 
+EVIDENCE_STRENGTH = {EvidenceKind.inferred: 0, EvidenceKind.stated: 1, EvidenceKind.verified: 2}
+"""Rank of each kind of evidence: a conclusion, the person's own word, a check."""
+
 Days = Annotated[int, msgspec.Meta(ge=0, le=3_650)]
 """Days of a policy: at most ten years, longer than any vertical needs."""
 
@@ -67,11 +70,14 @@ class DimensionPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     Without `on_unknown`, an unknown dimension has the consequence of a failing one, so that leaving out a bad answer
     turns no rejection into a sale. Versions from before this was so have `on_unknown`, accept unless stated.
+    An answer that is good enough, but known by weaker evidence than `least_evidence`, leaves the dimension unknown. One
+    that is not good enough fails by any evidence, so that calling it inferred gains nothing.
     """
 
     points: Points
     on_fails: ResultConsequence = ResultConsequence.reject
     on_unknown: ResultConsequence | None = None
+    least_evidence: EvidenceKind = EvidenceKind.inferred
 
     @property
     def unknown_consequence(self) -> ResultConsequence:
@@ -157,13 +163,13 @@ class RejectionReason(StrEnum):
     timing_too_late = "timing_too_late"
     """The person wants it later than the vertical's limit for nurturing allows."""
     budget_unknown = "budget_unknown"
-    """The vertical requires a budget, and none was given in its currency."""
+    """The vertical requires a budget, and none was given in its currency on evidence that it accepts."""
     authority_unknown = "authority_unknown"
-    """The vertical requires the person's authority, and it was not given."""
+    """The vertical requires the person's authority, and it was not given on evidence that it accepts."""
     need_unknown = "need_unknown"
-    """The vertical requires an answer to a need field, and it was not given."""
+    """The vertical requires an answer to a need field, and it was not given on evidence that it accepts."""
     timing_unknown = "timing_unknown"
-    """The vertical requires the timing, and it was not given."""
+    """The vertical requires the timing, and it was not given on evidence that it accepts."""
     score_below_minimum = "score_below_minimum"
     """No single dimension rejects the lead, but its score is too low."""
 
@@ -198,36 +204,36 @@ def qualify(
     will have when its time comes, so that no lead is nurtured for months and then rejected for its score.
     """
     wait = _wait(facts, policy, now)
-    judged = (
-        _judge_budget(facts.budget, policy),
-        _judge_authority(facts.authority, policy.authority),
+    findings = (
+        _judge_budget(facts, policy),
+        _judge_authority(facts, policy.authority),
         _judge_need(facts, needs, policy),
-        _judge_timing(facts.timing, wait, policy.timing),
+        _judge_timing(facts, wait, policy.timing),
     )
-    findings = tuple(_with_evidence(finding, facts) for finding in judged)
     verdict = Verdict(policy_version=policy.version, score=_score(findings), findings=findings)
     early = _is_early(wait, policy.timing)
-    if reason := _rejection(findings, policy, early):
+    in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy.timing)) if early else findings
+    if reason := _rejection(in_time, policy):
         return Rejection(reason=reason, verdict=verdict)
     if early and wait is not None:
         until = now + wait
-        words = f"{findings[-1].value}: {findings[-1].threshold} from {until:%Y-%m-%d %H:%M} UTC"
+        words = f"{findings[-1].value}: within {_days(policy.timing.within_days)} from {until:%Y-%m-%d %H:%M} UTC"
         return Nurture(until=until, why=words, verdict=verdict)
     return Prospect(verdict=verdict)
 
 
-# Findings of the four dimensions, without evidence: `_with_evidence` adds it to all of them.
+# Findings of the four dimensions.
 
 
-def _judge_budget(budget: Budget | None, policy: QualificationPolicy) -> DimensionFinding:
+def _judge_budget(facts: Facts, policy: QualificationPolicy) -> DimensionFinding:
     """Judge the budget. One in another currency cannot be compared, and is unknown."""
-    threshold = f"at least {amount_in_words(policy.budget.minimum_minor, policy.currency)}"
+    budget, threshold = facts.budget, f"at least {amount_in_words(policy.budget.minimum_minor, policy.currency)}"
+    value = None if budget is None else _budget_in_words(budget)
     if budget is None or budget.currency != policy.currency:
-        value = None if budget is None else _budget_in_words(budget)
-        return _finding(Dimension.budget, DimensionResult.unknown, value, threshold, policy.budget.points)
+        return _finding(Dimension.budget, DimensionResult.unknown, value, threshold, policy.budget, facts)
     top = budget.minor if budget.maximum_minor is None else max(budget.minor, budget.maximum_minor)
     result = DimensionResult.meets if top >= policy.budget.minimum_minor else DimensionResult.fails
-    return _finding(Dimension.budget, result, _budget_in_words(budget), threshold, policy.budget.points)
+    return _finding(Dimension.budget, result, value, threshold, policy.budget, facts)
 
 
 def _budget_in_words(budget: Budget) -> str:
@@ -237,12 +243,12 @@ def _budget_in_words(budget: Budget) -> str:
     return f"{words} to {amount_in_words(budget.maximum_minor, budget.currency)}"
 
 
-def _judge_authority(authority: Authority | None, policy: AuthorityPolicy) -> DimensionFinding:
-    threshold = _one_of(policy.accepted)
+def _judge_authority(facts: Facts, policy: AuthorityPolicy) -> DimensionFinding:
+    authority, threshold = facts.authority, _one_of(policy.accepted)
     if authority is None:
-        return _finding(Dimension.authority, DimensionResult.unknown, None, threshold, policy.points)
+        return _finding(Dimension.authority, DimensionResult.unknown, None, threshold, policy, facts)
     result = DimensionResult.meets if authority in policy.accepted else DimensionResult.fails
-    return _finding(Dimension.authority, result, _plain(authority), threshold, policy.points)
+    return _finding(Dimension.authority, result, _plain(authority), threshold, policy, facts)
 
 
 def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: QualificationPolicy) -> DimensionFinding:
@@ -262,22 +268,22 @@ def _judge_need(facts: Facts, needs: dict[str, NeedField], policy: Qualification
     if unwanted:
         top = points.unknown if policy.rules_version >= 2 else points.meets
         share = points.fails + (top - points.fails) * len(fitting) // len(wanted)
-        failing = _finding(Dimension.need, DimensionResult.fails, value, threshold, points)
+        failing = _finding(Dimension.need, DimensionResult.fails, value, threshold, policy.need, facts)
         return msgspec.structs.replace(failing, points=share)
     result = DimensionResult.meets if all(name in values for name in relevant) else DimensionResult.unknown
-    return _finding(Dimension.need, result, value, threshold, points)
+    return _finding(Dimension.need, result, value, threshold, policy.need, facts)
 
 
 def _is_among(value: NeedValue | None, choices: tuple[NeedValue, ...]) -> bool:
     return any(type(value) is type(choice) and value == choice for choice in choices)  # True is not the integer 1
 
 
-def _judge_timing(timing: Timing | None, wait: timedelta | None, policy: TimingPolicy) -> DimensionFinding:
-    threshold = f"within {_days(policy.within_days)}"
+def _judge_timing(facts: Facts, wait: timedelta | None, policy: TimingPolicy) -> DimensionFinding:
+    timing, threshold = facts.timing, f"within {_days(policy.within_days)}"
     if timing is None or wait is None:
-        return _finding(Dimension.timing, DimensionResult.unknown, None, threshold, policy.points)
+        return _finding(Dimension.timing, DimensionResult.unknown, None, threshold, policy, facts)
     result = DimensionResult.meets if wait <= timedelta(0) else DimensionResult.fails
-    return _finding(Dimension.timing, result, _timing_in_words(timing), threshold, policy.points)
+    return _finding(Dimension.timing, result, _timing_in_words(timing), threshold, policy, facts)
 
 
 def _timing_in_words(timing: Timing) -> str:
@@ -319,23 +325,15 @@ def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
 # Outcome.
 
 
-def _rejection(
-    findings: tuple[DimensionFinding, ...], policy: QualificationPolicy, early: bool
-) -> RejectionReason | None:
-    """Return the first reason for rejection, in the order of RejectionReason; None if there is none.
-
-    An early lead does not fail by its timing, and its score counts the points that it will have in time.
-    """
+def _rejection(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> RejectionReason | None:
+    """Return the first reason for rejection, in the order of RejectionReason; None if there is none."""
     reasons = set()
     for finding, rule in zip(findings, _rules(policy), strict=True):
-        excused = early and finding.dimension is Dimension.timing
-        if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject and not excused:
+        if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject:
             reasons.add(_FAILED[finding.dimension])
         if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
-    timing = policy.timing.points
-    credit = timing.meets - timing.fails if early else 0
-    if _score(findings, credit) < policy.minimum_score:
+    if _score(findings) < policy.minimum_score:
         reasons.add(RejectionReason.score_below_minimum)
     return next((reason for reason in RejectionReason if reason in reasons), None)
 
@@ -358,29 +356,42 @@ _UNKNOWN = {
 }
 
 
-def _score(findings: tuple[DimensionFinding, ...], credit: int = 0) -> int:
-    """Return the sum of the points and `credit`, limited to 0 to 100."""
-    return max(0, min(100, credit + sum(finding.points for finding in findings)))
+def _score(findings: tuple[DimensionFinding, ...]) -> int:
+    """Return the sum of the points, limited to 0 to 100."""
+    return max(0, min(100, sum(finding.points for finding in findings)))
 
 
 def _finding(
-    dimension: Dimension, result: DimensionResult, value: str | None, threshold: str, points: Points
+    dimension: Dimension,
+    result: DimensionResult,
+    value: str | None,
+    threshold: str,
+    rule: DimensionPolicy,
+    facts: Facts,
 ) -> DimensionFinding:
+    """Return the finding with its evidence and points. Evidence that is too weak for `rule` makes meets unknown."""
+    evidence = None if value is None else facts.evidence.get(dimension, EvidenceKind.stated)
+    if evidence and result is DimensionResult.meets and not _suffices(evidence, rule):
+        result = DimensionResult.unknown
+    if rule.least_evidence is not EvidenceKind.inferred:
+        threshold = f"{threshold}, {evidence_in_words(rule.least_evidence)}"
     scored = {
-        DimensionResult.meets: points.meets,
-        DimensionResult.fails: points.fails,
-        DimensionResult.unknown: points.unknown,
+        DimensionResult.meets: rule.points.meets,
+        DimensionResult.fails: rule.points.fails,
+        DimensionResult.unknown: rule.points.unknown,
     }[result]
     return DimensionFinding(
-        dimension=dimension, result=result, evidence=None, value=value, threshold=threshold, points=scored
+        dimension=dimension, result=result, evidence=evidence, value=value, threshold=threshold, points=scored
     )
 
 
-def _with_evidence(finding: DimensionFinding, facts: Facts) -> DimensionFinding:
-    if finding.value is None:
-        return finding
-    evidence = facts.evidence.get(finding.dimension, EvidenceKind.stated)
-    return msgspec.structs.replace(finding, evidence=evidence)
+def _suffices(evidence: EvidenceKind, rule: DimensionPolicy) -> bool:
+    return EVIDENCE_STRENGTH[evidence] >= EVIDENCE_STRENGTH[rule.least_evidence]
+
+
+def evidence_in_words(least: EvidenceKind) -> str:
+    """Return the kinds of evidence that are at least as strong as `least`, such as "stated or verified"."""
+    return " or ".join(kind for kind, rank in EVIDENCE_STRENGTH.items() if rank >= EVIDENCE_STRENGTH[least])
 
 
 def _one_of(values: tuple[NeedValue, ...]) -> str:

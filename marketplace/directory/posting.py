@@ -19,8 +19,9 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.text.faults import Fault
 from marketplace.web.problems import describe
 from routing.currency import minor_digits
-from routing.inquiry import NeedField
+from routing.inquiry import EvidenceKind, NeedField
 from routing.lifecycle import LeadState
+from routing.qualification import Dimension, DimensionPolicy, ResultConsequence, evidence_in_words
 from routing.vertical import VerticalDefinition
 
 AREA_CODES: Final = (201, 202, 212, 213, 303, 305, 312, 313, 404, 412, 415, 503, 512, 602, 612, 617, 702, 713, 773, 816)
@@ -223,8 +224,14 @@ def _example(need: NeedField) -> str:
 
 
 def _points(definition: VerticalDefinition) -> dict[str, str]:
-    parts = {name: getattr(definition, name).points.meets for name in ("budget", "authority", "need", "timing")}
-    return {name: f"up to {most} points" for name, most in parts.items()}
+    return {name.value: _most_points(getattr(definition, name)) for name in Dimension}
+
+
+def _most_points(rule: DimensionPolicy) -> str:
+    """Return the most points that a dimension earns, and the evidence that they take unless any will do."""
+    if rule.least_evidence is EvidenceKind.inferred:
+        return f"up to {rule.points.meets} points"
+    return f"up to {rule.points.meets} points if {evidence_in_words(rule.least_evidence)}"
 
 
 def _rest() -> Iterator[Row]:
@@ -417,8 +424,18 @@ def _differences(new: VerticalDefinition, old: VerticalDefinition) -> Iterator[s
         yield "The minimum budget has changed."
     if new.timing.within_days != old.timing.within_days:
         yield f"Ready means within {new.timing.within_days} days now, {old.timing.within_days} before."
+    for name in Dimension:
+        yield from _rule_difference(name, getattr(new, name), getattr(old, name))
     if new.window_days != old.window_days:
         yield f"The same person counts as a duplicate for {new.window_days} days now, {old.window_days} before."
+
+
+def _rule_difference(name: str, new: DimensionPolicy, old: DimensionPolicy) -> Iterator[str]:
+    if new.least_evidence is not old.least_evidence:
+        yield f"bant.{name} counts if {evidence_in_words(new.least_evidence)}."
+    if new.unknown_consequence is not old.unknown_consequence:
+        rejected = new.unknown_consequence is ResultConsequence.reject
+        yield f"A lead without bant.{name} is {'rejected now' if rejected else 'no longer rejected for that'}."
 
 
 def _difference(name: str, new: NeedField | None, old: NeedField | None) -> Iterator[str]:

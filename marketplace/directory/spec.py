@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from marketplace.rules.catalog import Vertical
-from routing.inquiry import NeedField, NeedValue
+from routing.inquiry import EvidenceKind, NeedField, NeedValue
+from routing.qualification import Dimension
 from routing.vertical import VerticalDefinition
 
 EXAMPLE_POSTAL_CODE: Final = "60614"
@@ -49,6 +50,11 @@ def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[s
     """Return the body of an inquiry that the vertical accepts and qualifies."""
     needs = definition.needs
     fields = {name: _answer(need, definition.need.wanted.get(name, ())) for name, need in needs.items()}
+    verified = {
+        dimension.value: EvidenceKind.verified
+        for dimension in Dimension
+        if getattr(definition, dimension).least_evidence is EvidenceKind.verified
+    }
     return {
         "vertical": slug,
         "provider_reference": "example-1",
@@ -65,6 +71,7 @@ def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[s
             "authority": next(iter(definition.authority.accepted), "decision_maker"),
             "need": {"summary": "What the person wants, in their words.", "fields": fields},
             "timing": {"within_days": definition.timing.within_days},
+            **({"evidence": verified} if verified else {}),
         },
         "consent": {
             "text": "I agree to be contacted about my request.",

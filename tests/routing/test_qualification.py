@@ -89,6 +89,45 @@ def test_findings_carry_their_evidence_and_what_is_unknown_has_none() -> None:
     }
 
 
+LEAST: dict[str, Any] = {"points": points(), "least_evidence": EvidenceKind.stated}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "minor", "expected"),
+    [
+        (EvidenceKind.inferred, 500_000, DimensionResult.unknown),
+        (EvidenceKind.stated, 500_000, DimensionResult.meets),
+        (EvidenceKind.verified, 500_000, DimensionResult.meets),
+        (EvidenceKind.inferred, 499_999, DimensionResult.fails),
+    ],
+)
+def test_a_good_answer_on_weaker_evidence_than_the_policy_takes_is_unknown_and_a_bad_one_fails(
+    evidence: EvidenceKind, minor: int, expected: DimensionResult
+) -> None:
+    policy = roofing_policy(budget=BudgetPolicy(minimum_minor=500_000, **LEAST))
+    [finding, *_] = judge(
+        roofing_facts(budget=usd(minor), evidence={"budget": evidence}), policy
+    ).verdict.findings
+    assert (finding.result, finding.evidence) == (expected, evidence)
+    assert finding.threshold == "at least USD 5,000, stated or verified"
+    expected_points = {DimensionResult.meets: 25, DimensionResult.unknown: 10, DimensionResult.fails: 0}
+    assert finding.points == expected_points[expected]
+
+
+def test_an_answer_without_its_evidence_counts_as_stated() -> None:
+    policy = roofing_policy(authority=AuthorityPolicy(accepted=tuple(Authority), **LEAST))
+    assert result_of(roofing_facts(), Dimension.authority, policy) is DimensionResult.meets
+
+
+def test_an_early_wish_on_evidence_that_will_not_do_is_rejected_at_once() -> None:
+    policy = roofing_policy(timing=TimingPolicy(within_days=60, **LEAST))
+    facts = roofing_facts(timing=Timing(within_days=90), evidence={"timing": EvidenceKind.inferred})
+    outcome = judge(facts, policy)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.timing_unknown
+    assert isinstance(judge(msgspec.structs.replace(facts, evidence={}), policy), Nurture)
+
+
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
@@ -292,12 +331,18 @@ facts_strategy = st.builds(
     authority=st.none() | st.sampled_from(Authority),
     need_fields=st.dictionaries(st.sampled_from([*ROOFING_NEEDS, "other"]), need_values),
     timing=timings,
+    evidence=st.dictionaries(st.sampled_from(Dimension), st.sampled_from(EvidenceKind)),
 )
 points_strategy = st.lists(st.integers(-100, 100), min_size=3, max_size=3).map(
     lambda three: Points(fails=sorted(three)[0], unknown=sorted(three)[1], meets=sorted(three)[2])
 )
 on_result = st.sampled_from(ResultConsequence)
-rule = {"points": points_strategy, "on_fails": on_result, "on_unknown": st.none() | on_result}
+rule = {
+    "points": points_strategy,
+    "on_fails": on_result,
+    "on_unknown": st.none() | on_result,
+    "least_evidence": st.sampled_from(EvidenceKind),
+}
 policies = st.builds(
     QualificationPolicy,
     version=st.just(1),
@@ -356,6 +401,22 @@ def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_o
         judge(msgspec.structs.replace(facts, need_fields=others | answer), policy).verdict.score for answer in answers
     )
     assert worst <= min(unanswered, best)
+
+
+def rank_of(outcome: Prospect | Nurture | Rejection) -> tuple[int, int]:
+    """Place of an outcome among better and worse ones, and its score."""
+    return (Rejection, Nurture, Prospect).index(type(outcome)), outcome.verdict.score
+
+
+@given(facts_strategy, policies, st.sampled_from(Dimension))
+def test_stronger_evidence_never_makes_a_lead_worse(
+    facts: Facts, policy: QualificationPolicy, dimension: Dimension
+) -> None:
+    ranks = [
+        rank_of(judge(msgspec.structs.replace(facts, evidence=facts.evidence | {dimension: kind}), policy))
+        for kind in (EvidenceKind.inferred, EvidenceKind.stated, EvidenceKind.verified)
+    ]
+    assert ranks == sorted(ranks)
 
 
 LEFT_OUT: dict[str, dict[str, Any]] = {

@@ -11,8 +11,8 @@ from marketplace.intake.reading import AcceptedInquiry, read_inquiry
 from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
-from routing.inquiry import Mode
-from routing.qualification import RULES_VERSION, AuthorityPolicy, NeedPolicy
+from routing.inquiry import EvidenceKind, Mode
+from routing.qualification import RULES_VERSION, AuthorityPolicy, BudgetPolicy, NeedPolicy, Prospect, qualify
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import find_area, points
 from tests.builders.marketplaces import roofing
@@ -98,6 +98,7 @@ async def test_the_example_of_the_posting_spec_passes_the_dry_run(api: Served) -
         {"requires_phone": False, "requires_email": False},
         {"authority": AuthorityPolicy(accepted=(), points=points())},
         {"currency": "EUR"},
+        {"budget": BudgetPolicy(minimum_minor=1, points=points(), least_evidence=EvidenceKind.verified)},
     ],
 )
 def test_the_example_is_accepted_whatever_the_vertical_asks(changes: dict[str, Any]) -> None:
@@ -109,3 +110,5 @@ def test_the_example_is_accepted_whatever_the_vertical_asks(changes: dict[str, A
     rules = definition.intake_rules("roofing")
     outcome = read_inquiry(body, rules, find_area(body.contact), mode=Mode.test, now=now)
     assert isinstance(outcome, AcceptedInquiry), outcome
+    qualified = qualify(outcome.facts, definition.needs, definition.policy(1), now)
+    assert isinstance(qualified, Prospect) or not definition.authority.accepted
