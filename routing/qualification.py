@@ -115,8 +115,8 @@ class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
 
 RULES_VERSION = 2
 """Version of the rules in this module. A version of a vertical is judged by the rules that were in force when it was
-saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission, and gives a failing
-need no more points than an unknown one."""
+saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission, gives a failing
+need no more points than an unknown one, and scales points that together are more than 100."""
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +131,23 @@ class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     minimum_score: int
     rules_version: int = RULES_VERSION
 
+    @property
+    def rules(self) -> tuple[DimensionPolicy, ...]:
+        """Rules of the four dimensions, in the order of Dimension."""
+        return self.budget, self.authority, self.need, self.timing
+
+    @property
+    def most_points(self) -> int:
+        """Points of a lead that meets all four dimensions."""
+        return sum(rule.points.meets for rule in self.rules)
+
+    def scale(self, points: int) -> int:
+        """Return points on the scale of the score: as they are, or in percent of the most points if those exceed 100.
+
+        Rounded down, so that a lead that lacks something never scores like one that lacks nothing.
+        """
+        return points * 100 // max(100, self.most_points) if self.rules_version >= 2 else points
+
 
 class DimensionFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Result for one dimension, with its value and threshold in words that a person can check, and its points."""
@@ -144,7 +161,10 @@ class DimensionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """All findings and their sum, 0 to 100, under one version of the policy. It is delivered with the lead."""
+    """All findings and their score, 0 to 100, under one version of the policy. It is delivered with the lead.
+
+    The score is the sum of the points, or its share of the most that the policy awards if that is above 100.
+    """
 
     policy_version: int
     score: int
@@ -210,7 +230,7 @@ def qualify(
         _judge_need(facts, needs, policy),
         _judge_timing(facts, wait, policy.timing),
     )
-    verdict = Verdict(policy_version=policy.version, score=_score(findings), findings=findings)
+    verdict = Verdict(policy_version=policy.version, score=_score(findings, policy), findings=findings)
     early = _is_early(wait, policy.timing)
     in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy.timing)) if early else findings
     if reason := _rejection(in_time, policy):
@@ -328,18 +348,14 @@ def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
 def _rejection(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> RejectionReason | None:
     """Return the first reason for rejection, in the order of RejectionReason; None if there is none."""
     reasons = set()
-    for finding, rule in zip(findings, _rules(policy), strict=True):
+    for finding, rule in zip(findings, policy.rules, strict=True):
         if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject:
             reasons.add(_FAILED[finding.dimension])
         if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
-    if _score(findings) < policy.minimum_score:
+    if _score(findings, policy) < policy.minimum_score:
         reasons.add(RejectionReason.score_below_minimum)
     return next((reason for reason in RejectionReason if reason in reasons), None)
-
-
-def _rules(policy: QualificationPolicy) -> tuple[DimensionPolicy, ...]:
-    return policy.budget, policy.authority, policy.need, policy.timing
 
 
 _FAILED = {
@@ -356,9 +372,9 @@ _UNKNOWN = {
 }
 
 
-def _score(findings: tuple[DimensionFinding, ...]) -> int:
-    """Return the sum of the points, limited to 0 to 100."""
-    return max(0, min(100, sum(finding.points for finding in findings)))
+def _score(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> int:
+    """Return the sum of the points on the scale of 0 to 100."""
+    return max(0, min(100, policy.scale(sum(finding.points for finding in findings))))
 
 
 def _finding(

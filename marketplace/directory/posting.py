@@ -224,14 +224,14 @@ def _example(need: NeedField) -> str:
 
 
 def _points(definition: VerticalDefinition) -> dict[str, str]:
-    return {name.value: _most_points(getattr(definition, name)) for name in Dimension}
-
-
-def _most_points(rule: DimensionPolicy) -> str:
-    """Return the most points that a dimension earns, and the evidence that they take unless any will do."""
-    if rule.least_evidence is EvidenceKind.inferred:
-        return f"up to {rule.points.meets} points"
-    return f"up to {rule.points.meets} points if {evidence_in_words(rule.least_evidence)}"
+    """Return the most points that each dimension adds to the score, and the evidence it takes unless any will do."""
+    policy = definition.policy(0)
+    texts = {}
+    for dimension, rule in zip(Dimension, policy.rules, strict=True):
+        texts[dimension.value] = f"up to {policy.scale(rule.points.meets)} points"
+        if rule.least_evidence is not EvidenceKind.inferred:
+            texts[dimension.value] += f" if {evidence_in_words(rule.least_evidence)}"
+    return texts
 
 
 def _rest() -> Iterator[Row]:

@@ -241,6 +241,33 @@ def test_leaving_out_a_bad_budget_is_a_sale_only_where_the_policy_says_that_unkn
     assert isinstance(judge(hidden, roofing_policy(budget=outspoken)), Prospect)
 
 
+HEAVY: dict[str, Any] = {"points": Points(meets=100, unknown=50), "on_unknown": ResultConsequence.accept}
+HEAVY_POLICY = roofing_policy(
+    budget=BudgetPolicy(minimum_minor=500_000, **HEAVY),
+    authority=AuthorityPolicy(accepted=(Authority.decision_maker,), **HEAVY),
+    need=NeedPolicy(wanted={"roof_type": ("tile",)}, **HEAVY),
+    timing=TimingPolicy(within_days=60, **HEAVY),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "earlier"),
+    [
+        ({}, 100, 100),
+        ({"budget": None}, 87, 100),
+        ({"budget": None, "authority": None}, 75, 100),
+        ({"budget": None, "authority": None, "timing": None}, 62, 100),
+        ({"budget": usd(1)}, 75, 100),
+    ],
+)
+def test_points_that_add_up_to_more_than_100_are_scaled_where_earlier_rules_cut_them(
+    changes: dict[str, Any], expected: int, earlier: int
+) -> None:
+    facts = roofing_facts(**changes)
+    assert judge(facts, HEAVY_POLICY).verdict.score == expected
+    assert judge(facts, msgspec.structs.replace(HEAVY_POLICY, rules_version=1)).verdict.score == earlier
+
+
 def test_too_few_points_reject_a_lead_that_no_dimension_rejects() -> None:
     outcome = judge(roofing_facts(budget=None, authority=None, timing=None))
     assert isinstance(outcome, Rejection)
@@ -417,6 +444,13 @@ def test_stronger_evidence_never_makes_a_lead_worse(
         for kind in (EvidenceKind.inferred, EvidenceKind.stated, EvidenceKind.verified)
     ]
     assert ranks == sorted(ranks)
+
+
+@given(facts_strategy, policies)
+def test_only_a_lead_that_earns_all_points_has_a_score_of_100(facts: Facts, policy: QualificationPolicy) -> None:
+    verdict = judge(facts, policy).verdict
+    if verdict.score == 100:
+        assert sum(finding.points for finding in verdict.findings) >= max(100, policy.most_points)
 
 
 LEFT_OUT: dict[str, dict[str, Any]] = {
