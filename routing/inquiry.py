@@ -137,6 +137,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sub_ids: dict[str, str] = {}
     touches: tuple[Touch, ...] = ()
 
+    @property
+    def asked_at(self) -> datetime:
+        """Time from which the person's days count: the submission, or the receipt if the provider's clock is ahead."""
+        return min(self.submitted_at, self.received_at)
+
 
 class NeedField(msgspec.Struct, frozen=True, kw_only=True):
     """One typed question of a vertical about the need: a choice, an integer within bounds, or yes or no."""

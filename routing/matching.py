@@ -21,7 +21,7 @@ import msgspec
 from routing.calendar import CapWindow, window_end
 from routing.index import COMPLETE_UP_TO, IndexEntry, SubscriptionIndex, code_of, km_between, point_of
 from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
-from routing.qualification import FARTHEST_DAYS, DimensionResult, Verdict
+from routing.qualification import FARTHEST_DAYS, Dimension, DimensionResult, Verdict
 from routing.quota import SuspensionReason
 from routing.subscription import (
     Area,
@@ -238,14 +238,14 @@ def _candidate(entry: IndexEntry, case: MatchingCase) -> Candidate:
 
 
 def _wanted_at(facts: Facts) -> datetime | None:
-    """Days count from the submission, dates from their first moment in UTC, as in qualification."""
+    """Return the time at which the person wants it, None if unknown; counted as in qualification."""
     timing = facts.timing
     if timing is None:
         return None
     if timing.not_before is not None:
         return datetime.combine(timing.not_before, time(), UTC)
     if timing.within_days is not None:
-        return facts.submitted_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS))
+        return facts.asked_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS))
     return None
 
 
@@ -333,6 +333,9 @@ def _timing_failures(within_days: int, case: MatchingCase) -> Iterator[Failure]:
     service_at = case.wanted_at
     if service_at is None:
         yield Failure(rule=Rule.timing_minimum, detail="timing not told")
+        return
+    if case.results.get(Dimension.timing) is DimensionResult.unknown:
+        yield Failure(rule=Rule.timing_minimum, detail="timing unknown")
         return
     until = service_at - timedelta(days=within_days)
     if until > case.now:

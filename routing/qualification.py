@@ -106,17 +106,19 @@ class NeedPolicy(DimensionPolicy, frozen=True, kw_only=True):
 class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the person wants it within `within_days`. A lead that is too early is nurtured until that is the case.
 
-    It fails if the lead would have to be nurtured for more than `nurture_limit_days`.
+    It fails if the lead would have to be nurtured for more than `nurture_limit_days`. More than `overdue_days` whole days
+    after the time that the person stated, nobody knows whether the person still wants it: the timing is unknown.
     """
 
     within_days: Days
     nurture_limit_days: Days = 180
+    overdue_days: Days = 7
 
 
 RULES_VERSION = 2
 """Version of the rules in this module. A version of a vertical is judged by the rules that were in force when it was
 saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission, gives a failing
-need no more points than an unknown one, and scales points that together are more than 100."""
+need no more points than an unknown one, scales points that together are more than 100, and lets a stated time pass."""
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +191,7 @@ class RejectionReason(StrEnum):
     need_unknown = "need_unknown"
     """The vertical requires an answer to a need field, and it was not given on evidence that it accepts."""
     timing_unknown = "timing_unknown"
-    """The vertical requires the timing, and it was not given on evidence that it accepts."""
+    """The vertical requires the timing, and it was not given on evidence that it accepts, or has long passed."""
     score_below_minimum = "score_below_minimum"
     """No single dimension rejects the lead, but its score is too low."""
 
@@ -228,11 +230,11 @@ def qualify(
         _judge_budget(facts, policy),
         _judge_authority(facts, policy.authority),
         _judge_need(facts, needs, policy),
-        _judge_timing(facts, wait, policy.timing),
+        _judge_timing(facts, wait, policy, now),
     )
     verdict = Verdict(policy_version=policy.version, score=_score(findings, policy), findings=findings)
     early = _is_early(wait, policy.timing)
-    in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy.timing)) if early else findings
+    in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy, now)) if early else findings
     if reason := _rejection(in_time, policy):
         return Rejection(reason=reason, verdict=verdict)
     if early and wait is not None:
@@ -298,18 +300,24 @@ def _is_among(value: NeedValue | None, choices: tuple[NeedValue, ...]) -> bool:
     return any(type(value) is type(choice) and value == choice for choice in choices)  # True is not the integer 1
 
 
-def _judge_timing(facts: Facts, wait: timedelta | None, policy: TimingPolicy) -> DimensionFinding:
-    timing, threshold = facts.timing, f"within {_days(policy.within_days)}"
-    if timing is None or wait is None:
-        return _finding(Dimension.timing, DimensionResult.unknown, None, threshold, policy, facts)
+def _judge_timing(facts: Facts, wait: timedelta | None, policy: QualificationPolicy, now: datetime) -> DimensionFinding:
+    timing, rule = facts.timing, policy.timing
+    threshold = f"within {_days(rule.within_days)}"
+    value = None if timing is None else _timing_in_words(timing)
+    if value is None or wait is None:
+        return _finding(Dimension.timing, DimensionResult.unknown, value, threshold, rule, facts)
+    overdue = _overdue_days(facts, now)
+    if policy.rules_version >= 2 and overdue > rule.overdue_days:
+        value = f"{value}, {_days(overdue)} overdue"
+        return _finding(Dimension.timing, DimensionResult.unknown, value, threshold, rule, facts)
     result = DimensionResult.meets if wait <= timedelta(0) else DimensionResult.fails
-    return _finding(Dimension.timing, result, _timing_in_words(timing), threshold, policy, facts)
+    return _finding(Dimension.timing, result, value, threshold, rule, facts)
 
 
-def _timing_in_words(timing: Timing) -> str:
+def _timing_in_words(timing: Timing) -> str | None:
     if timing.not_before is not None:
         return f"not before {timing.not_before:%Y-%m-%d}"
-    return f"within {_days(timing.within_days or 0)}"
+    return None if timing.within_days is None else f"within {_days(timing.within_days)}"
 
 
 # Timing: the time until the person's date comes within the policy's horizon.
@@ -321,8 +329,8 @@ FARTHEST_DAYS = 36_500
 def _wait(facts: Facts, policy: QualificationPolicy, now: datetime) -> timedelta | None:
     """Return the time until the lead is within the policy's horizon: zero or less if it is, None if unknown.
 
-    Days count from the submission; a date begins at midnight UTC. A submission that is ahead of `now`, by the clock of
-    the provider, is made now: otherwise "within 60 days" would be later than 60 days for as long as the clocks differ.
+    A date begins at midnight UTC. Days count from the submission, at the latest from the receipt: by the clock of a
+    provider that is ahead, "within 60 days" would be later than 60 days for as long as the clocks differ.
     """
     timing = facts.timing
     if timing is None:
@@ -332,10 +340,19 @@ def _wait(facts: Facts, policy: QualificationPolicy, now: datetime) -> timedelta
         return datetime.combine(timing.not_before, time(), UTC) - now - horizon
     if timing.within_days is None:
         return None
-    elapsed = now - facts.submitted_at
-    if policy.rules_version >= 2:
-        elapsed = max(elapsed, timedelta(0))
-    return timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - elapsed - horizon
+    asked_at = facts.asked_at if policy.rules_version >= 2 else facts.submitted_at
+    return asked_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - now - horizon
+
+
+def _overdue_days(facts: Facts, now: datetime) -> int:
+    """Return the whole days since the time that the person stated as a number of days; 0 if it has not passed.
+
+    A date after which the person wants it does not pass.
+    """
+    timing = facts.timing
+    if timing is None or timing.within_days is None or timing.not_before is not None:
+        return 0
+    return max(0, (now - facts.asked_at).days - timing.within_days)
 
 
 def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:

@@ -145,7 +145,7 @@ def roofing_facts(**changes: Any) -> Facts:
         "vertical": "roofing",
         "mode": Mode.live,
         "submitted_at": NOW,
-        "received_at": NOW,
+        "received_at": changes.get("submitted_at", NOW),
         "place": chicago(),
         "signals": Signals(phone_type="fixed_or_mobile", phone_region="US"),
         "budget": Budget(minor=1_200_000, currency="USD"),

@@ -209,6 +209,19 @@ def test_a_dimension_that_must_be_met_is_not_met_by_being_unknown() -> None:
     assert [failure.detail for failure in considered.candidates[0].failures] == ["authority unknown"]
 
 
+def test_a_time_that_qualification_no_longer_knows_is_within_nobodys_limit() -> None:
+    definition = a_definition(bant=BantMinimum(timing_within_days=30))
+    index, lead = SubscriptionIndex([a_subscription(1, definition)]), a_lead(timing=Timing(within_days=1))
+    considered = consider(index, lead, a_verdict(timing=DimensionResult.unknown), MONDAY_NOON)
+    assert [failure.detail for failure in considered.candidates[0].failures] == ["timing unknown"]
+
+
+def test_a_providers_clock_that_is_ahead_does_not_make_a_lead_too_late_for_a_business() -> None:
+    definition = a_definition(bant=BantMinimum(timing_within_days=30))
+    ahead = {"submitted_at": MONDAY_NOON + timedelta(seconds=1), "timing": Timing(within_days=30)}
+    assert the_candidate(a_subscription(1, definition), **ahead).failures == ()
+
+
 def test_a_business_that_was_tried_is_told_so() -> None:
     subscription = a_subscription()
     candidate = the_candidate(subscription, tried=frozenset({subscription.business_id}))

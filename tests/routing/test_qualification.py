@@ -315,19 +315,46 @@ AHEAD = NOW + timedelta(seconds=1)
 
 @pytest.mark.parametrize(("days", "expected"), [(60, Prospect), (60 + 180, Nurture), (60 + 181, Rejection)])
 def test_a_providers_clock_that_is_ahead_changes_nothing_at_exactly_the_policys_days(days: int, expected: type) -> None:
-    facts = roofing_facts(timing=Timing(within_days=days), submitted_at=AHEAD)
+    facts = roofing_facts(timing=Timing(within_days=days), submitted_at=AHEAD, received_at=NOW)
     assert isinstance(judge(facts), expected)
 
 
 def test_a_version_saved_under_earlier_rules_is_judged_by_them() -> None:
-    facts = roofing_facts(timing=Timing(within_days=60), submitted_at=AHEAD)
+    facts = roofing_facts(timing=Timing(within_days=60), submitted_at=AHEAD, received_at=NOW)
     outcome = judge(facts, roofing_policy(rules_version=1))
     assert isinstance(outcome, Nurture)
     assert outcome.until == AHEAD
 
 
-def test_an_overdue_wish_still_meets() -> None:
-    assert isinstance(judge(roofing_facts(timing=Timing(within_days=1)), now=NOW + timedelta(days=30)), Prospect)
+@pytest.mark.parametrize(
+    ("days", "age", "expected"),
+    [
+        (0, timedelta(days=7, hours=23), DimensionResult.meets),
+        (0, timedelta(days=8), DimensionResult.unknown),
+        (1, timedelta(days=8), DimensionResult.meets),
+        (1, timedelta(days=89), DimensionResult.unknown),
+        (82, timedelta(days=89), DimensionResult.meets),
+        (90, timedelta(days=89), DimensionResult.meets),
+    ],
+)
+def test_a_wish_whose_time_passed_more_than_a_week_ago_is_unknown(
+    days: int, age: timedelta, expected: DimensionResult
+) -> None:
+    outcome = judge(roofing_facts(timing=Timing(within_days=days)), now=NOW + age)
+    assert outcome.verdict.findings[3].result is expected
+
+
+def test_how_long_a_wish_is_overdue_is_said_and_the_policy_says_how_long_it_may_be() -> None:
+    facts, late = roofing_facts(timing=Timing(within_days=1)), NOW + timedelta(days=89)
+    patient = roofing_policy(timing=TimingPolicy(within_days=60, overdue_days=88, points=points()))
+    assert judge(facts, now=late).verdict.findings[3].value == "within 1 day, 88 days overdue"
+    for policy in (patient, roofing_policy(rules_version=1)):
+        assert judge(facts, policy, late).verdict.findings[3].result is DimensionResult.meets
+
+
+def test_a_date_after_which_the_person_wants_it_does_not_pass() -> None:
+    facts = roofing_facts(timing=Timing(not_before=NOW.date()))
+    assert judge(facts, now=NOW + timedelta(days=89)).verdict.findings[3].result is DimensionResult.meets
 
 
 def test_points_that_fall_from_unknown_to_meets_are_refused() -> None:
@@ -383,7 +410,13 @@ policies = st.builds(
         ),
         **rule,
     ),
-    timing=st.builds(TimingPolicy, within_days=st.integers(0, 3650), nurture_limit_days=st.integers(0, 3650), **rule),
+    timing=st.builds(
+        TimingPolicy,
+        within_days=st.integers(0, 3650),
+        nurture_limit_days=st.integers(0, 3650),
+        overdue_days=st.integers(0, 3650),
+        **rule,
+    ),
     minimum_score=st.integers(0, 100),
 )
 
@@ -446,6 +479,28 @@ def test_stronger_evidence_never_makes_a_lead_worse(
     assert ranks == sorted(ranks)
 
 
+@given(facts_strategy, policies, st.integers(0, 10**9), st.integers(0, 10**9))
+def test_who_asks_for_it_sooner_never_scores_less(
+    facts: Facts, policy: QualificationPolicy, first: int, second: int
+) -> None:
+    later, sooner = (
+        judge(msgspec.structs.replace(facts, timing=Timing(within_days=days)), policy).verdict.score
+        for days in sorted((first, second), reverse=True)
+    )
+    assert later <= sooner
+
+
+@given(facts_strategy, policies, st.sampled_from(Authority), st.sampled_from(Authority))
+def test_an_accepted_authority_never_scores_less_than_another(
+    facts: Facts, policy: QualificationPolicy, first: Authority, second: Authority
+) -> None:
+    other, accepted = (
+        judge(msgspec.structs.replace(facts, authority=authority), policy).verdict.score
+        for authority in sorted((first, second), key=lambda authority: authority in policy.authority.accepted)
+    )
+    assert other <= accepted
+
+
 @given(facts_strategy, policies)
 def test_only_a_lead_that_earns_all_points_has_a_score_of_100(facts: Facts, policy: QualificationPolicy) -> None:
     verdict = judge(facts, policy).verdict
@@ -478,7 +533,9 @@ def test_leaving_an_answer_out_turns_no_rejection_into_a_sale_unless_the_policy_
 def test_the_clock_of_a_provider_changes_no_outcome(
     facts: Facts, policy: QualificationPolicy, ahead: timedelta
 ) -> None:
-    assert judge(msgspec.structs.replace(facts, submitted_at=NOW + ahead), policy) == judge(facts, policy)
+    ahead_facts = msgspec.structs.replace(facts, submitted_at=NOW + ahead)
+    for now in (NOW, NOW + timedelta(days=30)):
+        assert judge(ahead_facts, policy, now) == judge(facts, policy, now)
 
 
 @given(facts_strategy, policies)
