@@ -106,8 +106,8 @@ class NeedPolicy(DimensionPolicy, frozen=True, kw_only=True):
 class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the person wants it within `within_days`. A lead that is too early is nurtured until that is the case.
 
-    It fails if the lead would have to be nurtured for more than `nurture_limit_days`. More than `overdue_days` whole days
-    after the time that the person stated, nobody knows whether the person still wants it: the timing is unknown.
+    It fails if the lead would have to be nurtured for more than `nurture_limit_days`. More than `overdue_days` whole
+    days after the time that the person stated, nobody knows whether the person still wants it: the timing is unknown.
     """
 
     within_days: Days

@@ -218,7 +218,7 @@ def test_a_time_that_qualification_no_longer_knows_is_within_nobodys_limit() -> 
 
 def test_a_providers_clock_that_is_ahead_does_not_make_a_lead_too_late_for_a_business() -> None:
     definition = a_definition(bant=BantMinimum(timing_within_days=30))
-    ahead = {"submitted_at": MONDAY_NOON + timedelta(seconds=1), "timing": Timing(within_days=30)}
+    ahead: dict[str, Any] = {"submitted_at": MONDAY_NOON + timedelta(seconds=1), "timing": Timing(within_days=30)}
     assert the_candidate(a_subscription(1, definition), **ahead).failures == ()
 
 

@@ -105,9 +105,7 @@ def test_a_good_answer_on_weaker_evidence_than_the_policy_takes_is_unknown_and_a
     evidence: EvidenceKind, minor: int, expected: DimensionResult
 ) -> None:
     policy = roofing_policy(budget=BudgetPolicy(minimum_minor=500_000, **LEAST))
-    [finding, *_] = judge(
-        roofing_facts(budget=usd(minor), evidence={"budget": evidence}), policy
-    ).verdict.findings
+    [finding, *_] = judge(roofing_facts(budget=usd(minor), evidence={"budget": evidence}), policy).verdict.findings
     assert (finding.result, finding.evidence) == (expected, evidence)
     assert finding.threshold == "at least USD 5,000, stated or verified"
     expected_points = {DimensionResult.meets: 25, DimensionResult.unknown: 10, DimensionResult.fails: 0}
@@ -172,8 +170,13 @@ def test_yes_is_not_the_integer_one() -> None:
     assert result_of(facts, Dimension.need, policy) is DimensionResult.fails
 
 
-WANTED = {"roof_type": ("tile",), "owns_home": (True,), "square_metres": (80,), "storeys": (1,)}
-NEEDED = {"roof_type": "tile", "owns_home": True, "square_metres": 80, "storeys": 1}
+WANTED: dict[str, tuple[NeedValue, ...]] = {
+    "roof_type": ("tile",),
+    "owns_home": (True,),
+    "square_metres": (80,),
+    "storeys": (1,),
+}
+NEEDED: dict[str, NeedValue] = {"roof_type": "tile", "owns_home": True, "square_metres": 80, "storeys": 1}
 
 
 @pytest.mark.parametrize(
@@ -448,7 +451,7 @@ def test_more_budget_never_lowers_the_score(facts: Facts, policy: QualificationP
     assert scores[0] <= scores[1]
 
 
-@given(facts_strategy, policies, st.sampled_from(ROOFING_NEEDS), need_values, need_values)
+@given(facts_strategy, policies, st.sampled_from(list(ROOFING_NEEDS)), need_values, need_values)
 def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_one(
     facts: Facts, policy: QualificationPolicy, field: str, fitting: NeedValue, unwanted: NeedValue
 ) -> None:
@@ -456,7 +459,7 @@ def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_o
     wanted = policy.need.wanted | {field: (fitting,)}
     policy = msgspec.structs.replace(policy, need=msgspec.structs.replace(policy.need, wanted=wanted))
     others = {name: value for name, value in facts.need_fields.items() if name != field}
-    answers = ({field: unwanted}, {}, {field: fitting})
+    answers: tuple[dict[str, NeedValue], ...] = ({field: unwanted}, {}, {field: fitting})
     worst, unanswered, best = (
         judge(msgspec.structs.replace(facts, need_fields=others | answer), policy).verdict.score for answer in answers
     )
