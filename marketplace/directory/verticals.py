@@ -30,6 +30,7 @@ from marketplace.web.api import Caller, Injected, JsonAnswer, api_router, list_p
 from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from routing.inquiry import NeedField
+from routing.policy_lint import PolicyWarning, lint_policy
 from routing.vertical import VerticalDefinition
 
 PATH = "/verticals"
@@ -58,6 +59,12 @@ class OperatorVertical(msgspec.Struct, frozen=True, kw_only=True):
     definition: VerticalDefinition
 
 
+class VerticalWithWarnings(OperatorVertical, frozen=True, kw_only=True):
+    """A vertical as an operator sees it, with the warnings about its rules: examples, none of which refuses it."""
+
+    warnings: tuple[PolicyWarning, ...]
+
+
 class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
     """A vertical as providers and businesses see it: its questions and required fields, without the scoring."""
 
@@ -80,6 +87,11 @@ def _for_operators(vertical: Vertical) -> OperatorVertical:
         version=vertical.version,
         definition=vertical.definition,
     )
+
+
+def _with_warnings(vertical: Vertical) -> VerticalWithWarnings:
+    row = _for_operators(vertical)
+    return VerticalWithWarnings(**msgspec.structs.asdict(row), warnings=lint_policy(vertical.definition))
 
 
 def _for_everybody(vertical: Vertical) -> PublicVertical:
@@ -115,10 +127,10 @@ def _content_faults(body: NewVertical | VerticalChange) -> tuple[Fault, ...]:
 )
 async def create_vertical(
     caller: Caller, draft: Injected[NewVertical], services: Injected[Services]
-) -> Response[OperatorVertical]:
+) -> Response[VerticalWithWarnings]:
     """Creates a vertical with its questions, BANT policy and ranking strategy. Operators only."""
     vertical = await directory_flow.create_vertical(services.pool, caller.key_id, draft.slug, draft.definition)
-    return JsonAnswer(_for_operators(vertical), headers=etag(vertical.version))
+    return JsonAnswer(_with_warnings(vertical), headers=etag(vertical.version))
 
 
 @put(
@@ -134,22 +146,24 @@ async def revise_vertical(
     caller: Caller,
     change: Injected[VerticalChange],
     services: Injected[Services],
-) -> Response[OperatorVertical]:
+) -> Response[VerticalWithWarnings]:
     """Creates the next version of a vertical; 409 if it has changed since it was read. Operators only."""
     version = expected_version(request, change.version)
     vertical = await directory_flow.revise_vertical(
         services.pool, caller.key_id, path_slug(slug), version, change.definition
     )
-    return JsonAnswer(_for_operators(vertical), headers=etag(vertical.version))
+    return JsonAnswer(_with_warnings(vertical), headers=etag(vertical.version))
 
 
 @get(f"{PATH}/{{slug:str}}", tags=["verticals"], dependencies={"caller": require()})
 async def show_vertical(
     slug: FromPath[str], caller: Caller, services: Injected[Services]
-) -> Response[PublicVertical | OperatorVertical]:
-    """Shows one vertical: all rules to operators, the questions to others."""
+) -> Response[PublicVertical | VerticalWithWarnings]:
+    """Shows one vertical: all rules and the warnings about them to operators, the questions to others."""
     vertical = await _load(services, slug)
-    return JsonAnswer(_shown_to(caller.kind, vertical), headers=etag(vertical.version))
+    for_operator = caller.kind is CallerKind.operator
+    view = _with_warnings(vertical) if for_operator else _for_everybody(vertical)
+    return JsonAnswer(view, headers=etag(vertical.version))
 
 
 @get(PATH, tags=["verticals"], dependencies={"caller": require()}, doc=RouteDoc(query=paged(id_of("vert"))))

@@ -29,6 +29,7 @@ from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
+from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
 
@@ -172,6 +173,7 @@ async def _vertical_page(
         dry_run=dry_run,
         subscriptions=subscriptions or {},
         draft_text=as_text(draft) if draft else "",
+        warnings=lint_policy(draft or selected.definition),
         figures_form=_figures_form(draft or selected.definition),
         rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
         publish_form=show_form(PublishForm),

@@ -12,7 +12,15 @@ from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from routing.inquiry import EvidenceKind, Mode
-from routing.qualification import RULES_VERSION, AuthorityPolicy, BudgetPolicy, NeedPolicy, Prospect, qualify
+from routing.qualification import (
+    RULES_VERSION,
+    AuthorityPolicy,
+    BudgetPolicy,
+    NeedPolicy,
+    Prospect,
+    ResultConsequence,
+    qualify,
+)
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import find_area, points
 from tests.builders.marketplaces import roofing
@@ -37,6 +45,20 @@ async def test_a_version_is_judged_by_the_rules_of_the_day_it_was_saved_on(api: 
     body = {"definition": earlier | {"rules_version": 1}, "version": 1}
     revised = await api.call("PUT", "/v1/verticals/roofing", body)
     assert revised.json()["definition"]["rules_version"] == RULES_VERSION
+
+
+async def test_an_operator_is_warned_of_a_policy_by_which_leaving_an_answer_out_pays(api: Served) -> None:
+    created = await api.vertical()
+    budget = next(warning for warning in created["warnings"] if warning["dimension"] == "budget")
+    assert budget["code"] == "leaving_out_pays"
+    assert 'a lead with the budget "USD 2,500" is rejected' in budget["detail"]
+    assert (await api.call("GET", "/v1/verticals/roofing")).json()["warnings"] == created["warnings"]
+    strict = msgspec.structs.replace(roofing().budget, on_unknown=ResultConsequence.reject)
+    body = {"definition": roofing(budget=strict), "version": 1}
+    revised = (await api.call("PUT", "/v1/verticals/roofing", body)).json()["warnings"]
+    assert "budget" not in {warning["dimension"] for warning in revised}
+    _, provider = await api.provider()
+    assert "warnings" not in (await api.call("GET", "/v1/verticals/roofing", key=provider)).text
 
 
 async def test_of_two_editors_who_read_the_same_version_one_is_told(api: Served) -> None:

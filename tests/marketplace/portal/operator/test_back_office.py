@@ -281,6 +281,16 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     assert "It is at version 2 by now" in late
 
 
+async def test_rules_by_which_leaving_an_answer_out_pays_are_warned_of_before_they_are_published(
+    office: Office,
+) -> None:
+    path = "/operator/verticals/roofing"
+    assert "Warnings about version 1" in await office.page(path)
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
+    assert "Warnings about the new rules" in text
+    assert 'a lead with the budget "USD 5,000" is rejected, the same lead without it scores 85' in text
+
+
 async def test_another_strategy_is_tried_by_ranking_past_awards_again(office: Office) -> None:
     async with Receiver(ok) as receiver:
         await office.market.buyer(receiver.url, anywhere(priority=200, price_minor=9_000))
