@@ -3,7 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.inquiry import CLOCK_TOLERANCE, Authority, Budget, EvidenceKind, Facts, NeedValue, Timing
@@ -379,7 +379,7 @@ budgets = st.none() | st.builds(
     Budget, minor=amounts, currency=st.sampled_from(["USD", "EUR", "JPY"]), maximum_minor=st.none() | amounts
 )
 timings = st.none() | st.builds(
-    Timing, within_days=st.none() | st.integers(0, 10**9), not_before=st.none() | st.dates()
+    Timing, within_days=st.none() | st.integers(0, 7_301) | st.integers(0, 10**9), not_before=st.none() | st.dates()
 )
 need_values = st.sampled_from(["tile", "metal"]) | st.integers(-5, 5) | st.booleans()
 facts_strategy = st.builds(
@@ -451,38 +451,29 @@ def test_more_budget_never_lowers_the_score(facts: Facts, policy: QualificationP
     assert scores[0] <= scores[1]
 
 
-@given(facts_strategy, policies, st.sampled_from(list(ROOFING_NEEDS)), need_values, need_values)
+scores = st.lists(st.integers(0, 25), min_size=3, max_size=3).map(
+    lambda three: Points(fails=sorted(three)[0], unknown=sorted(three)[1], meets=sorted(three)[2])
+)
+"""Points of which four together make 100 at most, so that no difference is cut off."""
+yes_or_no = st.dictionaries(st.sampled_from(list(WANTED)), st.booleans(), min_size=1)
+
+
+@given(yes_or_no, scores)
 def test_an_unwanted_answer_never_scores_more_than_no_answer_nor_than_a_wanted_one(
-    facts: Facts, policy: QualificationPolicy, field: str, fitting: NeedValue, unwanted: NeedValue
+    fields: dict[str, bool], need_points: Points
 ) -> None:
-    assume(type(fitting) is not type(unwanted) or fitting != unwanted)
-    wanted = policy.need.wanted | {field: (fitting,)}
-    policy = msgspec.structs.replace(policy, need=msgspec.structs.replace(policy.need, wanted=wanted))
-    others = {name: value for name, value in facts.need_fields.items() if name != field}
-    answers: tuple[dict[str, NeedValue], ...] = ({field: unwanted}, {}, {field: fitting})
-    worst, unanswered, best = (
-        judge(msgspec.structs.replace(facts, need_fields=others | answer), policy).verdict.score for answer in answers
-    )
-    assert worst <= min(unanswered, best)
+    wanted: dict[str, tuple[NeedValue, ...]] = {name: (True,) for name in WANTED}
+    policy = roofing_policy(need=NeedPolicy(wanted=wanted, points=need_points))
+
+    def score(answers: dict[str, bool]) -> int:
+        return judge(roofing_facts(need_fields=answers), policy).verdict.score
+
+    for name in [name for name, answer in fields.items() if not answer]:
+        without = {other: answer for other, answer in fields.items() if other != name}
+        assert score(fields) <= min(score(without), score(fields | {name: True}))
 
 
-def rank_of(outcome: Prospect | Nurture | Rejection) -> tuple[int, int]:
-    """Place of an outcome among better and worse ones, and its score."""
-    return (Rejection, Nurture, Prospect).index(type(outcome)), outcome.verdict.score
-
-
-@given(facts_strategy, policies, st.sampled_from(Dimension))
-def test_stronger_evidence_never_makes_a_lead_worse(
-    facts: Facts, policy: QualificationPolicy, dimension: Dimension
-) -> None:
-    ranks = [
-        rank_of(judge(msgspec.structs.replace(facts, evidence=facts.evidence | {dimension: kind}), policy))
-        for kind in (EvidenceKind.inferred, EvidenceKind.stated, EvidenceKind.verified)
-    ]
-    assert ranks == sorted(ranks)
-
-
-@given(facts_strategy, policies, st.integers(0, 10**9), st.integers(0, 10**9))
+@given(facts_strategy, policies, st.integers(0, 7_301), st.integers(0, 7_301))
 def test_who_asks_for_it_sooner_never_scores_less(
     facts: Facts, policy: QualificationPolicy, first: int, second: int
 ) -> None:
@@ -511,34 +502,73 @@ def test_only_a_lead_that_earns_all_points_has_a_score_of_100(facts: Facts, poli
         assert sum(finding.points for finding in verdict.findings) >= max(100, policy.most_points)
 
 
-LEFT_OUT: dict[str, dict[str, Any]] = {
-    "budget": {"budget": None},
-    "authority": {"authority": None},
-    "need": {"need_fields": {}},
-    "timing": {"timing": None},
+def rank_of(outcome: Prospect | Nurture | Rejection) -> tuple[int, int]:
+    """Place of an outcome among better and worse ones, and its score."""
+    return (Rejection, Nurture, Prospect).index(type(outcome)), outcome.verdict.score
+
+
+LEFT_OUT: dict[Dimension, dict[str, Any]] = {
+    Dimension.budget: {"budget": None},
+    Dimension.authority: {"authority": None},
+    Dimension.need: {"need_fields": {}},
+    Dimension.timing: {"timing": None},
+}
+UNFIT: dict[Dimension, dict[str, Any]] = {
+    Dimension.budget: {"budget": usd(1)},
+    Dimension.authority: {"authority": Authority.researcher},
+    Dimension.need: {"need_fields": {"roof_type": "metal"}},
+    Dimension.timing: {"timing": Timing(within_days=60 + 181)},
 }
 
 
-@given(facts_strategy, policies, st.sampled_from(Dimension))
+@st.composite
+def tolerant_policies(draw: st.DrawFn) -> QualificationPolicy:
+    """A policy by whose consequences nobody is rejected: its points and its minimum score alone decide."""
+    standard = roofing_policy(minimum_score=draw(st.integers(0, 100)))
+    accept = {"on_fails": ResultConsequence.accept, "on_unknown": ResultConsequence.accept}
+    rules = {
+        dimension.value: msgspec.structs.replace(rule, points=draw(scores), **accept)
+        for dimension, rule in zip(Dimension, standard.rules, strict=True)
+    }
+    return msgspec.structs.replace(standard, **rules)
+
+
+@given(tolerant_policies(), st.sampled_from(Dimension), on_result, st.sets(st.sampled_from(Dimension)))
 def test_leaving_an_answer_out_turns_no_rejection_into_a_sale_unless_the_policy_says_so(
-    facts: Facts, policy: QualificationPolicy, dimension: Dimension
+    policy: QualificationPolicy, dimension: Dimension, on_fails: ResultConsequence, unfit: set[Dimension]
 ) -> None:
     rule = getattr(policy, dimension)
     equal = msgspec.structs.replace(rule.points, unknown=rule.points.fails)
-    silent = msgspec.structs.replace(rule, on_unknown=None, points=equal)  # a policy can say so in these two places
-    policy = msgspec.structs.replace(policy, **{dimension: silent})
-    without = judge(msgspec.structs.replace(facts, **LEFT_OUT[dimension]), policy)
-    if isinstance(judge(facts, policy), Rejection):
-        assert not isinstance(without, Prospect)
+    silent = msgspec.structs.replace(rule, on_fails=on_fails, on_unknown=None, points=equal)
+    policy = msgspec.structs.replace(policy, **{dimension: silent})  # a policy says so in on_unknown and in the points
+    bad: dict[str, Any] = {}
+    for other in {dimension, *unfit}:
+        bad |= UNFIT[other]
+    with_answer, without = (judge(roofing_facts(**bad | left_out), policy) for left_out in ({}, LEFT_OUT[dimension]))
+    assert with_answer.verdict.score >= without.verdict.score
+    if isinstance(with_answer, Rejection):
+        assert isinstance(without, Rejection)
 
 
-@given(facts_strategy, policies, st.timedeltas(timedelta(0), CLOCK_TOLERANCE))
-def test_the_clock_of_a_provider_changes_no_outcome(
-    facts: Facts, policy: QualificationPolicy, ahead: timedelta
+@given(tolerant_policies(), st.sampled_from(Dimension), on_result, st.sampled_from(EvidenceKind), st.booleans())
+def test_stronger_evidence_never_makes_a_lead_worse(
+    policy: QualificationPolicy, dimension: Dimension, on_fails: ResultConsequence, least: EvidenceKind, bad: bool
 ) -> None:
-    ahead_facts = msgspec.structs.replace(facts, submitted_at=NOW + ahead)
-    for now in (NOW, NOW + timedelta(days=30)):
-        assert judge(ahead_facts, policy, now) == judge(facts, policy, now)
+    rule = msgspec.structs.replace(getattr(policy, dimension), on_fails=on_fails, on_unknown=None, least_evidence=least)
+    policy = msgspec.structs.replace(policy, **{dimension: rule})
+    answer = UNFIT[dimension] if bad else {}
+    ranks = [
+        rank_of(judge(roofing_facts(evidence={dimension: kind}, **answer), policy))
+        for kind in (EvidenceKind.inferred, EvidenceKind.stated, EvidenceKind.verified)
+    ]
+    assert ranks == sorted(ranks)
+
+
+@given(st.integers(0, 300), st.timedeltas(timedelta(0), CLOCK_TOLERANCE), st.integers(0, 90))
+def test_the_clock_of_a_provider_changes_no_outcome(days: int, ahead: timedelta, later: int) -> None:
+    facts = roofing_facts(timing=Timing(within_days=days))
+    now = NOW + timedelta(days=later)
+    assert judge(msgspec.structs.replace(facts, submitted_at=NOW + ahead), now=now) == judge(facts, now=now)
 
 
 @given(facts_strategy, policies)
