@@ -40,19 +40,14 @@ def write_file(path: Path) -> Path:
     good = row | {
         "Specialization": "Finance Management",
         "What is your current occupation": "Working Professional",
-        "Total Time Spent on Website": "700",
-        "TotalVisits": "3.0",
-        "Page Views Per Visit": "2.0",
         "Country": "India",
         "Do Not Call": "No",
         "Do Not Email": "No",
-        "Last Activity": "Email Opened",
+        "Lead Origin": "Landing Page Submission",
     }
     rows = [good | {"Prospect ID": f"good-{number}"} for number in range(6)]
     rows.append(good | {"Prospect ID": "nowhere", "Country": "Uganda", "Specialization": "Rural and Agribusiness"})
-    rows.append(
-        good | {"Prospect ID": "early", "TotalVisits": "0", "Total Time Spent on Website": "0", "Lead Origin": "API"}
-    )
+    rows.append(good | {"Prospect ID": "early", "Lead Origin": "Lead Import"})
     rows.append(row | {"Prospect ID": "thin", "What is your current occupation": "Unemployed", "Country": "India"})
     rows.append(good | {"Prospect ID": "leave-alone", "Do Not Email": "Yes"})
     with path.open("w", newline="") as file:
