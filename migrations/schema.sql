@@ -462,6 +462,9 @@ create trigger assignment_move before update of state on assignment for each row
     new.state) execute function assert_assignment_move();
 create trigger assignment_move_recorded after update on assignment for each row when (old.state is distinct from
     new.state) execute function record_assignment_move();
+create constraint trigger assignment_takes_back_credits after update of state on assignment deferrable initially
+    deferred for each row when (new.state = 'released' and old.state <> 'released') execute function
+    take_back_credits();
 grant select on assignment to marketplace_api, marketplace_reports;
 grant update (due_at, reason, settled_at, state) on assignment to marketplace_eraser;
 grant select, update (due_at, evidence, evidence_until, exposed_at, reason, settled_at, state) on assignment to
@@ -697,6 +700,7 @@ create table decision (
     left_out int not null default 0,
     subscription_id uuid,
     assignment_id uuid,
+    credits jsonb,
     constraint decision_pkey primary key (id, made_at),
     constraint decision_outcome check (outcome in ('rejected', 'nurturing', 'expired', 'held', 'unsold', 'waiting'))
 ) partition by range (made_at);
@@ -2413,8 +2417,8 @@ $$;
 -- total, each with its limits; no limit is null. tests/marketplace/distribution/test_award.py holds the conditions to those
 -- of routing/awarding.py.
 --
--- The form of 0045_award_record.sql, except that it looks up each capped window by its key (`limit 1`). A plain join read every
--- window that the subscription ever had, up to about a thousand, because a planner takes five windows for a hundred.
+-- The form of 0048_hot_path.sql, except that it adds `credits`, the changes of credits by business id, where there are any. They
+-- come last of all locks, in the order of the businesses.
 create function award_lead(award jsonb) returns text language plpgsql as $$
 declare
     a record;
@@ -2425,7 +2429,7 @@ begin
         endpoint_id uuid, provider_id uuid, mode text, price_minor bigint, payout_minor bigint, currency text,
         awarded_at timestamptz, due_at timestamptz, hold_until timestamptz, hour_at timestamptz, day_at timestamptz,
         week_at timestamptz, month_at timestamptz, windows jsonb, hold_id uuid, decision_id uuid, vertical_version int,
-        catalog_version bigint, strategy text, verdict jsonb, candidates jsonb, left_out int);
+        catalog_version bigint, strategy text, verdict jsonb, candidates jsonb, left_out int, credits jsonb);
     live := a.mode = 'live';
     perform from lead where id = a.lead_id and state = a.lead_state for no key update;
     if not found then
@@ -2480,9 +2484,17 @@ begin
         where business_id = a.business_id;
     end if;
     insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, strategy, verdict,
-        candidates, left_out, subscription_id, assignment_id)
+        candidates, left_out, subscription_id, assignment_id, credits)
     values (a.decision_id, a.lead_id, a.awarded_at, 'held', a.vertical_version, a.catalog_version, a.strategy,
-        a.verdict, a.candidates, a.left_out, a.subscription_id, a.id);
+        a.verdict, a.candidates, a.left_out, a.subscription_id, a.id, a.credits);
+    if a.credits is not null then
+        insert into share_credit (vertical_id, mode, business_id, credit)
+        select l.vertical_id, a.mode, change.key::uuid, change.value::bigint
+        from lead l cross join lateral jsonb_each_text(a.credits) as change
+        where l.id = a.lead_id
+        order by change.key
+        on conflict (vertical_id, mode, business_id) do update set credit = share_credit.credit + excluded.credit;
+    end if;
     return 'won';
 end $$;
 revoke all on function award_lead from public;
@@ -2542,3 +2554,37 @@ create function catalog_fingerprint(s subscription, b business, e endpoint) retu
 select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
         s.suspended_for, b.state, e.state, e.breaker_open_until), 0)
 $$;
+
+
+-- Share credits (migration 0049) --------------------------------------------------------------------------------------
+
+-- Leads by which a business is behind its share of a vertical, in billionths of a lead. Integers, so that the sum does not
+-- depend on the order of the additions; those of a vertical and mode sum to zero. A business without a row has none yet.
+create table share_credit (
+    vertical_id uuid not null,
+    mode text not null,
+    business_id uuid not null,
+    credit bigint not null,
+    constraint share_credit_pkey primary key (vertical_id, mode, business_id),
+    constraint share_credit_business_id_fkey foreign key (business_id) references business(id),
+    constraint share_credit_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint share_credit_mode check (mode in ('live', 'test'))
+) with (fillfactor=70);
+grant select on share_credit to marketplace_api, marketplace_reports;
+grant insert, select, update (credit) on share_credit to marketplace_worker;
+
+-- A released award counts for nothing: the next decision about the lead has changes of its own. At the commit, so that the
+-- credits are the last rows that any transaction locks, and always in the order of the businesses.
+create function take_back_credits() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+begin
+    insert into public.share_credit (vertical_id, mode, business_id, credit)
+    select l.vertical_id, new.mode, change.key::uuid, -change.value::bigint
+    from public.decision d
+    join public.lead l on l.id = d.lead_id
+    cross join lateral jsonb_each_text(d.credits) as change
+    where d.lead_id = new.lead_id and d.made_at = new.awarded_at and d.assignment_id = new.id
+    order by change.key
+    on conflict (vertical_id, mode, business_id) do update set credit = share_credit.credit + excluded.credit;
+    return null;
+end $$;

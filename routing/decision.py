@@ -5,12 +5,13 @@ Two pure steps, because the second needs numbers that change with every award:
     decide(lead, vertical, version, index, now) → Matched; or Wait or End where no business has to be considered
     complete(matched, standings)                → Route; or Wait or End where nobody can have it
 
-`standings` are the caps and wallets of `matched.eligible`. `leave_open` answers for a Route whose awards were all lost.
+`standings` are the caps, wallets and credits of `matched.eligible`. `leave_open` answers for a Route whose awards were
+all lost.
 Everything that decides about a lead, or says how it would be decided, calls these functions: distribution, the routing
 explorer, the dry run of a policy, the preview of a subscription, the provider's console and the simulated history.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 from uuid import UUID
@@ -31,7 +32,8 @@ from routing.matching import (
     nearest_miss,
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
-from routing.ranking import RankedCandidate, Strategy, rank
+from routing.ranking import RankedCandidate, Strategy, rank, recorded_credit
+from routing.shares import business_weights, credit_changes
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
@@ -213,6 +215,34 @@ def record_candidates(
             failures = (Failure(rule=Rule.outranked, detail=detail, distance=place.position - 1, unit="places"),)
         records.append(_record(candidate, place, failures))
     return tuple(sorted(records, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
+
+
+def award_credits(route: Route, losses: Container[UUID], winner: UUID) -> dict[UUID, int] | None:
+    """Return by how much an award to the subscription `winner` changes the credit of each business, in billionths.
+
+    None if the vertical's strategy does not rank by credit. `losses` are the subscriptions that turned out not to be
+    able to have the lead: their businesses have no part in it.
+    """
+    if route.matched.vertical.strategy is not Strategy.fair:
+        return None
+    definitions = {subscription.id: subscription.definition for subscription in route.matched.eligible}
+    able = [ranked.candidate for ranked in route.ranked if ranked.candidate.subscription_id not in losses]
+    weights = business_weights((candidate.business_id, definitions[candidate.subscription_id]) for candidate in able)
+    business_id = next(candidate.business_id for candidate in able if candidate.subscription_id == winner)
+    return credit_changes(weights, business_id)
+
+
+def restore_credits(
+    standings: Mapping[UUID, CapsAndWallet], records: Iterable[CandidateRecord]
+) -> dict[UUID, CapsAndWallet]:
+    """Return the standings with the credits that the records were ranked by, where they have any."""
+    restored = dict(standings)
+    for record in records:
+        credit = recorded_credit(record.scores)
+        if credit is not None and record.subscription_id in restored:
+            standing = restored[record.subscription_id]
+            restored[record.subscription_id] = msgspec.structs.replace(standing, share_credit=credit)
+    return restored
 
 
 def rank_recorded(

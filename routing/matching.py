@@ -164,12 +164,16 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CapsAndWallet(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of a subscription that change with every award; loaded fresh for each decision."""
+    """The numbers of a subscription that change with every award; loaded fresh for each decision.
+
+    `share_credit` is that of its business in the vertical, in billionths of a lead (routing/shares.py); 0 unless the
+    strategy reads it.
+    """
 
     usage: dict[CapWindow, Usage] = {}
     available_minor: int
     credit_limit_minor: int = 0
-    last_awarded_at: datetime | None = None
+    share_credit: int = 0
 
 
 SUSPENDED: Final = {

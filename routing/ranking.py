@@ -1,12 +1,12 @@
 """Strategies: total orders of the candidates of a lead, with every score that made them.
 
-A strategy has no state. It reads subscription terms and usage. Where these are equal, a hash of the lead and the
-subscription decides, so that chance is fair between candidates, differs from lead to lead, and comes out the same when
-a decision is replayed.
+A strategy has no state. It reads subscription terms and credits. Where these are equal, a hash of the lead and the
+business decides, and among the subscriptions of one business a hash of the lead and the subscription, so that chance is
+fair between businesses however many subscriptions they have, differs from lead to lead, and comes out the same when a
+decision is replayed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from math import log
@@ -15,8 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-from routing.calendar import EPOCH, CapWindow
-from routing.matching import Candidate, CapsAndWallet, Usage
+from routing.matching import Candidate, CapsAndWallet
+from routing.shares import LEAD, business_weights, lead_parts
 from routing.subscription import SubscriptionDefinition
 
 
@@ -26,11 +26,11 @@ class Strategy(StrEnum):
     priority = "priority"
     """The lowest priority number; among equals the highest price."""
     weighted_share = "weighted_share"
-    """A random order, with chances in proportion to the weights."""
+    """A random order of the businesses, with chances in proportion to their weights."""
     highest_price = "highest_price"
     """The highest price; among equals the lowest priority number."""
     fair = "fair"
-    """The fewest leads today in proportion to the weight; among equals the longest time since the last award."""
+    """The business that is furthest behind its share by weight of the leads that it could have had."""
 
 
 class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,39 +52,66 @@ def rank(
 ) -> tuple[RankedCandidate, ...]:
     """Return the eligible candidates in the order of awards, independently of their order in `candidates`.
 
-    `definitions` and `standings` are keyed by subscription id; a missing standing counts as nothing awarded yet.
-    `seed` is the lead's id. Candidates with failures are left out.
+    `definitions` and `standings` are keyed by subscription id; a missing standing counts as no credit. `seed` is the
+    lead's id. Candidates with failures are left out.
     """
+    eligible = [candidate for candidate in candidates if not candidate.failures]
+    parts = _parts(eligible, definitions) if strategy is Strategy.fair else {}
     members = [
-        _Member(candidate, definitions[candidate.subscription_id], standings.get(candidate.subscription_id), seed)
-        for candidate in candidates
-        if not candidate.failures
+        _Member(
+            candidate,
+            definitions[candidate.subscription_id],
+            standings.get(candidate.subscription_id),
+            parts.get(candidate.business_id, 0),
+            seed,
+        )
+        for candidate in eligible
     ]
     criteria = _CRITERIA[strategy]
-    members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.digest))
+    members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.tie_break))
     return tuple(
         RankedCandidate(
             candidate=member.candidate,
             position=position,
             scores=tuple((name, score(member)) for name, score, _sign in criteria),
-            tie_break=member.digest.hex(),
+            tie_break=member.tie_break.hex(),
         )
         for position, member in enumerate(members, start=1)
     )
 
 
-class _Member:
-    """All that a strategy may look at, for one candidate."""
+def recorded_credit(scores: Iterable[tuple[str, float]]) -> int | None:
+    """Return the credit, in billionths of a lead, with which recorded scores of `fair` were made; None without one."""
+    named = dict(scores)
+    if _CREDIT not in named or _PART not in named:
+        return None
+    return round(named[_CREDIT] * LEAD) - round(named[_PART] * LEAD)
 
-    __slots__ = ("candidate", "definition", "digest", "standing")
+
+def _parts(candidates: Iterable[Candidate], definitions: Mapping[UUID, SubscriptionDefinition]) -> dict[UUID, int]:
+    terms = ((candidate.business_id, definitions[candidate.subscription_id]) for candidate in candidates)
+    return lead_parts(business_weights(terms))
+
+
+class _Member:
+    """All that a strategy may look at, for one candidate. `part` is its business's part in the lead."""
+
+    __slots__ = ("candidate", "definition", "digest", "part", "standing", "tie_break")
 
     def __init__(
-        self, candidate: Candidate, definition: SubscriptionDefinition, standing: CapsAndWallet | None, seed: bytes
+        self,
+        candidate: Candidate,
+        definition: SubscriptionDefinition,
+        standing: CapsAndWallet | None,
+        part: int,
+        seed: bytes,
     ) -> None:
         self.candidate = candidate
         self.definition = definition
         self.standing = standing
-        self.digest = sha256(seed + candidate.subscription_id.bytes).digest()
+        self.part = part
+        self.digest = sha256(seed + candidate.business_id.bytes).digest()
+        self.tie_break = self.digest[:16] + sha256(seed + candidate.subscription_id.bytes).digest()[:16]
 
 
 def _priority(member: _Member) -> float:
@@ -97,30 +124,31 @@ def _price(member: _Member) -> float:
 
 def _lot(member: _Member) -> float:
     """Rendezvous hashing: -ln(u) / weight is exponential with that rate, and the smallest of several such is each
-    member's with probability weight over the sum of weights. The top 53 bits of the hash are an even u, strictly
+    business's with probability weight over the sum of weights. The top 53 bits of the hash are an even u, strictly
     between 0 and 1."""
     even = ((int.from_bytes(member.digest[:8]) >> 11) + 0.5) / 2**53
     return -log(even) / member.definition.weight
 
 
-def _load(member: _Member) -> float:
-    """Return today's count of leads with this one, per weight. The smallest value is the largest deficit."""
-    usage = member.standing.usage.get(CapWindow.day, Usage()) if member.standing else Usage()
-    return (usage.count + 1) / member.definition.weight
+def _credit(member: _Member) -> float:
+    """Return the leads by which the business is behind its share, with its part in this lead."""
+    credit = member.standing.share_credit if member.standing else 0
+    return (credit + member.part) / LEAD
 
 
-def _last_award(member: _Member) -> float:
-    """Epoch seconds; never is the epoch itself."""
-    last: datetime | None = member.standing.last_awarded_at if member.standing else None
-    return (last or EPOCH).timestamp()
+def _part(member: _Member) -> float:
+    """Return the business's part in this lead, from 0 to 1."""
+    return member.part / LEAD
 
 
+_CREDIT: Final = "credit"
+_PART: Final = "part"
 _SMALLER_FIRST: Final = 1
 _LARGER_FIRST: Final = -1
 _CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int], ...]]] = {
     Strategy.priority: (("priority", _priority, _SMALLER_FIRST), ("price_minor", _price, _LARGER_FIRST)),
     Strategy.weighted_share: (("lot", _lot, _SMALLER_FIRST),),
     Strategy.highest_price: (("price_minor", _price, _LARGER_FIRST), ("priority", _priority, _SMALLER_FIRST)),
-    Strategy.fair: (("load", _load, _SMALLER_FIRST), ("last_awarded_at", _last_award, _SMALLER_FIRST)),
+    Strategy.fair: ((_CREDIT, _credit, _LARGER_FIRST), (_PART, _part, _LARGER_FIRST)),
 }
 """Criteria of each strategy, most important first: name in the record, score, and direction of the order."""

@@ -27,6 +27,7 @@ from routing.decision import (
     complete,
     decide,
     record_candidates,
+    restore_credits,
 )
 from routing.index import SubscriptionIndex
 from routing.inquiry import Authority, Budget, Facts, Place, Timing
@@ -90,14 +91,24 @@ class InputRefused(ValueError):
 
 
 async def decide_again(
-    connection: Connection, leads: Sequence[tuple[OpenLead, Vertical]], rules: Rules, now: datetime
+    connection: Connection,
+    leads: Sequence[tuple[OpenLead, Vertical]],
+    rules: Rules,
+    now: datetime,
+    records: Sequence[CandidateRecord] = (),
 ) -> tuple[ExplorerAnswer, ...]:
-    """Return the decision about each lead by these rules at `now`, with caps and wallets as they stood then."""
+    """Return the decision about each lead by these rules at `now`, with caps and wallets as they stood then.
+
+    Credits are those with which `records` were ranked, the candidates of a decision made then; those of other
+    businesses, and all without records, are the present ones.
+    """
     results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
-    windows = [
-        window for result in results if isinstance(result, MatchedCandidates) for window in _usage_windows(result)
-    ]
-    standings = await list_past_standings(connection, tuple(dict.fromkeys(windows)), now) if windows else {}
+    matched = [result for result in results if isinstance(result, MatchedCandidates)]
+    subscriptions = {subscription.id: subscription for result in matched for subscription in result.eligible}
+    windows = [window for subscription in subscriptions.values() for window in _usage_windows(subscription, now)]
+    standings: Mapping[UUID, CapsAndWallet] = {}
+    if subscriptions:
+        standings = restore_credits(await list_past_standings(connection, subscriptions, windows, now), records)
     completed = [complete(result, standings) if isinstance(result, MatchedCandidates) else result for result in results]
     return tuple(answer_of(result, vertical) for result, (_, vertical) in zip(completed, leads, strict=True))
 
@@ -125,13 +136,11 @@ def answer_of(result: Route | Wait | End, vertical: Vertical) -> ExplorerAnswer:
     )
 
 
-def _usage_windows(matched: MatchedCandidates) -> Iterable[tuple[UUID, CapWindow, datetime]]:
-    """Yield the windows whose usage the decision reads: those of the caps, and the day for ranking."""
-    for subscription in matched.eligible:
-        definition = subscription.definition
-        starts: Mapping[CapWindow, datetime] = window_starts(matched.now, definition.zone)
-        for window in dict.fromkeys((CapWindow.day, *(cap.window for cap in definition.caps))):
-            yield subscription.id, window, starts.get(window, BEGINNING)
+def _usage_windows(subscription: Subscription, now: datetime) -> Iterable[tuple[UUID, CapWindow, datetime]]:
+    """Yield the windows of the caps of a subscription, whose usage a decision at `now` reads."""
+    starts: Mapping[CapWindow, datetime] = window_starts(now, subscription.definition.zone)
+    for window in dict.fromkeys(cap.window for cap in subscription.definition.caps):
+        yield subscription.id, window, starts.get(window, BEGINNING)
 
 
 # The rules and the lead as they were.
@@ -311,12 +320,14 @@ async def _list_versions(
 
 
 async def list_past_standings(
-    connection: Connection, windows: Sequence[tuple[UUID, CapWindow, datetime]], at: datetime
+    connection: Connection,
+    subscriptions: Iterable[UUID],
+    windows: Sequence[tuple[UUID, CapWindow, datetime]],
+    at: datetime,
 ) -> dict[UUID, CapsAndWallet]:
-    """Return, by subscription, wallet, last award and the usage of these windows as they stood before `at`."""
-    subscriptions = list(dict.fromkeys(subscription_id for subscription_id, _, _ in windows))
+    """Return wallets and the usage of these windows as they stood before `at`, and present credits, by subscription."""
     rows = await connection.fetch(
-        SQL["list_past_standings"], subscriptions, at, clock.id_bound(at, clock.ID_EARLY_SECONDS)
+        SQL["list_past_standings"], list(subscriptions), at, clock.id_bound(at, clock.ID_EARLY_SECONDS)
     )
     used = await connection.fetch(
         SQL["list_past_usage"],
@@ -336,7 +347,7 @@ async def list_past_standings(
             usage=usage.get(row["subscription_id"], {}),
             available_minor=row["available_minor"],
             credit_limit_minor=row["credit_limit_minor"],
-            last_awarded_at=row["last_awarded_at"],
+            share_credit=row["share_credit"] or 0,
         )
         for row in rows
     }

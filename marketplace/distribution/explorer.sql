@@ -6,7 +6,7 @@ join subscription_version v on (v.subscription_id, v.version) = (pair.id, pair.v
 join subscription s on s.id = v.subscription_id;
 
 -- name: list_past_standings
--- Wallets and last awards as they stood before $2. A past balance is the present one less the transfers made since;
+-- Wallets as they stood before $2, and present credits. A past balance is the present one less the transfers made since;
 -- these are found by their ids, which rise with time, from $3 on.
 select s.id as subscription_id,
        w.available_minor - coalesce((
@@ -15,8 +15,8 @@ select s.id as subscription_id,
            from transfer t where t.business_id = s.business_id and t.id >= $3 and t.made_at >= $2), 0)::bigint
            as available_minor,
        w.credit_limit_minor,
-       (select max(a.awarded_at) from assignment a where a.subscription_id = s.id and a.awarded_at < $2)
-           as last_awarded_at
+       (select c.credit from share_credit c
+        where (c.vertical_id, c.mode, c.business_id) = (s.vertical_id, s.mode, s.business_id)) as share_credit
 from unnest($1::uuid[]) as listed (id)
 join subscription s on s.id = listed.id
 join wallet w on w.business_id = s.business_id;

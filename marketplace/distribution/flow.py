@@ -22,7 +22,17 @@ from marketplace.rules.catalog import Catalog, Rules
 from marketplace.runtime import clock, failpoints
 from routing.awarding import explain_loss
 from routing.calendar import window_starts
-from routing.decision import End, MatchedCandidates, Route, Wait, complete, decide, leave_open, record_candidates
+from routing.decision import (
+    End,
+    MatchedCandidates,
+    Route,
+    Wait,
+    award_credits,
+    complete,
+    decide,
+    leave_open,
+    record_candidates,
+)
 from routing.delivery import HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
@@ -85,7 +95,8 @@ class Distribution:
         if not matched.eligible:
             return {}
         async with session(self._pool) as connection:
-            return await distribution_store.list_standings(connection, matched.eligible, matched.now)
+            strategy = matched.vertical.strategy
+            return await distribution_store.list_standings(connection, matched.eligible, matched.now, strategy)
 
     async def _award(self, case: RoutingCase, rules: Rules, route: Route) -> UUID | None:
         """Give the lead to the first ranked candidate that can still have it by the locked rows.
@@ -99,7 +110,8 @@ class Distribution:
         for ranked in route.ranked[:MOST_AWARD_TRIES]:
             candidate = ranked.candidate
             subscription = subscriptions[candidate.subscription_id]
-            new = new_assignment(case, rules, subscription, route.matched.now)
+            terms = new_assignment(case, rules, subscription, route.matched.now)
+            new = msgspec.structs.replace(terms, credits=award_credits(route, losses, subscription.id))
             claim = await self._claim(case, rules, route, new, subscription, losses)
             if claim is AwardStatus.won:
                 return new.id

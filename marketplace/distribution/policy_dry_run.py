@@ -1,30 +1,29 @@
 """Dry run of a new version of a vertical's rules on past leads: the functions that decide live, run twice.
 
 Nothing is written. Each lead is qualified under both versions, as of the moment it was received. If the strategy
-differs, the businesses on record that could have had a lead are ranked again. Each lead is tried by itself: how many
-leads a business had had that day, its caps and its wallet are as they were, not as they would have become.
+differs, the businesses on record that could have had a lead are ranked again. Caps and wallets are as they were, not as
+they would have become; the credits of `fair` are as they would have become.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, session
 from marketplace.distribution.explorer import list_definitions
 from marketplace.rules.catalog import Vertical
-from routing.calendar import CapWindow
 from routing.decision import CandidateRecord, MatchedCandidates, OpenLead, Wait, decide, rank_recorded
 from routing.index import SubscriptionIndex
 from routing.inquiry import Facts
 from routing.lifecycle import LeadState
-from routing.matching import CapsAndWallet, Usage
+from routing.matching import CapsAndWallet
 from routing.ranking import Strategy
+from routing.shares import business_weights, credit_changes
 from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
@@ -156,17 +155,18 @@ async def try_policy(pool: Pool, vertical: Vertical, draft: VerticalDefinition, 
 def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], definitions: Definitions) -> Reranking:
     """Rank the businesses of each award by both strategies. `awards` are those of one vertical, oldest first.
 
-    The winner by the recorded strategy is the recorded winner. Another strategy ranks by the earlier awards of the
-    list: the leads of each business on that day, and its last lead.
+    The winner by the recorded strategy is the recorded winner. The credits of `fair` begin at zero with the first award
+    and follow the winners that it has.
     """
-    earlier = _EarlierAwards()
+    credits: Counter[UUID] = Counter()
     counts: Counter[tuple[UUID, bool]] = Counter()
     named: list[Move] = []
     moved = alone = 0
     prices = [0, 0]
     for award in awards:
-        winners = [_winner(strategy, award, definitions, earlier) for strategy in (before, after)]
-        earlier.add(award, definitions)
+        winners = [_winner(strategy, award, definitions, credits) for strategy in (before, after)]
+        if after is Strategy.fair:
+            _follow_credits(credits, award, definitions, winners[1])
         alone += len(award.candidates) < 2
         for place, winner in enumerate(winners):
             counts[winner.subscription_id, bool(place)] += 1
@@ -200,39 +200,28 @@ def rerank(before: Strategy, after: Strategy, awards: Sequence[PastAward], defin
     )
 
 
-class _EarlierAwards:
-    """Awards counted so far: the leads of each subscription on each of its days, and its last award."""
-
-    def __init__(self) -> None:
-        self._days: Counter[tuple[UUID, date]] = Counter()
-        self._last: dict[UUID, datetime] = {}
-
-    def add(self, award: PastAward, definitions: Definitions) -> None:
-        winner = next((record for record in award.candidates if record.subscription_id == award.winner), None)
-        definition = definitions.get((award.winner, winner.version)) if winner else None
-        self._last[award.winner] = award.made_at
-        if definition is not None:
-            self._days[award.winner, _day(award.made_at, definition)] += 1
-
-    def standing_of(self, subscription_id: UUID, at: datetime, definition: SubscriptionDefinition) -> CapsAndWallet:
-        usage = Usage(count=self._days[subscription_id, _day(at, definition)])
-        last = self._last.get(subscription_id)
-        return CapsAndWallet(usage={CapWindow.day: usage}, available_minor=0, last_awarded_at=last)
+def _follow_credits(
+    credits: Counter[UUID], award: PastAward, definitions: Definitions, winner: CandidateRecord
+) -> None:
+    """Change the credits of the businesses on record by the award of the lead to `winner`."""
+    terms = ((record.business_id, definitions[record.subscription_id, record.version]) for record in award.candidates)
+    credits.update(credit_changes(business_weights(terms), winner.business_id))
 
 
-def _day(at: datetime, definition: SubscriptionDefinition) -> date:
-    return at.astimezone(ZoneInfo(definition.zone)).date()
-
-
-def _winner(strategy: Strategy, award: PastAward, definitions: Definitions, earlier: _EarlierAwards) -> CandidateRecord:
+def _winner(
+    strategy: Strategy, award: PastAward, definitions: Definitions, credits: Mapping[UUID, int]
+) -> CandidateRecord:
     """Return the winner by a strategy. Raises ValueError if the recorded winner is not among the candidates."""
     records = {record.subscription_id: record for record in award.candidates}
     if strategy is not award.strategy:
         terms = {
             record.subscription_id: definitions[record.subscription_id, record.version] for record in award.candidates
         }
-        past = {key: earlier.standing_of(key, award.made_at, definition) for key, definition in terms.items()}
-        ranked = rank_recorded(strategy, award.candidates, terms, past, award.lead_id)
+        standings = {
+            record.subscription_id: CapsAndWallet(available_minor=0, share_credit=credits.get(record.business_id, 0))
+            for record in award.candidates
+        }
+        ranked = rank_recorded(strategy, award.candidates, terms, standings, award.lead_id)
         return records[ranked[0].candidate.subscription_id]
     if award.winner not in records:
         raise ValueError(f"the winner of lead {award.lead_id} is not on its record")

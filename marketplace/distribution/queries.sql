@@ -10,12 +10,14 @@ where l.id = $1;
 
 -- name: list_standings
 -- Current usage and wallets of the eligible candidates, read without a lock; the award reads them again under lock.
--- $2..$4 are the windows to read, each looked up by its key: a plain join would read all windows of the past.
+-- $2..$4 are the windows to read, each looked up by its key: a plain join would read all windows of the past. Credits are
+-- read only if $5, for the strategy that ranks by them.
 select w.subscription_id, w.available_minor, w.credit_limit_minor, u.cap_window, u.used_count, u.used_minor,
-       w.last_awarded_at
+       w.share_credit
 from (
     select s.id as subscription_id, wallet.available_minor, wallet.credit_limit_minor,
-           (select max(a.awarded_at) from assignment a where a.subscription_id = s.id) as last_awarded_at
+           (select c.credit from share_credit c
+            where $5 and (c.vertical_id, c.mode, c.business_id) = (s.vertical_id, s.mode, s.business_id)) as share_credit
     from subscription s join wallet on wallet.business_id = s.business_id
     where s.id = any($1::uuid[])
 ) w
@@ -30,7 +32,7 @@ left join (
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- Every condition of the award and all its writes, in one function: see migrations/0048_hot_path.sql.
+-- Every condition of the award and all its writes, in one function: see migrations/0049_share_credits.sql.
 select award_lead($1::jsonb);
 
 -- name: find_current

@@ -17,6 +17,7 @@ from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.matching import Cap, CapsAndWallet, Usage
 from routing.quota import SuspensionReason
+from routing.ranking import Strategy
 from routing.subscription import Subscription, SubscriptionDefinition
 
 SQL = Queries(__file__)
@@ -90,9 +91,13 @@ class AssignmentTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewAssignment(AssignmentTerms, frozen=True, kw_only=True):
-    """An assignment to be written if the award is won, counted in the windows of `window_starts`."""
+    """An assignment to be written if the award is won, counted in the windows of `window_starts`.
+
+    `credits` are the changes of the credits of businesses, in billionths of a lead, if the strategy ranks by them.
+    """
 
     window_starts: Mapping[CapWindow, datetime]
+    credits: Mapping[UUID, int] | None = None
 
 
 class AwardWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +126,7 @@ class AwardRecord(AssignmentTerms, frozen=True, kw_only=True):
     verdict: msgspec.Raw
     candidates: msgspec.Raw
     left_out: int
+    credits: Mapping[UUID, int] | None = None
 
 
 class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,16 +165,16 @@ async def find_case(connection: Connection, lead_id: UUID) -> RoutingCase | None
 
 
 async def list_standings(
-    connection: Connection, subscriptions: Iterable[Subscription], now: datetime
+    connection: Connection, subscriptions: Iterable[Subscription], now: datetime, strategy: Strategy | None = None
 ) -> dict[UUID, CapsAndWallet]:
-    """Return funds, last award, and usage of the day and of each cap, by subscription. Nothing is locked."""
+    """Return funds, usage of caps, and the credits that the strategy ranks by, by subscription. Nothing is locked."""
     listed = list(subscriptions)
     zones = {subscription.definition.zone for subscription in listed}
     by_zone = {zone: window_starts(now, zone) for zone in zones}
     windows = [
         (subscription.id, window, by_zone[subscription.definition.zone][window])
         for subscription in listed
-        for window in {CapWindow.day, *(cap.window for cap in subscription.definition.caps)}
+        for window in {cap.window for cap in subscription.definition.caps}
     ]
     rows = await connection.fetch(
         SQL["list_standings"],
@@ -176,6 +182,7 @@ async def list_standings(
         [subscription_id for subscription_id, _, _ in windows],
         [window for _, window, _ in windows],
         [starts_at for _, _, starts_at in windows],
+        strategy is Strategy.fair,
     )
     by_subscription: dict[UUID, list[asyncpg.Record]] = {}
     for row in rows:
@@ -198,7 +205,7 @@ def _standing(rows: Sequence[asyncpg.Record]) -> CapsAndWallet:
         },
         available_minor=row["available_minor"],
         credit_limit_minor=row["credit_limit_minor"],
-        last_awarded_at=row.get("last_awarded_at"),
+        share_credit=row.get("share_credit") or 0,
     )
 
 
@@ -233,6 +240,7 @@ def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, e
         verdict=msgspec.Raw(decision.verdict),
         candidates=msgspec.Raw(decision.candidates),
         left_out=decision.left_out,
+        credits=new.credits,
     )
 
 

@@ -179,6 +179,27 @@ from assignment a
 left join transfer t on t.assignment_id = a.id
 where a.mode = 'test';
 
+-- name: share_credits_equal_awards
+-- The credit of a business in a vertical is the sum of its changes by the awards that were not released, and the credits
+-- of a vertical sum to zero.
+with changed as (
+    select l.vertical_id, a.mode, change.key::uuid as business_id, sum(change.value::bigint) as awards_credit
+    from decision d
+    join assignment a on a.id = d.assignment_id and a.state <> 'released'
+    join lead l on l.id = d.lead_id
+    cross join lateral jsonb_each_text(d.credits) as change
+    where d.credits is not null
+    group by l.vertical_id, a.mode, change.key
+)
+select vertical_id, mode, business_id, c.credit, coalesce(n.awards_credit, 0) as awards_credit,
+       case when c.credit is null then 'credit is missing'
+            when c.credit <> coalesce(n.awards_credit, 0) then 'credit differs from the awards' end as fault
+from changed n full join share_credit c using (vertical_id, mode, business_id)
+union all
+select vertical_id, mode, null, sum(credit), 0,
+       case when sum(credit) <> 0 then 'the credits do not sum to zero' end
+from share_credit group by vertical_id, mode;
+
 -- name: lead_state_follows_assignment
 -- A lead with a live assignment has the state of the assignment; every other lead has none.
 select coalesce(l.id, a.lead_id) as lead_id, l.state as lead_state, a.id as assignment_id, a.state as assignment_state,

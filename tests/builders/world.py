@@ -45,8 +45,9 @@ class Lead(msgspec.Struct, frozen=True, kw_only=True):
 class World:
     """One provider, one vertical, two businesses with money, and as many leads as are asked for."""
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    def __init__(self, connection: Any, *, fair: bool = False) -> None:
+        """With `fair`, each award is one half of the other business's, whose credit it changes."""
+        self.connection, self.fair = connection, fair
         self.provider, self.other_provider, self.vertical = uuid4(), uuid4(), uuid4()
         self.business, self.other_business = uuid4(), uuid4()
         self.endpoint, self.other_endpoint = uuid4(), uuid4()
@@ -136,7 +137,13 @@ class World:
             await self.move_money("hold", assignment)
             await run(RAISE_USAGE, assignment)
         await run(MOVE_LEAD, lead, "held")
-        await run(INSERT_DECISION, uuid4(), lead, "held", subscription, assignment)
+        if self.fair:
+            changes = {str(self.business): -500_000_000, str(self.other_business): 500_000_000}
+            credits = msgspec.json.encode(changes).decode()
+            await run(INSERT_FAIR_DECISION, uuid4(), assignment, credits)
+            await run(CHANGE_CREDITS, lead, credits)
+        else:
+            await run(INSERT_DECISION, uuid4(), lead, "held", subscription, assignment)
         return assignment
 
     async def _expose(self, lead: UUID, assignment: UUID | None) -> None:
@@ -212,6 +219,17 @@ INSERT_DECISION = """
 insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, verdict, subscription_id,
     assignment_id)
 values ($1, $2, now(), $3, 1, 1, '{}', $4, $5)"""
+
+INSERT_FAIR_DECISION = """
+insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, verdict, subscription_id,
+    assignment_id, credits)
+select $1, lead_id, awarded_at, 'held', 1, 1, '{}', subscription_id, id, $3 from assignment where id = $2"""
+
+CHANGE_CREDITS = """
+insert into share_credit (vertical_id, mode, business_id, credit)
+select vertical_id, mode, change.key::uuid, change.value::bigint
+from lead, jsonb_each_text($2) as change where id = $1
+on conflict (vertical_id, mode, business_id) do update set credit = share_credit.credit + excluded.credit"""
 
 INSERT_ASSIGNMENT = """
 insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id, mode,

@@ -1,6 +1,6 @@
 """Every transaction takes its locks in one order, so that none ever waits in a circle: by a crowd, and by the text.
 
-    lead → subscription → wallet → endpoint → catalog
+    lead → subscription → wallet → endpoint → catalog → credits
 
 Two need no place in it. Usage of caps is touched only under its subscription's lock. An assignment moves only under its
 lead's lock, and who takes it up as due work does so alone in a transaction and waits for nobody.
@@ -52,7 +52,7 @@ from tests.model.transitions import (
 from tests.receivers import Behaviour, drop_after_read, ok, refuse
 from tests.waiting import PATIENCE, tries
 
-ORDER: Final = ("lead", "subscription", "wallet", "endpoint", "catalog_version")
+ORDER: Final = ("lead", "subscription", "wallet", "endpoint", "catalog_version", "share_credit")
 BUMPS: Final = ("subscription", "vertical", "provider", "business", "endpoint")
 "Updates of these raise the catalog's version, by trigger."
 SECONDS: Final = 4.0
@@ -194,10 +194,14 @@ async def test_a_candidate_that_was_lost_is_unlocked_before_the_next_is_asked(se
 
 
 async def ranked_first(arena: Stage, subject: Subject) -> UUID:
-    """The order that this lead asks first: equal in all else, they are told apart by a hash of both ids."""
-    rows = await arena.market.owner.fetch("select id from subscription where state = 'active'")
-    orders: list[UUID] = [row["id"] for row in rows]
-    return min(orders, key=lambda order: sha256(subject.lead_id.bytes + order.bytes).digest())
+    """The order that this lead asks first: equal in all else, they are told apart by hashes of lead and business, and
+    of lead and order."""
+    rows = await arena.market.owner.fetch("select id, business_id from subscription where state = 'active'")
+    lead = subject.lead_id.bytes
+    hashes = {
+        row["id"]: [sha256(lead + row[name].bytes).digest()[:16] for name in ("business_id", "id")] for row in rows
+    }
+    return min(hashes, key=lambda order: hashes[order])
 
 
 async def pause_subscription(arena: Stage, subscription_id: UUID) -> None:

@@ -563,7 +563,6 @@ class World:
             usage={window: Usage(count=row.count, amount_minor=row.minor) for window, row in used.items() if row},
             available_minor=wallet.available_minor,
             credit_limit_minor=wallet.credit_limit_minor,
-            last_awarded_at=max((c.awarded_at for c in self.claims if c.number == number), default=None),
         )
 
     def _count(self, claim: Claim, caps: tuple[Cap, ...] | None) -> None:

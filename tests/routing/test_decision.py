@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from routing.decision import (
@@ -14,12 +15,14 @@ from routing.decision import (
     OpenLead,
     Route,
     Wait,
+    award_credits,
     complete,
     decide,
     leave_open,
     nearest_recorded,
     rank_recorded,
     record_candidates,
+    restore_credits,
 )
 from routing.index import SubscriptionIndex
 from routing.inquiry import Timing
@@ -65,6 +68,10 @@ def routed(*subscriptions: Subscription) -> Route:
     result = complete(matched(*subscriptions), {one.id: a_standing() for one in subscriptions})
     assert isinstance(result, Route)
     return result
+
+
+def by_credits(*subscriptions: Subscription) -> MatchedCandidates:
+    return msgspec.structs.replace(matched(*subscriptions), vertical=the_vertical(strategy=Strategy.fair))
 
 
 LATE = timedelta(days=150)
@@ -186,6 +193,36 @@ def test_a_recorded_decision_is_ranked_again_as_it_was() -> None:
     standings = {one.id: a_standing() for one in subscriptions}
     again = rank_recorded(Strategy.priority, reversed(records), definitions, standings, LEAD)
     assert [ranked.candidate.subscription_id for ranked in again] == [record.subscription_id for record in records]
+
+
+def test_a_decision_by_credits_is_ranked_again_with_the_credits_on_record() -> None:
+    subscriptions = [a_subscription(number, a_definition(weight=number)) for number in range(1, 6)]
+    credits = {one.id: number * 123_456_789 - 400_000_000 for number, one in enumerate(subscriptions)}
+    standings = {one.id: msgspec.structs.replace(a_standing(), share_credit=credits[one.id]) for one in subscriptions}
+    prospect = by_credits(*subscriptions)
+    route = complete(prospect, standings)
+    assert isinstance(route, Route)
+    records = record_candidates(route, {}, None)
+    later = {one.id: a_standing() for one in subscriptions}
+    assert restore_credits(later, records) == standings
+    assert complete(prospect, restore_credits(later, records)) == route
+
+
+def test_an_award_changes_the_credits_of_those_who_could_have_had_the_lead() -> None:
+    subscriptions = [a_subscription(number) for number in range(1, 5)]
+    prospect = by_credits(*subscriptions)
+    route = complete(prospect, {one.id: a_standing() for one in subscriptions})
+    assert isinstance(route, Route)
+    first, second = (ranked.candidate for ranked in route.ranked[:2])
+    changes = award_credits(route, (), first.subscription_id)
+    assert changes == {
+        one.business_id: -750_000_000 if one.id == first.subscription_id else 250_000_000 for one in subscriptions
+    }
+    after_a_loss = award_credits(route, {first.subscription_id}, second.subscription_id)
+    assert after_a_loss is not None
+    assert first.business_id not in after_a_loss
+    assert sum(after_a_loss.values()) == 0
+    assert award_credits(routed(*subscriptions), (), first.subscription_id) is None
 
 
 def test_the_nearest_recorded_miss_is_one_of_the_reason_given() -> None:

@@ -1,19 +1,17 @@
 """Who is asked first: total, replayable orders and the shares that they lead to."""
 
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.calendar import CapWindow
-from routing.matching import Candidate, CapsAndWallet, Failure, Rule, Usage
-from routing.ranking import Strategy, rank
-from tests.builders.subscriptions import MONDAY_NOON, a_candidate, a_definition, a_standing
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule
+from routing.ranking import Strategy, rank, recorded_credit
+from routing.shares import LEAD
+from tests.builders.subscriptions import a_candidate, a_definition
 
 LEADS = 10_000
 
@@ -44,19 +42,43 @@ def test_highest_price_asks_the_highest_price_first_and_then_the_lowest_number()
     assert order(Strategy.highest_price, members) == [3, 2, 1]
 
 
-def test_fair_asks_the_largest_deficit_first_and_then_the_longest_wait() -> None:
-    counts = [Usage(count=3), Usage(count=1), Usage(count=1)]
-    waits = [None, MONDAY_NOON, MONDAY_NOON - timedelta(minutes=1)]
-    standings = [
-        msgspec.structs.replace(a_standing(day=used), last_awarded_at=last)
-        for used, last in zip(counts, waits, strict=True)
-    ]
+def test_fair_asks_whoever_is_furthest_behind_its_share_counting_this_lead() -> None:
+    """Parts of this lead are 3/5, 1/5 and 1/5 of it where the first has weight 3."""
+    standings = [a_credit(-0.2), a_credit(0.1), a_credit(0.15)]
     assert order(Strategy.fair, [{}, {}, {}], standings) == [3, 2, 1]
     assert order(Strategy.fair, [{"weight": 3}, {}, {}], standings) == [1, 3, 2]
 
 
-def test_a_member_of_whom_nothing_is_known_has_had_nothing() -> None:
-    assert order(Strategy.fair, [{}, {}], [a_standing(day=Usage(count=1))]) == [2, 1]
+def test_a_business_without_a_standing_has_no_credit() -> None:
+    assert order(Strategy.fair, [{}, {}], [a_credit(-0.1)]) == [2, 1]
+
+
+def test_the_credit_that_was_compared_is_recorded_and_read_again() -> None:
+    definitions = {UUID(int=1): a_definition(weight=1), UUID(int=2): a_definition(weight=2)}
+    standings = {UUID(int=1): a_credit(0.123456789), UUID(int=2): a_credit(-2.5)}
+    ranked = rank(Strategy.fair, [a_candidate(1), a_candidate(2)], definitions, standings, b"lead")
+    assert [dict(place.scores) for place in ranked] == [
+        {"credit": 0.456790122, "part": 0.333333333},
+        {"credit": -1.833333333, "part": 0.666666667},
+    ]
+    assert [recorded_credit(place.scores) for place in ranked] == [123_456_789, -2_500_000_000]
+    assert recorded_credit((("load", 1.0), ("last_awarded_at", 0.0))) is None
+
+
+@pytest.mark.parametrize("strategy", [Strategy.weighted_share, Strategy.fair])
+def test_copies_of_a_subscription_change_no_share(strategy: Strategy) -> None:
+    """One business with three subscriptions and one with one win equally often, wherever the copies stand."""
+    candidates = [a_candidate(number, business_id=UUID(int=7)) for number in (1, 2, 3)] + [a_candidate(4)]
+    definitions = {UUID(int=number): a_definition() for number in range(1, 5)}
+    wins = Counter(
+        rank(strategy, candidates, definitions, {}, seed)[0].candidate.subscription_id.int for seed in seeds(2_000)
+    )
+    assert abs(wins[4] / 2_000 - 0.5) < 0.05
+    assert all(abs(wins[copy] / 2_000 - 1 / 6) < 0.05 for copy in (1, 2, 3))
+
+
+def a_credit(leads: float) -> CapsAndWallet:
+    return CapsAndWallet(available_minor=0, share_credit=round(leads * LEAD))
 
 
 def test_the_scores_that_were_compared_are_recorded() -> None:
@@ -125,23 +147,3 @@ def test_a_weighted_share_goes_to_the_others_in_proportion_when_one_drops_out() 
         without = rank(Strategy.weighted_share, candidates[:-1], definitions, {}, seed)
         left = [place.candidate for place in everyone if place.candidate != candidates[-1]]
         assert left == [place.candidate for place in without]
-
-
-def test_fair_shares_come_out_within_half_a_percent_and_nobody_starves() -> None:
-    candidates, definitions = members()
-    standings = {UUID(int=number): a_standing() for number in WEIGHTS}
-    wins: Counter[int] = Counter()
-    waited = dict.fromkeys(WEIGHTS, 0)
-    longest = 0
-    for count, seed in enumerate(seeds(LEADS)):
-        winner = rank(Strategy.fair, candidates, definitions, standings, seed)[0].candidate.subscription_id
-        wins[winner.int] += 1
-        standings[winner] = CapsAndWallet(
-            usage={CapWindow.day: Usage(count=wins[winner.int])},
-            available_minor=0,
-            last_awarded_at=MONDAY_NOON + timedelta(seconds=count),
-        )
-        waited = {number: 0 if number == winner.int else wait + 1 for number, wait in waited.items()}
-        longest = max(longest, *waited.values())
-    assert shares_missed_by(wins) < 0.005
-    assert longest <= 2 * sum(WEIGHTS.values())

@@ -29,7 +29,7 @@ from marketplace.runtime import clock
 from marketplace.runtime.clock import seeded
 from marketplace.text.faults import Fault
 from routing.calendar import CapWindow, window_starts
-from routing.decision import End, MatchedCandidates, Route, Wait, complete, decide
+from routing.decision import End, MatchedCandidates, Route, Wait, award_credits, complete, decide
 from routing.delivery import EVIDENCE_WINDOW
 from routing.inquiry import Mode
 from routing.lifecycle import AssignmentState, LeadState
@@ -130,7 +130,7 @@ class Simulation:
         }
         self._balances = dict.fromkeys(businesses, 0)
         self._usage: dict[tuple[UUID, CapWindow, datetime], Usage] = {}
-        self._last_award: dict[UUID, datetime] = {}
+        self._credits: Counter[UUID] = Counter()
         self._persons: dict[tuple[str, str], datetime] = {}
         self._events: list[tuple[datetime, int, UUID, int, bool]] = []
         self._nurtured: list[tuple[datetime, int]] = []
@@ -270,6 +270,7 @@ class Simulation:
             sale = self._sell(assignment, walk)
             walk = _sold(walk, sale, award_decision(case, self._rules, result, assignment, {}))
             if sale.state is not AssignmentState.released:
+                self._credits.update(award_credits(result, (), subscription.id) or {})
                 return walk
             now = sale.delivery.settled_at + timedelta(milliseconds=self._random.uniform(5, 20))
 
@@ -307,7 +308,7 @@ class Simulation:
         return CapsAndWallet(
             usage={window: self._usage[key] for window, key in keys if key in self._usage},
             available_minor=self._balances[business_id],
-            last_awarded_at=self._last_award.get(subscription_id),
+            share_credit=self._credits[business_id],
         )
 
     # Stages 3 and 4.
@@ -317,7 +318,6 @@ class Simulation:
             new, may_lapse=new.awarded_at + 1.1 * EVIDENCE_WINDOW < self._until
         )
         sale = SimulatedSale(new=new, delivery=delivery)
-        self._last_award[new.subscription_id] = new.awarded_at
         self._balances[new.business_id] -= new.price_minor
         if self._balances[new.business_id] < SHORTAGE_LEADS * new.price_minor:
             self._top_up(new.business_id, new.awarded_at)

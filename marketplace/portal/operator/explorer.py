@@ -276,7 +276,8 @@ async def _rerun(
         qualified_at=lead.qualified_at,
         tried=explorer.tried_businesses(records),
     )
-    [answer] = await explorer.decide_again(connection, [(open_lead, vertical)], rules, now)
+    ranked_then = () if by == "today" else records
+    [answer] = await explorer.decide_again(connection, [(open_lead, vertical)], rules, now, ranked_then)
     description = f"version {vertical.version} of the rules, with the caps and wallets of that time"
     if by == "today":
         description = "today's rules, caps and wallets"

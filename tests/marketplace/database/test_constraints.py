@@ -508,6 +508,7 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
+        share_credit
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
@@ -559,7 +560,7 @@ PRIVILEGES = {
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
-        contact(lead_id) data_key(lead_id) decision decision_other disposition
+        contact(lead_id) data_key(lead_id) decision decision_other disposition share_credit
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)
@@ -573,6 +574,7 @@ PRIVILEGES = {
         feed feed_event
         failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
+        share_credit
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
@@ -585,7 +587,7 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        assignment attempt audit audit_block audit_entry business cap_usage catalog_change
+        assignment attempt audit audit_block audit_entry business cap_usage catalog_change share_credit
         catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
@@ -595,6 +597,7 @@ PRIVILEGES = {
         kept_outcome kept_outcome_run kept_outcome_progress(xid at)
         background_pass(rest_until ended_at seconds failures failing_since failure) failing_work
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
+        share_credit(credit)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during)

@@ -47,7 +47,7 @@ class Peopled(msgspec.Struct, frozen=True, kw_only=True):
 async def people(url: str) -> Peopled:
     """Build a world in the database at `url`; the caller closes its connection."""
     connection = await asyncpg.connect(url)
-    world = World(connection)
+    world = World(connection, fair=True)
     async with connection.transaction():
         await world.make()
         walked = {state: await world.lead(state) for state in WALKS}
@@ -165,6 +165,14 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "cap_usage_equals_assignments", "past the cap", "subscription",
         """alter table cap_usage drop constraint cap_usage_count;
         update cap_usage set limit_count = 1 where cap_window = 'day'""",
+    ),
+    (
+        "share_credits_equal_awards", "credit differs from the awards", "business",
+        "update share_credit set credit = credit + 1 where business_id = '{business}' and mode = 'live'",
+    ),
+    (
+        "share_credits_equal_awards", "credit is missing", "other_business",
+        "delete from share_credit where business_id = '{other_business}' and mode = 'live'",
     ),
     (
         "assignment_held_and_settled_once", "not one hold", "held",
@@ -433,7 +441,12 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "answer_was_recorded", "no accepted attempt", "delivered",
         "update attempt set outcome = 'unknown' where assignment_id = '{delivered}'",
     ),
-    ("award_was_decided", "no decision", "lapsed", "delete from decision where assignment_id = '{lapsed}'"),
+    (
+        "award_was_decided", "no decision", "lapsed",
+        """update share_credit c set credit = credit - (d.credits ->> c.business_id::text)::bigint
+        from decision d where d.assignment_id = '{lapsed}' and c.mode = 'live';
+        delete from decision where assignment_id = '{lapsed}'""",
+    ),
     (
         "award_was_decided", "decided about another lead or subscription", "lapsed",
         "update decision set lead_id = '{lead_held}' where assignment_id = '{lapsed}'",
