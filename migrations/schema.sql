@@ -1708,6 +1708,8 @@ $$;
 -- those that it got, and, where its vertical divides by weight, those and its fair part of them. `miss_*`, one row
 -- per lead and subscription that a single rule kept apart: the lead's place in its hour, the rule with unit and side,
 -- the distance. Only a lead's last award or its end unsold counts.
+--
+-- The form of 0014_reports.sql, except that the subscriptions of one business that stood for a lead divide one share.
 create function candidate_columns(of_mode text, since timestamptz, until timestamptz) returns table(field text, hour
     timestamptz, data bytea) language sql stable as $$
 with placed as materialized (
@@ -1725,18 +1727,20 @@ with placed as materialized (
         order by made_at desc, id desc limit 1
     ) d
     cross join lateral jsonb_to_recordset(d.candidates)
-        as c (subscription_id uuid, version int, position int, failures jsonb)
+        as c (subscription_id uuid, business_id uuid, version int, position int, failures jsonb)
 ), weight as materialized (
     select v.subscription_id, v.version, coalesce((v.definition ->> 'weight')::float8, 1) as weight
     from subscription_version v
     where (v.subscription_id, v.version) in (select w.subscription_id, w.version from weighed w where w.by_weight)
-), stood as (
+), ranked as (
     select w.at_hour, w.place, w.subscription_id, w.by_weight, w.subscription_id = w.winner as won,
-           g.weight / sum(g.weight) over (partition by w.at_hour, w.place) as part
+           g.weight / count(*) over (partition by w.at_hour, w.place, w.business_id) as share
     from weighed w
     left join weight g on (g.subscription_id, g.version) = (w.subscription_id, w.version)
     where w.outcome = 'held' and w.position is not null
       and coalesce(w.failures -> 0 ->> 'rule', 'outranked') = 'outranked'
+), stood as (
+    select r.*, r.share / sum(r.share) over (partition by r.at_hour, r.place) as part from ranked r
 ), share as (
     select t.at_hour, s.number, count(*) as stood, count(*) filter (where t.won) as won,
            count(*) filter (where t.won and t.by_weight) as won_by_weight,

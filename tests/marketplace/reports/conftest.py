@@ -224,7 +224,11 @@ class Ledger:
     async def decided(self, lead: UUID, outcome: str, *candidates: dict[str, Any], strategy: str = "fair") -> None:
         """The decision of a lead; a candidate is {who, failures} or, where it stood, {who, position}."""
         rows = [
-            {"subscription_id": str(self.subscriptions[each["who"]]), "version": 1}
+            {
+                "subscription_id": str(self.subscriptions[each["who"]]),
+                "business_id": str(self.businesses[each["who"]]),
+                "version": 1,
+            }
             | {name: value for name, value in each.items() if name != "who"}
             for each in candidates
         ]

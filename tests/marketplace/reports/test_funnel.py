@@ -117,6 +117,18 @@ async def test_every_figure_leads_to_exactly_its_rows(ledger: Ledger) -> None:
     assert len(figures) > 20
 
 
+async def test_subscriptions_of_one_business_divide_what_is_due_to_it(ledger: Ledger) -> None:
+    """Ann's and Bob's subscriptions belong to Ann here: of equal weight, she and Cat are due 1 of 3 and 2 of 3."""
+    ledger.businesses["Bob"] = ledger.businesses["Ann"]
+    lead = await ledger.sold("Ann", NOON)
+    standing = [{"who": who, "position": place} for place, who in enumerate(("Ann", "Bob", "Cat"), start=1)]
+    await ledger.decided(lead, "held", *standing)
+    await ledger.keep()
+    report = await load_routing(ledger.reports, asked())
+    due = sorted(round(each.due, 3) for each in report.shares if each.due is not None)
+    assert due == [0.167, 0.167, 0.667]
+
+
 async def test_a_share_is_set_against_what_was_due_by_weight(ledger: Ledger) -> None:
     for winner in ("Ann", "Ann", "Ann", "Cat"):
         lead = await ledger.sold(winner, NOON)
