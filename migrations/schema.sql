@@ -2592,3 +2592,22 @@ begin
     on conflict (vertical_id, mode, business_id) do update set credit = share_credit.credit + excluded.credit;
     return null;
 end $$;
+
+
+-- Business terms (migration 0051) -------------------------------------------------------------------------------------
+
+-- Weight and priority belong to the operator: one pair for a business in a vertical, however many subscriptions it has there. A
+-- business without a row has the defaults of a definition, weight 1 and priority 100.
+create table business_terms (
+    vertical_id uuid not null,
+    business_id uuid not null,
+    weight int not null,
+    priority int not null,
+    constraint business_terms_pkey primary key (vertical_id, business_id),
+    constraint business_terms_business_id_fkey foreign key (business_id) references business(id),
+    constraint business_terms_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint business_terms_priority check (priority >= 0 and priority <= 1000000),
+    constraint business_terms_weight check (weight >= 1 and weight <= 1000)
+);
+grant insert, select, update (priority, weight) on business_terms to marketplace_api;
+grant select on business_terms to marketplace_reports;

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain, islice
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -133,10 +133,10 @@ class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
     holidays: str | None = None
 
 
-class SubscriptionDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a subscription, as the business wrote it.
+class BusinessRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a subscription that the business writes.
 
-    A lower `priority` goes first. `zone` is the IANA time zone of the caps. `price_minor` is in minor units.
+    `zone` is the IANA time zone of the caps. `price_minor` is in minor units.
     """
 
     area: Area
@@ -148,8 +148,27 @@ class SubscriptionDefinition(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     price_minor: int
     currency: str
+
+
+class SubscriptionDefinition(BusinessRules, frozen=True, kw_only=True):
+    """One version of a subscription: the rules of the business, and its priority and weight, which the operator sets.
+
+    A lower `priority` goes first.
+    """
+
     priority: int = 100
     weight: int = 1
+
+
+class BusinessTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Weight and priority of a business in a vertical, which the operator sets for all its subscriptions there."""
+
+    weight: Annotated[int, msgspec.Meta(ge=WEIGHT[0], le=WEIGHT[1])] = 1
+    priority: Annotated[int, msgspec.Meta(ge=PRIORITY[0], le=PRIORITY[1])] = 100
+
+    def applied_to(self, definition: SubscriptionDefinition) -> SubscriptionDefinition:
+        """Return the definition with these terms."""
+        return msgspec.structs.replace(definition, weight=self.weight, priority=self.priority)
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     a number is accepted if its country's numbering plan allows it although no published range contains it.
     `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
     from before this field existed.
+    `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
     """
 
     name: str
@@ -53,6 +54,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     return_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 15
     returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
     rules_version: int = 1
+    reserve_minor: int = 1
 
     def under_current_rules(self) -> Self:
         """Return this definition as it is saved: judged by the newest rules of qualification."""

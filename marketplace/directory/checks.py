@@ -10,14 +10,23 @@ from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
+import msgspec
+
 from marketplace.rules.catalog import Vertical
 from marketplace.rules.hours import check_hours
 from marketplace.text.characters import is_visible
 from marketplace.text.faults import Fault, FaultCode, pointer
 from routing.currency import MINOR_DIGITS
-from routing.inquiry import NeedField, NeedValue
+from routing.inquiry import NeedField, NeedValue, amount_in_words
 from routing.qualification import Points
-from routing.subscription import BUDGET_MINOR, COUNTRY_CODE, SubscriptionDefinition, validate
+from routing.subscription import (
+    BUDGET_MINOR,
+    COUNTRY_CODE,
+    PRICE_MINOR,
+    BusinessTerms,
+    SubscriptionDefinition,
+    validate,
+)
 from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
 
 LONGEST_WINDOW_DAYS: Final = 365
@@ -48,6 +57,10 @@ class Refusal(StrEnum):
     """The vertical has no such question."""
     unknown_choice = "unknown_choice"
     """The vertical's question has no such answer."""
+    price_below_reserve = "price_below_reserve"
+    """The price is below the lowest that the vertical allows."""
+    set_by_operator = "set_by_operator"
+    """The operator sets this value for the business, and it is another one."""
     currency_unknown = "currency_unknown"
     """The code is not that of a currency in use by ISO 4217."""
     currency_fixed = "currency_fixed"
@@ -120,6 +133,7 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
     yield from _wanted_faults(definition)
     yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
     yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
+    yield from _bounded("/definition/reserve_minor", definition.reserve_minor, *PRICE_MINOR)
 
 
 def _need_faults(name: str, need: NeedField) -> Iterator[Fault]:
@@ -229,9 +243,31 @@ def _subscription_faults(
     if definition.currency != vertical.definition.currency:
         detail = f"This vertical counts in {vertical.definition.currency}."
         yield _fault("/definition/currency", Refusal.currency_not_vertical, detail)
+    yield from _reserve_faults(definition, vertical.definition)
     faults = validate(definition, vertical.definition.needs)
     for fault in faults:
         yield _fault(f"/definition{fault.pointer}", fault.code, fault.detail)
     zone_is_faulty = any(fault.pointer == "/hours/zone" for fault in faults)
     if definition.hours is not None and not zone_is_faulty and (sentence := check_hours(definition.hours)):
         yield _fault("/definition/hours/spec", Refusal.hours_invalid, sentence)
+
+
+def _reserve_faults(definition: SubscriptionDefinition, vertical: VerticalDefinition) -> Iterator[Fault]:
+    """Yield a fault for a price below the vertical's reserve; one that no subscription may have is `validate`'s."""
+    if PRICE_MINOR[0] <= definition.price_minor < vertical.reserve_minor:
+        lowest = amount_in_words(vertical.reserve_minor, vertical.currency)
+        detail = f"Give at least {lowest}, the lowest price of a lead in this vertical."
+        yield _fault("/definition/price_minor", Refusal.price_below_reserve, detail)
+
+
+def terms_faults(stated: BusinessTerms, terms: BusinessTerms) -> tuple[Fault, ...]:
+    """Return a fault for each of the operator's terms that a business states otherwise than they are."""
+    return tuple(
+        _fault(
+            f"/definition/{name}",
+            Refusal.set_by_operator,
+            f"The marketplace sets this; it is {value:,} for this business. Leave the field out, or send that.",
+        )
+        for name, value in msgspec.structs.asdict(terms).items()
+        if getattr(stated, name) != value
+    )

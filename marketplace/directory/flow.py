@@ -10,7 +10,14 @@ from billing.pricing import Payout
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.directory import store as directory_store
 from marketplace.directory.challenge import challenge
-from marketplace.directory.checks import Refusal, currency_faults, subscription_faults, vertical_faults, zone_faults
+from marketplace.directory.checks import (
+    Refusal,
+    currency_faults,
+    subscription_faults,
+    terms_faults,
+    vertical_faults,
+    zone_faults,
+)
 from marketplace.directory.store import Business, Endpoint, Provider, SubscriptionRecord, TenantScope
 from marketplace.ledger import money
 from marketplace.rules.catalog import Vertical
@@ -21,7 +28,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.text.faults import Fault
 from marketplace.webhook.address import AddressRules, UrlFault, UrlRefusal, address_key
 from marketplace.webhook.signing import new_secret
-from routing.subscription import SubscriptionDefinition
+from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
@@ -80,6 +87,11 @@ async def revise_vertical(
         await directory_store.revise_vertical(connection, vertical, actor, now)
         subject = ids.encode("vert", vertical.id)
         detail: dict[str, str | int] = {"version": vertical.version, **_reason_detail(reason)}
+        if definition.reserve_minor != current.definition.reserve_minor:
+            detail |= {
+                "reserve_minor": definition.reserve_minor,
+                "reserve_before_minor": current.definition.reserve_minor,
+            }
         await audit.record(connection, now, actor, "vertical.revise", subject, **detail)
     return vertical
 
@@ -421,12 +433,32 @@ async def _load_endpoint(connection: Connection, caller: Principal, reach: Tenan
 # Subscriptions
 
 
+class StatedTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Operator's terms as a caller stated them; None is not stated."""
+
+    weight: int | None = None
+    priority: int | None = None
+
+    def over(self, terms: BusinessTerms) -> BusinessTerms:
+        """Return `terms` with what was stated."""
+        return BusinessTerms(
+            weight=terms.weight if self.weight is None else self.weight,
+            priority=terms.priority if self.priority is None else self.priority,
+        )
+
+
 class SubscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of a subscription to be saved. `endpoint_id` is None if the caller's text is not an id."""
+    """Contents of a subscription to be saved. `endpoint_id` is None if the caller's text is not an id.
+
+    The weight and priority of `definition` are replaced by the operator's terms. `stated` are those that the caller
+    stated: an operator changes the terms by them (`sets_terms`), and anybody else may only state those in force.
+    """
 
     name: str
     endpoint_id: UUID | None
     definition: SubscriptionDefinition
+    stated: StatedTerms = StatedTerms()
+    sets_terms: bool = False
 
 
 async def create_subscription(
@@ -440,6 +472,8 @@ async def create_subscription(
     now = clock.now()
     async with transaction(pool) as connection:
         vertical = await _check(connection, business_id, slug, draft, mode)
+        await directory_store.lock_business(connection, business_id)
+        before, terms = await _agree_terms(connection, vertical, business_id, draft)
         if await directory_store.has_suspended(connection, business_id, slug, mode):
             raise errors.SubscriptionSuspended(SUSPENDED)
         subscription = SubscriptionRecord(
@@ -451,13 +485,15 @@ async def create_subscription(
             name=draft.name,
             state="active",
             version=1,
-            definition=draft.definition,
+            definition=terms.applied_to(draft.definition),
             created_at=now,
             made_at=now,
         )
         await directory_store.insert_subscription(connection, subscription, vertical.id, actor)
         subject = ids.encode("sub", subscription.id)
         await audit.record(connection, now, actor, "subscription.create", subject, version=1)
+        if terms != before:
+            await _change_terms(connection, actor, now, vertical, business_id, before, terms)
     return subscription
 
 
@@ -471,17 +507,24 @@ async def revise_subscription(
     """
     now = clock.now()
     async with transaction(pool) as connection:
+        if draft.sets_terms:
+            await _lock_business_of(connection, reach, subscription_id)
         current = await _load_subscription(connection, reach, subscription_id)
         if current.state == "ended":
             raise errors.Conflict("This subscription has ended. Make a new one.")
         _demand_version(current.version, read)
-        await _check(connection, current.business_id, current.vertical, draft, current.mode, current.endpoint_id)
+        business_id = current.business_id
+        vertical = await _check(connection, business_id, current.vertical, draft, current.mode, current.endpoint_id)
+        before, terms = await _agree_terms(connection, vertical, business_id, draft)
+        definition = terms.applied_to(draft.definition)
         version = current.version + 1
-        fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": draft.definition}
+        fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": definition}
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
         await directory_store.revise_subscription(connection, revised, actor)
         subject = ids.encode("sub", subscription_id)
         await audit.record(connection, now, actor, "subscription.revise", subject, version=version)
+        if terms != before:
+            await _change_terms(connection, actor, now, vertical, business_id, before, terms)
     return revised
 
 
@@ -552,6 +595,85 @@ async def _check(
         detail = "The marketplace added this endpoint. An owner of the business has to confirm it: /account/access."
         raise _one_fault("/endpoint_id", Refusal.endpoint_unconfirmed, detail)
     return vertical
+
+
+# Operator's terms of a business in a vertical
+
+
+async def load_terms(connection: Connection, slug: str, business_id: UUID) -> tuple[Vertical, BusinessTerms]:
+    """Return the vertical and the terms of the business in it. Raises NotFound."""
+    vertical = await directory_store.find_vertical(connection, slug)
+    if vertical is None:
+        raise errors.NotFound("There is no vertical with this slug.")
+    business = await _load_business(connection, business_id)
+    return vertical, await directory_store.find_terms(connection, vertical.id, business.id)
+
+
+async def set_terms(
+    pool: Pool, actor: str, slug: str, business_id: UUID, terms: BusinessTerms, reason: str | None = None
+) -> BusinessTerms:
+    """Set weight and priority of a business in a vertical, for all its subscriptions there. Raises NotFound.
+
+    Each subscription gets a new version, so that a decision names the terms by which it was made. The same terms again
+    change nothing.
+    """
+    now = clock.now()
+    async with transaction(pool) as connection:
+        await directory_store.lock_business(connection, business_id)
+        vertical, before = await load_terms(connection, slug, business_id)
+        if terms != before:
+            await directory_store.lock_subscriptions(connection, vertical.id, business_id)
+            await _change_terms(connection, actor, now, vertical, business_id, before, terms, reason)
+    return terms
+
+
+async def _change_terms(
+    connection: Connection,
+    actor: str,
+    now: datetime,
+    vertical: Vertical,
+    business_id: UUID,
+    before: BusinessTerms,
+    terms: BusinessTerms,
+    reason: str | None = None,
+) -> None:
+    """Write new terms with their audit rows. The caller holds the locks of `lock_subscriptions`."""
+    versions = await directory_store.set_terms(connection, vertical.id, business_id, terms, actor, now)
+    detail: dict[str, str | int] = {
+        "vertical": vertical.slug,
+        "weight": terms.weight,
+        "weight_before": before.weight,
+        "priority": terms.priority,
+        "priority_before": before.priority,
+        **_reason_detail(reason),
+    }
+    await audit.record(connection, now, actor, "terms.change", ids.encode("biz", business_id), **detail)
+    for subscription_id, version in versions.items():
+        subject = ids.encode("sub", subscription_id)
+        await audit.record(connection, now, actor, "subscription.revise", subject, version=version)
+
+
+async def _agree_terms(
+    connection: Connection, vertical: Vertical, business_id: UUID, draft: SubscriptionRequest
+) -> tuple[BusinessTerms, BusinessTerms]:
+    """Return the terms in force and those that the draft asks for, with the locks to change them if it may.
+
+    Raises InvalidInput if it asks for others and may not set them.
+    """
+    if draft.sets_terms:
+        await directory_store.lock_subscriptions(connection, vertical.id, business_id)
+    before = await directory_store.find_terms(connection, vertical.id, business_id)
+    terms = draft.stated.over(before)
+    if not draft.sets_terms:
+        _refuse(terms_faults(terms, before))
+    return before, terms
+
+
+async def _lock_business_of(connection: Connection, reach: TenantScope, subscription_id: UUID) -> None:
+    """Lock the business of a subscription, before the subscription itself."""
+    subscription = await directory_store.find_subscription(connection, reach, subscription_id)
+    if subscription is not None:
+        await directory_store.lock_business(connection, subscription.business_id)
 
 
 # Suppressions

@@ -163,6 +163,38 @@ select exists (
 -- name: mark_subscription_state
 update subscription set state = $2 where id = $1;
 
+-- name: lock_business
+-- A change of the operator's terms and a new subscription of the business take turns: neither could see the other's rows.
+select id from business where id = $1 for no key update;
+
+-- name: find_terms
+select weight, priority from business_terms where vertical_id = $1 and business_id = $2;
+
+-- name: put_terms
+insert into business_terms (vertical_id, business_id, weight, priority) values ($1, $2, $3, $4)
+on conflict (vertical_id, business_id) do update set weight = excluded.weight, priority = excluded.priority;
+
+-- name: lock_subscriptions
+-- All at once and in one order, before the catalog's counter, which the change of the first would lock.
+select id from subscription
+where vertical_id = $1 and business_id = $2 and state <> 'ended'
+order by id for no key update;
+
+-- name: revise_terms
+-- The next version of each subscription that has other terms, the same in all else.
+with revised as (
+    insert into subscription_version (subscription_id, version, definition, made_at, made_by)
+    select s.id, s.version + 1, d.definition || jsonb_build_object('weight', $3::int, 'priority', $4::int), $5, $6
+    from subscription s
+    join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)
+    where s.vertical_id = $1 and s.business_id = $2 and s.state <> 'ended'
+      and (coalesce((d.definition ->> 'weight')::int, 1), coalesce((d.definition ->> 'priority')::int, 100))
+          is distinct from ($3::int, $4::int)
+    returning subscription_id, version
+)
+update subscription s set version = revised.version from revised where s.id = revised.subscription_id
+returning s.id, s.version;
+
 -- name: lock_suppressions
 -- Calls of one provider run one after the other, so that two concurrent ones cannot both use the last of its daily limit.
 select pg_advisory_xact_lock(hashtextextended('suppression:' || $1, 0));

@@ -15,7 +15,7 @@ from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
 from routing.quota import SuspensionReason
-from routing.subscription import SubscriptionDefinition
+from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
@@ -363,6 +363,38 @@ async def begin_quota(connection: Connection, subscription_id: UUID, now: dateti
 async def mark_subscription_state(connection: Connection, subscription_id: UUID, state: str) -> None:
     """Set the state of a subscription."""
     await connection.execute(SQL["mark_subscription_state"], subscription_id, state)
+
+
+# Operator's terms of a business in a vertical
+
+
+async def lock_business(connection: Connection, business_id: UUID) -> None:
+    """Lock a business until the transaction ends, before any of its subscriptions."""
+    await connection.execute(SQL["lock_business"], business_id)
+
+
+async def lock_subscriptions(connection: Connection, vertical_id: UUID, business_id: UUID) -> None:
+    """Lock the subscriptions of a business in a vertical until the transaction ends. The business is locked already."""
+    await connection.execute(SQL["lock_subscriptions"], vertical_id, business_id)
+
+
+async def find_terms(connection: Connection, vertical_id: UUID, business_id: UUID) -> BusinessTerms:
+    """Return the operator's terms, or the defaults."""
+    return await find_row(connection, SQL["find_terms"], BusinessTerms, vertical_id, business_id) or BusinessTerms()
+
+
+async def set_terms(
+    connection: Connection, vertical_id: UUID, business_id: UUID, terms: BusinessTerms, actor: str, now: datetime
+) -> dict[UUID, int]:
+    """Set the terms, and make the next version of the business's subscriptions in the vertical that have others.
+
+    Return the new versions by subscription id. The caller holds the locks of `lock_subscriptions`.
+    """
+    await connection.execute(SQL["put_terms"], vertical_id, business_id, terms.weight, terms.priority)
+    rows = await connection.fetch(
+        SQL["revise_terms"], vertical_id, business_id, terms.weight, terms.priority, now, actor
+    )
+    return {row["id"]: row["version"] for row in rows}
 
 
 # Suppressions

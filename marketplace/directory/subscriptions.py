@@ -10,7 +10,7 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.checks import subscription_faults
-from marketplace.directory.flow import SubscriptionRequest
+from marketplace.directory.flow import StatedTerms, SubscriptionRequest
 from marketplace.directory.store import SubscriptionRecord
 from marketplace.directory.wire import (
     BODY_LIMIT,
@@ -30,17 +30,33 @@ from marketplace.directory.wire import (
 )
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import errors, ids
-from marketplace.security.auth import Principal
+from marketplace.security.auth import CallerKind, Principal
 from marketplace.text.faults import Fault
 from marketplace.web.api import BodyProvider, Caller, Injected, JsonAnswer, api_router, list_page
 from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from routing.quota import SuspensionReason
-from routing.subscription import SubscriptionDefinition
+from routing.subscription import BusinessRules, SubscriptionDefinition
 
 PATH = "/subscriptions"
 ONE = f"{PATH}/{{subscription_id:str}}"
+
+
+class RequestedDefinition(BusinessRules, frozen=True, kw_only=True):
+    """Rules of a subscription to be saved. The operator sets `priority` and `weight`.
+
+    A business leaves these two out, or sends them as they are. An operator with a live key changes them by sending
+    others, for all subscriptions of the business in the vertical.
+    """
+
+    priority: int | None = None
+    weight: int | None = None
+
+    def complete(self) -> SubscriptionDefinition:
+        """Return the definition, with the defaults for what was not stated."""
+        stated = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return SubscriptionDefinition(**stated)
 
 
 class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +65,7 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     vertical: Slug
     name: Name
     endpoint_id: str
-    definition: SubscriptionDefinition
+    definition: RequestedDefinition
     business_id: str | None = None
     mode: Mode | None = None
 
@@ -59,7 +75,7 @@ class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     name: Name
     endpoint_id: str
-    definition: SubscriptionDefinition
+    definition: RequestedDefinition
     version: Version | None = None
 
 
@@ -122,18 +138,23 @@ def _answer(subscription: SubscriptionRecord, status: int = 200) -> Response[Sub
     return JsonAnswer(_show(subscription), status_code=status, headers=etag(subscription.version))
 
 
-def _draft(body: NewSubscription | SubscriptionChange) -> SubscriptionRequest:
-    """Return the contents of the subscription to be saved."""
+def _draft(caller: Principal, body: NewSubscription | SubscriptionChange) -> SubscriptionRequest:
+    """Return the contents of the subscription to be saved. The terms of live leads are set with a live key."""
+    stated = body.definition
     return SubscriptionRequest(
-        name=body.name, endpoint_id=ids.decode("whe", body.endpoint_id), definition=body.definition
+        name=body.name,
+        endpoint_id=ids.decode("whe", body.endpoint_id),
+        definition=stated.complete(),
+        stated=StatedTerms(weight=stated.weight, priority=stated.priority),
+        sets_terms=(caller.kind, caller.mode) == (CallerKind.operator, "live"),
     )
 
 
-def _definition_faults(definition: SubscriptionDefinition, vertical: Vertical | None) -> tuple[Fault, ...]:
+def _definition_faults(stated: RequestedDefinition, vertical: Vertical | None) -> tuple[Fault, ...]:
     """Return the faults of a definition that do not depend on wallet and endpoint; none if the vertical is unknown."""
     if vertical is None:
         return ()
-    return subscription_faults(definition, vertical, definition.currency, endpoint_found=True)
+    return subscription_faults(stated.complete(), vertical, stated.currency, endpoint_found=True)
 
 
 async def provide_subscription(request: AnyRequest, services: Injected[Services]) -> NewSubscription:
@@ -165,7 +186,7 @@ async def create_subscription(
     """Subscribes to a vertical's leads. An error lists all faults of the subscription at once."""
     business_id, mode = business_of(caller, draft.business_id), mode_of(caller, draft.mode)
     subscription = await directory_flow.create_subscription(
-        services.pool, caller.key_id, business_id, mode, draft.vertical, _draft(draft)
+        services.pool, caller.key_id, business_id, mode, draft.vertical, _draft(caller, draft)
     )
     return _answer(subscription, 201)
 
@@ -187,7 +208,7 @@ async def revise_subscription(
     """Creates the next version of a subscription; 409 if it has changed since it was read."""
     version = expected_version(request, change.version)
     revised = await directory_flow.revise_subscription(
-        services.pool, caller.key_id, reach_of(caller), path_id("sub", subscription_id), version, _draft(change)
+        services.pool, caller.key_id, reach_of(caller), path_id("sub", subscription_id), version, _draft(caller, change)
     )
     return _answer(revised)
 

@@ -15,6 +15,7 @@ from marketplace.directory.wire import (
     BODY_LIMIT,
     IF_MATCH,
     OPERATOR,
+    OPERATOR_READING,
     Slug,
     Version,
     etag,
@@ -27,13 +28,15 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Scope
 from marketplace.text.faults import Fault
 from marketplace.web.api import Caller, Injected, JsonAnswer, api_router, list_page, require
-from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit
+from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from routing.inquiry import NeedField
 from routing.policy_lint import PolicyWarning, lint_policy
+from routing.subscription import BusinessTerms
 from routing.vertical import VerticalDefinition
 
 PATH = "/verticals"
+TERMS = f"{PATH}/{{slug:str}}/terms/{{business_id:str}}"
 
 
 class NewVertical(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +69,8 @@ class VerticalWithWarnings(OperatorVertical, frozen=True, kw_only=True):
 
 
 class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical as providers and businesses see it: its questions and required fields, without the scoring."""
+    """A vertical as providers and businesses see it: its questions, required fields and lowest price of a lead, without
+    the scoring."""
 
     id: str
     slug: str
@@ -78,6 +82,7 @@ class PublicVertical(msgspec.Struct, frozen=True, kw_only=True):
     requires_email: bool
     requires_postal_code: bool
     accepts_possible_phones: bool
+    reserve_minor: int
 
 
 def _for_operators(vertical: Vertical) -> OperatorVertical:
@@ -107,6 +112,7 @@ def _for_everybody(vertical: Vertical) -> PublicVertical:
         requires_email=definition.requires_email,
         requires_postal_code=definition.requires_postal_code,
         accepts_possible_phones=definition.accepts_possible_phones,
+        reserve_minor=definition.reserve_minor,
     )
 
 
@@ -184,6 +190,39 @@ async def show_spec(slug: FromPath[str], services: Injected[Services]) -> Respon
     return JsonAnswer(posting_spec(vertical, clock.now()), headers=etag(vertical.version))
 
 
+class TermsChange(BusinessTerms, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/verticals/{slug}/terms/{business_id}, complete: what is left out becomes the default."""
+
+
+@get(TERMS, tags=["verticals"], dependencies={"caller": OPERATOR_READING})
+async def show_terms(
+    slug: FromPath[str], business_id: FromPath[str], services: Injected[Services]
+) -> Response[BusinessTerms]:
+    """Shows weight and priority of a business in a vertical. Operators only."""
+    async with session(services.pool) as connection:
+        _, terms = await directory_flow.load_terms(connection, path_slug(slug), path_id("biz", business_id))
+    return JsonAnswer(terms)
+
+
+@put(
+    TERMS,
+    tags=["verticals"],
+    dependencies={"caller": OPERATOR, "change": provide_configuration(TermsChange)},
+    request_max_body_size=BODY_LIMIT,
+)
+async def set_terms(
+    slug: FromPath[str],
+    business_id: FromPath[str],
+    caller: Caller,
+    change: Injected[TermsChange],
+    services: Injected[Services],
+) -> Response[BusinessTerms]:
+    """Sets weight and priority of a business in a vertical, for all its subscriptions there. Operators only."""
+    terms = BusinessTerms(weight=change.weight, priority=change.priority)
+    business = path_id("biz", business_id)
+    return JsonAnswer(await directory_flow.set_terms(services.pool, caller.key_id, path_slug(slug), business, terms))
+
+
 async def _load(services: Services, slug: str) -> Vertical:
     """Return the vertical of the path. Raises NotFound."""
     async with session(services.pool) as connection:
@@ -193,4 +232,6 @@ async def _load(services: Services, slug: str) -> Vertical:
     return vertical
 
 
-handlers = (api_router(create_vertical, revise_vertical, show_vertical, list_verticals, show_spec),)
+handlers = (
+    api_router(create_vertical, revise_vertical, show_vertical, list_verticals, show_spec, show_terms, set_terms),
+)

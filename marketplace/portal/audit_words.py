@@ -71,6 +71,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "subscription.revise": "Changed a subscription",
     "subscription.suspend": "Suspended a subscription",
     "subscription.switch": "Paused, resumed or ended a subscription",
+    "terms.change": "Set weight and priority",
     "vertical.create": "Added a vertical",
     "vertical.revise": "Published new rules",
     "wallet.credit_limit": "Set a credit limit",

@@ -161,6 +161,14 @@ class Marketplace:
                 new.subscription_id,
                 msgspec.json.encode(order).decode(),
             )
+            if (order.weight, order.priority) != (1, 100):
+                await connection.execute(
+                    "insert into business_terms (vertical_id, business_id, weight, priority) values ($1, $2, $3, $4)",
+                    self.vertical_id,
+                    new.business_id,
+                    order.weight,
+                    order.priority,
+                )
         return new
 
     async def submit(

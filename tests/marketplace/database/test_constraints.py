@@ -489,7 +489,7 @@ PRIVILEGES = {
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
-        feed_ticket
+        business_terms feed_ticket
         go_live
         file_import import_file import_row
         roi_assumption shared_import shared_lead
@@ -508,7 +508,7 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        share_credit
+        business_terms share_credit
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
@@ -516,7 +516,7 @@ PRIVILEGES = {
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
-        feed_event(acknowledged_at)
+        business_terms(weight priority) feed_event(acknowledged_at)
         disposition(committed_by undone_at) shared_import(undone_at) shared_lead(undone_at)
         file_import(actor conflicts due_at ended_at known mapping position refused state taken tries undone undone_at
             undone_by)
@@ -560,7 +560,7 @@ PRIVILEGES = {
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
-        contact(lead_id) data_key(lead_id) decision decision_other disposition share_credit
+        contact(lead_id) data_key(lead_id) decision decision_other disposition share_credit business_terms
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)

@@ -79,7 +79,7 @@ CONDITIONS: Final = {
     "security/access.sql": 4,
     "security/auth.sql": 2,
     "delivery/queries.sql": 1,
-    "directory/queries.sql": 6,
+    "directory/queries.sql": 9,
     "distribution/queries.sql": 1,
     "erasure/queries.sql": 2,
     "feed/queries.sql": 7,
@@ -254,6 +254,8 @@ async def _furnish(made: Desk) -> None:
     shared = {"vendor": "v", "external_id": "1", "received_at": ago(days=1), "cost_minor": 1, "currency": "USD"}
     await told("POST", "/v1/shared-leads", {"leads": [shared]})
     await told("PUT", "/v1/roi-assumptions", {"source": "a guess", "currency": "USD"})
+    terms = f"/v1/verticals/roofing/terms/{made.business_id}"
+    await told("PUT", terms, {"weight": 2}, by="operator")
     for pointer in ("*", "/contact/phone"):  # as the api counts them, now and then
         await api.pool.execute(
             "insert into refusal_count values ($1, 'live', date_trunc('hour', now()), $2, 'phone_invalid', 1)",

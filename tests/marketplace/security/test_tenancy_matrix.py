@@ -98,6 +98,8 @@ TABLE: Final = (
     row("POST", "/v1/verticals", "2 33 33 333", {"slug": "other", "definition": roofing()}),
     row("GET", "/v1/verticals/{slug=roofing}", "2 22 22 222"),
     row("PUT", "/v1/verticals/{slug=roofing}", "2 33 33 333", {"definition": roofing(), "version": 1}),
+    row("GET", "/v1/verticals/{slug=roofing}/terms/{business_id=biz}", "2 33 33 233"),
+    row("PUT", "/v1/verticals/{slug=roofing}/terms/{business_id=biz}", "2 33 33 333", {"weight": 1}),
     row("GET", "/v1/spec/{slug=roofing}", "2 22 33 223"),
     row("GET", "/v1/providers", "2 33 33 233"),
     row("POST", "/v1/providers", "2 33 33 333", {"name": "x", "payout": {"type": "fixed", "minor": 1}}),

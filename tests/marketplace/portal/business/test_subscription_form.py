@@ -87,6 +87,15 @@ class Shop:
             msgspec.json.encode(definition).decode(),
             self.desk.buyer.subscription_id,
         )
+        await self.desk.market.owner.execute(
+            "insert into business_terms (vertical_id, business_id, weight, priority) values ($1, $2, $3, $4) "
+            "on conflict (vertical_id, business_id) do update "
+            "set weight = excluded.weight, priority = excluded.priority",
+            self.desk.market.vertical_id,
+            self.desk.buyer.business_id,
+            definition.weight,
+            definition.priority,
+        )
 
     async def stored(self) -> SubscriptionDefinition:
         definition = await self.desk.market.value(
@@ -113,6 +122,19 @@ async def shop(settings: Settings) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as stack:
         made = await desk(stack, settings)
         yield Shop(made, await signed_in(made.api, "business", made.buyer.business_id))
+
+
+async def test_a_price_below_the_lowest_is_refused_at_the_price_with_the_amount(shop: Shop) -> None:
+    await shop.store(anywhere())
+    await shop.desk.market.owner.execute("alter table vertical_version disable trigger all")
+    await shop.desk.market.owner.execute(
+        """update vertical_version set definition = definition || '{"reserve_minor": 4500}'"""
+    )
+    fields: dict[str, Any] = read_form(await shop.page(), shop.path)
+    reply = await shop.browser.post(shop.path, fields | {"price": "44.99"})
+    assert reply.status_code == 422
+    assert "Give at least USD 45, the lowest price of a lead in this vertical." in unescape(reply.text)
+    assert (await shop.save(price="45")).price_minor == 4_500
 
 
 async def test_saving_a_form_that_nobody_touched_changes_nothing_however_often(shop: Shop) -> None:
