@@ -357,6 +357,8 @@ class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
     slug: str
     vertical: str
     price_minor: int
+    weight: int
+    priority: int
 
 
 async def list_businesses(

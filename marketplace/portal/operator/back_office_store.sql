@@ -157,7 +157,8 @@ limit $4;
 -- name: list_subscriptions
 -- Subscriptions of a business in their current versions, with the name of the vertical.
 select s.id, s.name, s.state, s.mode, s.version, s.currency, v.slug, v.definition ->> 'name' as vertical,
-       (x.definition ->> 'price_minor')::bigint as price_minor
+       (x.definition ->> 'price_minor')::bigint as price_minor, coalesce((x.definition ->> 'weight')::int, 1) as weight,
+       coalesce((x.definition ->> 'priority')::int, 100) as priority
 from subscription s
 join subscription_version x on x.subscription_id = s.id and x.version = s.version
 join (select c.id, c.slug, d.definition from vertical c join vertical_version d on d.vertical_id = c.id

@@ -1,6 +1,6 @@
 """Businesses and providers: their names, states, terms and keys. Each change has a reason."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -17,11 +17,12 @@ from marketplace.directory import flow as directory_flow
 from marketplace.directory import going_live
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import Endpoint, TenantScope
-from marketplace.directory.wire import Currency
+from marketplace.directory.wire import Currency, Slug
 from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
 from marketplace.portal.forms import (
     Reason,
     ReasonForm,
+    ShownForm,
     ZoneName,
     changing,
     fill,
@@ -42,6 +43,7 @@ from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from routing.subscription import PRIORITY, WEIGHT, BusinessTerms
 
 BUSINESSES: Final = "/operator/businesses"
 PROVIDERS: Final = "/operator/providers"
@@ -78,6 +80,15 @@ class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
     name: Annotated[PartyName | None, label("Name", required=True)] = None
     zone: Annotated[ZoneName | None, label("Time zone", required=True)] = None
     state: Literal["active", "frozen"] | None = None
+    reason: Annotated[Reason, label("Reason")]
+
+
+class TermsForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Weight and priority of a business in a vertical, for all its subscriptions there."""
+
+    vertical: Annotated[Slug, label("Vertical", kind="select")]
+    weight: Annotated[int, Meta(ge=WEIGHT[0], le=WEIGHT[1]), label("Weight")]
+    priority: Annotated[int, Meta(ge=PRIORITY[0], le=PRIORITY[1]), label("Priority, lower goes first")]
     reason: Annotated[Reason, label("Reason")]
 
 
@@ -300,6 +311,8 @@ SUBSCRIPTIONS: Final = Listing[SubscriptionRow](
         Column("State", lambda row: badge(row.state)),
         Column("Mode", lambda row: badge(row.mode, "good" if row.mode == "live" else "warn")),
         Column("Price", lambda row: Money(row.price_minor, row.currency), style="num"),
+        Column("Weight", lambda row: row.weight, style="num"),
+        Column("Priority", lambda row: row.priority, style="num"),
         Column("Version", lambda row: row.version, style="num"),
     ),
 )
@@ -358,8 +371,16 @@ async def _business_page(
         endpoint_listing=ENDPOINTS,
         endpoints=endpoints,
         form=show_form(BusinessChangeForm, {"name": businesses[0].name, "zone": businesses[0].zone}),
+        terms_form=_terms_form(subscriptions),
         **_party_context(keys, changes, names, key),
     )
+
+
+def _terms_form(subscriptions: Sequence[SubscriptionRow]) -> ShownForm:
+    """Return the form of the terms, for the verticals of these subscriptions, with those of the first one."""
+    values = {"weight": subscriptions[0].weight, "priority": subscriptions[0].priority} if subscriptions else {}
+    verticals = tuple(dict.fromkeys((row.slug, row.vertical) for row in subscriptions))
+    return show_form(TermsForm, values, {"vertical": verticals})
 
 
 @get(f"{PROVIDERS}/{{provider_id:str}}")
@@ -430,6 +451,22 @@ async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Re
     except errors.InvalidInput as error:
         return await show_again(request, fields, error, _business_page(request, viewer, party_id))
     return redirect(request, f"{BUSINESSES}/{business_id}", f"{business.name} was changed.")
+
+
+@post(f"{BUSINESSES}/{{business_id:str}}/terms")
+async def change_terms(request: AnyRequest, business_id: FromPath[str]) -> Response[bytes]:
+    """Set weight and priority of a business in a vertical. They hold from the next lead."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    party_id = path_id("biz", business_id)
+    try:
+        form = fill(TermsForm, fields)
+        terms = BusinessTerms(weight=form.weight, priority=form.priority)
+        await directory_flow.set_terms(
+            services(request).pool, viewer.actor, form.vertical, party_id, terms, form.reason.strip()
+        )
+    except errors.InvalidInput as error:
+        return await show_again(request, fields, error, _business_page(request, viewer, party_id))
+    return redirect(request, f"{BUSINESSES}/{business_id}", "Weight and priority were changed.")
 
 
 @post(f"{PROVIDERS}/{{provider_id:str}}")
@@ -515,6 +552,7 @@ handlers: tuple[Any, ...] = (
     show_business,
     show_provider,
     change_business,
+    change_terms,
     change_provider,
     create_key,
     revoke_key,

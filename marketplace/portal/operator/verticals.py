@@ -31,6 +31,7 @@ from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
+from routing.subscription import PRICE_MINOR
 from routing.vertical import VerticalDefinition
 
 HOME: Final = "/operator/verticals"
@@ -48,6 +49,11 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
     within_days: Annotated[Days, label("Needed within, in days")]
     nurture_days: Annotated[Days, label("Nurtured for at most, in days")]
     patience_seconds: Annotated[int, Meta(ge=0, le=3_600), label("Waits for a business, in seconds")]
+    reserve_minor: Annotated[
+        int,
+        Meta(ge=PRICE_MINOR[0], le=PRICE_MINOR[1]),
+        label("Lowest price of a lead, in the smallest unit of {currency}"),
+    ]
     strategy: Annotated[Strategy, label("Ranking")]
 
 
@@ -206,6 +212,7 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "within_days": definition.timing.within_days,
         "nurture_days": definition.timing.nurture_limit_days,
         "patience_seconds": definition.patience_seconds,
+        "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
     }
     strategies = [(strategy, words(strategy)) for strategy in Strategy]
@@ -243,6 +250,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         current,
         minimum_score=form.minimum_score,
         patience_seconds=form.patience_seconds,
+        reserve_minor=form.reserve_minor,
         strategy=form.strategy,
         budget=replace(current.budget, minimum_minor=form.budget_minimum),
         timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),

@@ -90,6 +90,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/audit/verify": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/businesses": Change(kinds=OPERATOR),
     "/operator/businesses/{business_id=biz}": Change(kinds=OPERATOR),
+    "/operator/businesses/{business_id=biz}/terms": Change(kinds=OPERATOR),
     "/operator/businesses/{account=biz}/keys": Change(kinds=OPERATOR),
     "/operator/businesses/{account=biz}/keys/{key_id=key}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/compliance": Change(kinds=OPERATOR),

@@ -259,6 +259,7 @@ QUICK: Final = {
     "nurture_days": 180,
     "patience_seconds": 0,
     "strategy": "priority",
+    "reserve_minor": 1,
 }
 
 
@@ -370,6 +371,22 @@ async def test_a_business_is_added_invited_frozen_with_a_reason_and_unfrozen(off
     assert "North Roofs" in await office.page("/operator/businesses?state=frozen&format=csv")
     await office.submit(home, state="active", reason="paid again")
     await office.submit("/operator/businesses", 422, name="Nowhere Roofs", zone="Mars/Base", currency="USD")
+
+
+async def test_weight_and_priority_of_a_business_are_set_with_a_reason(office: Office) -> None:
+    home = f"/operator/businesses/{office.desk.business_id}"
+    terms: dict[str, Any] = {"vertical": "roofing", "weight": 4, "priority": 10}
+    await office.submit(f"{home}/terms", 422, **terms, reason="")
+    await office.submit(f"{home}/terms", 422, **(terms | {"weight": 0}), reason="a new contract")
+    await office.submit(f"{home}/terms", **terms, reason="a new contract")
+    text = await office.page(home)
+    assert "a new contract" in text
+    assert "Set weight and priority" in text
+    [definition] = await office.market.owner.fetch(
+        "select definition from subscription_version order by version desc limit 1"
+    )
+    assert '"weight": 4' in definition["definition"]
+    await office.submit(f"{home}/terms", 404, **(terms | {"vertical": "none-such"}), reason="a new contract")
 
 
 async def test_a_key_is_shown_once_works_and_is_revoked_with_a_reason(office: Office) -> None:
