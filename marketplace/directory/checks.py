@@ -16,6 +16,7 @@ from marketplace.rules.catalog import Vertical
 from marketplace.rules.hours import check_hours
 from marketplace.text.characters import is_visible
 from marketplace.text.faults import Fault, FaultCode, pointer
+from routing.contradictions import contradictions
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import NeedField, NeedValue, amount_in_words
 from routing.qualification import Points
@@ -244,7 +245,7 @@ def _subscription_faults(
         detail = f"This vertical counts in {vertical.definition.currency}."
         yield _fault("/definition/currency", Refusal.currency_not_vertical, detail)
     yield from _reserve_faults(definition, vertical.definition)
-    faults = validate(definition, vertical.definition.needs)
+    faults = (*validate(definition, vertical.definition.needs), *contradictions(definition, vertical.definition))
     for fault in faults:
         yield _fault(f"/definition{fault.pointer}", fault.code, fault.detail)
     zone_is_faulty = any(fault.pointer == "/hours/zone" for fault in faults)

@@ -36,6 +36,12 @@ ParserError: type[Exception] = vars(opening_hours)["ParserError"]
 _UNKNOWABLE: Final = re.compile(r"\b(sunrise|sunset|dawn|dusk|SH)\b", re.IGNORECASE)
 _HOLIDAYS: Final = re.compile(r"\bPH\b", re.IGNORECASE)
 _LONG_AGO: Final = datetime(2000, 1, 1)
+_LAST_DAYS: Final = {
+    "jan": 31, "feb": 29, "mar": 31, "apr": 30, "may": 31, "jun": 30, "jul": 31, "aug": 31, "sep": 30, "oct": 31,
+    "nov": 30, "dec": 31,
+}  # fmt: skip
+_DATE: Final = re.compile(rf"\b({'|'.join(_LAST_DAYS)}) (\d{{1,2}})(?:-(\d{{1,2}}))?(?!\d|:\d)", re.IGNORECASE)
+"A day of a month, or several; digits before a colon and a digit are a time."
 
 # Patterns for the normalised text that the package writes, in which everything has one spelling.
 _COMMENT: Final = re.compile(r'"[^"]*"')
@@ -81,6 +87,8 @@ def check_hours(hours: OpenHours) -> str | None:
         return f"“{unknowable[0]}” differs from place to place and is not known here; write clock hours or dates."
     if _HOLIDAYS.search(hours.spec) and hours.holidays is None:
         return "“PH” needs a country whose public holidays are meant; name one in holidays."
+    if impossible := _impossible_date(hours.spec):
+        return f"“{impossible}” is no date; each month has its own last day."
     try:
         _check_place(hours)
         _read_rules(hours.spec)
@@ -90,6 +98,16 @@ def check_hours(hours: OpenHours) -> str | None:
     parsed = OpeningHours(hours.spec, country="US")
     if parsed.is_closed(_LONG_AGO) and parsed.next_change(_LONG_AGO) is None:
         return "These hours are never open."
+    return None
+
+
+def _impossible_date(spec: str) -> str | None:
+    """Return the first date that no year has, such as Feb 30, or None. The package takes it for every day."""
+    for date_text in _DATE.finditer(_COMMENT.sub("", spec)):
+        month, *days = date_text.groups()
+        last = max(int(day) for day in days if day is not None)
+        if last > _LAST_DAYS[month.lower()]:
+            return f"{month} {last}"
     return None
 
 

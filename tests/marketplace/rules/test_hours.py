@@ -289,6 +289,8 @@ def test_spans_are_sorted_apart_and_within_the_coming_days(spec: str, zone: str,
         (OpenHours(spec="sunrise-sunset", zone=NEW_YORK), "“sunrise” differs"),
         (OpenHours(spec="off", zone=NEW_YORK), "never open"),
         (OpenHours(spec="1990 Mo 10:00-12:00", zone=NEW_YORK), "never open"),
+        (OpenHours(spec="Mo-Fr 08:00-18:00; Feb 30 off", zone=NEW_YORK), "“Feb 30” is no date"),
+        (OpenHours(spec="Apr 28-31 08:00-12:00", zone=NEW_YORK), "“Apr 31” is no date"),
     ],
 )
 def test_hours_that_cannot_be_compiled_are_explained(hours: OpenHours, words: str) -> None:
@@ -331,3 +333,10 @@ def test_time_that_has_passed_is_told_by_the_wall_and_by_the_open_hours(
     assert (passed.wall_seconds, passed.open_seconds) == (wall_hours * 3600, open_hours * 3600)
     always = elapsed(None, begins, ends)
     assert always.wall_seconds == always.open_seconds == passed.wall_seconds
+
+
+@pytest.mark.parametrize(
+    "spec", ["Feb 29 08:00-18:00", "Jan 08:00-18:00", "Jun 28-30 08:00-18:00", '24/7 "not Feb 30"']
+)
+def test_dates_of_any_year_and_hours_after_a_month_are_taken(spec: str) -> None:
+    assert check_hours(OpenHours(spec=spec, zone=NEW_YORK)) is None
