@@ -1,13 +1,27 @@
 """Estimates with 95 % intervals: for one business from its leads, for many from whole businesses."""
 
 import math
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from billing.evidence import Side
-from billing.intervals import Figure, Resampling, amount, freedom_of, pooled_amount, pooled_share, share
-from billing.lifetable import Cells, Floats, at_risk, per_lead, tables_of
+from billing.intervals import (
+    CountedRate,
+    Figure,
+    Ratio,
+    Resampling,
+    amount,
+    cost_per_event,
+    freedom_of,
+    mean_error,
+    pooled_freedom,
+    pooled_share,
+    ratio,
+    share,
+)
+from billing.lifetable import Cells, Floats, at_risk, exhausted, per_lead, tables_of
 
 
 class Estimator:
@@ -24,60 +38,113 @@ class Estimator:
     def rate(self, cells: Cells, horizon: int | None = None) -> Figure | None:
         """Return the share of leads that had the event by the end of week `horizon`.
 
-        None if there are no leads, or none was observed through that week.
+        It is 1 if all leads at risk in some week had it. None if there are no leads, or none was observed through the
+        last week.
         """
         weeks = horizon or self.horizon
         once = cells.counted()
-        if not len(cells.leads) or at_risk(cells)[weeks - 1] <= 0:
+        if not len(cells.leads):
+            return None
+        if leads := exhausted(cells, weeks):
+            return share(1.0, 0.0, leads)
+        observed = float(at_risk(cells)[weeks - 1])
+        if observed <= 0:
             return None
         line = per_lead(once, weeks)
         if self.resampling is None:
-            return share(line.estimate, line.variance(once), float(at_risk(cells)[weeks - 1]))
+            return share(line.estimate, line.variance(once), observed)
         rates, _ = self._resampled(cells, weeks)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_odds = np.log(rates / (1 - rates))
         return pooled_share(line.estimate, self.resampling.variance(log_odds), len(np.unique(cells.business)))
 
-    def per_event(self, side: Side, cells: Cells, rate: Figure | None, horizon: int | None = None) -> Figure | None:
+    def per_event(self, side: Side, cells: Cells, rate: Figure | None) -> Figure | None:
         """Return the cost of one event in minor units: the cost per lead over `rate`.
 
         None if the rate is unknown, zero or has no interval.
         """
         if rate is None or rate.value <= 0 or rate.low is None or rate.high is None:
             return None
-        cost = float(side.cost_minor.sum() / side.leads.sum())
+        cost = self._cost(side)
         if self.resampling is None:
-            return Figure(value=cost / rate.value, low=cost / rate.high, high=cost / rate.low)
-        rates, _ = self._resampled(cells, horizon or self.horizon)
-        logs = self._log_cost_per_lead(side, self.resampling) - _log(rates)
-        return pooled_amount(cost / rate.value, self.resampling.variance(logs), side.businesses)
+            error = mean_error(side.cost_variance, cost.estimate, float(side.leads.sum()))
+            return cost_per_event(cost.estimate, error, rate)
+        rates, _ = self._resampled(cells, self.horizon)
+        variance = self.resampling.variance(cost.logs - _log(rates))
+        return amount(cost.estimate / rate.value, variance, pooled_freedom(side.businesses))
 
     def revenue(self, side: Side) -> Figure:
         """Return the revenue per unit spent on the leads of a side."""
-        return self._estimate(self._revenue_of(side))
+        return amount(*self._quotient((self._value(side),), (self._cost(side),)))
 
-    def revenue_ratio(self, numerator: Side, denominator: Side) -> Figure:
+    def revenue_ratio(self, numerator: Side, denominator: Side) -> Ratio:
         """Return the revenue per unit spent of one side, divided by that of the other."""
-        return self._estimate(self._revenue_of(numerator), self._revenue_of(denominator))
+        above = self._value(numerator), self._cost(denominator)
+        return ratio(*self._quotient(above, (self._cost(numerator), self._value(denominator))))
+
+    def revenue_over(self, side: Side, counted: CountedRate, cost_minor: float, value_minor: float | None) -> Ratio:
+        """Return the revenue per unit spent on the leads of a side, divided by that of stated leads.
+
+        They cost `cost_minor` each and win `counted`, and a job is worth `value_minor`, or as much as one of the side.
+        """
+        above = self._value(side) if value_minor else self._win_rate(side)
+        stated = counted.rate * (value_minor or 1.0) / cost_minor
+        return ratio(*_over(self._quotient((above,), (self._cost(side),)), stated, counted))
+
+    def win_ratio_over(self, side: Side, counted: CountedRate) -> Figure:
+        """Return the win rate of a side, divided by a stated one."""
+        return amount(*_over(self._quotient((self._win_rate(side),), ()), counted.rate, counted))
 
     def win_ratio(self, numerator: Side, denominator: Side) -> Figure:
         """Return the win rate of one side, divided by that of the other."""
-        return self._estimate(self._win_rate_of(numerator), self._win_rate_of(denominator))
+        return amount(*self._quotient((self._win_rate(numerator),), (self._win_rate(denominator),)))
 
-    def _revenue_of(self, side: Side) -> "_Quantity":
-        logs = None
-        if self.resampling is not None:
-            _, values = self._resampled(side.won, self.horizon)
-            logs = _log(values) - self._log_cost_per_lead(side, self.resampling)
-        scale = float(side.leads.sum() / side.cost_minor.sum())
-        return _Quantity(scale=scale, cells=side.won, businesses=side.businesses, logs=logs)
+    def equal_cost(self, numerator: Side, denominator: Side) -> Figure:
+        """Return the cost of a lead of the first side at which both sides bring the same per unit spent."""
+        above = self._cost(denominator), self._win_rate(numerator)
+        return amount(*self._quotient(above, (self._win_rate(denominator),)))
 
-    def _win_rate_of(self, side: Side) -> "_Quantity":
-        logs = None
-        if self.resampling is not None:
-            rates, _ = self._resampled(side.won, self.horizon)
-            logs = _log(rates)
-        return _Quantity(scale=1.0, cells=side.won.counted(), businesses=side.businesses, logs=logs)
+    def _value(self, side: Side) -> "_Quantity":
+        """Return the value of the jobs won per lead."""
+        logs = _log(self._resampled(side.won, self.horizon)[1]) if self.resampling else _NONE
+        return self._from_cells(side, side.won, logs)
+
+    def _win_rate(self, side: Side) -> "_Quantity":
+        logs = _log(self._resampled(side.won, self.horizon)[0]) if self.resampling else _NONE
+        return self._from_cells(side, side.won.counted(), logs)
+
+    def _from_cells(self, side: Side, cells: Cells, logs: Floats) -> "_Quantity":
+        line = per_lead(cells, self.horizon)
+        variance, freedom = 0.0, 1.0
+        if self.resampling is None and line.estimate > 0:
+            variance, freedom = line.variance(cells) / line.estimate**2, max(line.freedom(cells), 1.0)
+        return _Quantity(line.estimate, variance, freedom, side.businesses, logs)
+
+    def _cost(self, side: Side) -> "_Quantity":
+        """Return the cost per lead."""
+        leads = float(side.leads.sum())
+        cost = float(side.cost_minor.sum()) / leads
+        if self.resampling is None:
+            return _Quantity(cost, side.cost_variance / cost**2, max(leads - 1, 1.0), side.businesses, _NONE)
+        weights = self.resampling.weights
+        logs = _log((weights @ side.cost_minor) / (weights @ side.leads))
+        return _Quantity(cost, 0.0, 1.0, side.businesses, logs)
+
+    def _quotient(
+        self, numerators: tuple["_Quantity", ...], denominators: tuple["_Quantity", ...]
+    ) -> tuple[float, float, float]:
+        """Return the product of the first quantities over that of the others, the variance of its logarithm, and the
+        degrees of freedom of that variance."""
+        both = numerators + denominators
+        if min(quantity.estimate for quantity in both) <= 0:
+            return 0.0, math.inf, 0.0
+        above, below = (math.prod(quantity.estimate for quantity in part) for part in (numerators, denominators))
+        if self.resampling is None:
+            parts = [(quantity.log_variance, quantity.freedom) for quantity in both if quantity.log_variance > 0]
+            return above / below, sum(variance for variance, _ in parts), freedom_of(*parts)
+        logs = sum(quantity.logs for quantity in numerators) - sum(quantity.logs for quantity in denominators)
+        freedom = pooled_freedom(min(quantity.businesses for quantity in both))
+        return above / below, self.resampling.variance(np.asarray(logs)), freedom
 
     def _resampled(self, cells: Cells, weeks: int) -> tuple[Floats, Floats]:
         """Return the rate and the value per lead in each resample, computed once for each pair of cells and weeks."""
@@ -88,38 +155,28 @@ class Estimator:
             self._cache[key] = (cells, tables.weighted(self.resampling.weights))
         return self._cache[key][1]
 
-    def _log_cost_per_lead(self, side: Side, resampling: Resampling) -> Floats:
-        """Return the logarithm of the cost per lead in each resample."""
-        return _log((resampling.weights @ side.cost_minor) / (resampling.weights @ side.leads))
 
-    def _estimate(self, *quantities: "_Quantity") -> Figure:
-        """Return the estimate and interval of one quantity, or of the ratio of the first to the second."""
-        lines = [per_lead(quantity.cells, self.horizon) for quantity in quantities]
-        values = [quantity.scale * line.estimate for quantity, line in zip(quantities, lines, strict=True)]
-        if min(values) <= 0:
-            return Figure(value=0.0)
-        estimate = values[0] / math.prod(values[1:])
-        if self.resampling is not None:
-            numerator, *denominators = (quantity.logs for quantity in quantities if quantity.logs is not None)
-            variance = self.resampling.variance(numerator - sum(denominators))
-            return pooled_amount(estimate, variance, min(quantity.businesses for quantity in quantities))
-        parts = [
-            (line.variance(quantity.cells) / line.estimate**2, max(line.freedom(quantity.cells), 1.0))
-            for quantity, line in zip(quantities, lines, strict=True)
-        ]
-        return amount(estimate, sum(variance for variance, _ in parts), freedom_of(*parts))
+_NONE: Final[Floats] = np.empty(0)
 
 
-class _Quantity(msgspec.Struct, frozen=True, kw_only=True):
-    """Estimate for one source: `scale` times the value per lead of `cells`, and its logarithm in every resample.
+class _Quantity(msgspec.Struct, frozen=True):
+    """Estimate for one source. Of one business: the variance of its logarithm and the degrees of freedom of that
+    variance. Of several: its logarithm in every resample."""
 
-    `logs` is None if the leads are of one business and nothing is resampled.
-    """
-
-    scale: float
-    cells: Cells
+    estimate: float
+    log_variance: float
+    freedom: float
     businesses: int
-    logs: Floats | None
+    logs: Floats
+
+
+def _over(quotient: tuple[float, float, float], stated: float, counted: CountedRate) -> tuple[float, float, float]:
+    """Return a quotient over a stated figure, whose logarithm varies as that of the counted rate does."""
+    estimate, variance, freedom = quotient
+    if not (estimate > 0 and math.isfinite(variance)):
+        return quotient
+    parts = [part for part in ((variance, freedom), (counted.log_variance, counted.freedom)) if part[0] > 0]
+    return estimate / stated, sum(part[0] for part in parts), freedom_of(*parts)
 
 
 def _log(values: Floats) -> Floats:

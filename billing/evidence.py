@@ -1,5 +1,6 @@
 """Input of the comparison of exclusive with shared leads, and the least amounts of data from which it concludes."""
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -45,8 +46,9 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source.
 
     `leads` (a count, or a sum of weights) and `cost_minor` (minor units, without labour) have one element per business.
-    `outcomes` is the number of leads known to be won or lost. `won`, `contacted` and `qualified` are the life tables of
-    these three events.
+    `cost_variance` is that of the mean cost of a lead, in squared minor units; 0 if all leads cost the same. `outcomes`
+    is the number of leads known to be won or lost, `oldest_weeks` the age of the first lead in whole weeks. `won`,
+    `contacted` and `qualified` are the life tables of these three events.
     """
 
     leads: Floats
@@ -55,6 +57,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     won: Cells
     contacted: Cells
     qualified: Cells
+    cost_variance: float = 0.0
+    oldest_weeks: int = 0
 
     @property
     def businesses(self) -> int:
@@ -66,13 +70,18 @@ class SharedLeadAssumption(msgspec.Struct, frozen=True, kw_only=True):
     """Stated cost and success of shared leads, used in place of data.
 
     `cost_minor` per lead and `value_minor` per won job are in minor units; `win_rate` is the share of leads won.
-    Without a value, a job is taken to be worth as much as one from an exclusive lead. `source` says who stated it.
+    `leads`, `won` and `weeks` say how it was counted: of so many leads so many were won, each within so many weeks.
+    They are None if nobody said so; then the rate has no interval, and no verdict rests on it. Without a value, a job
+    is taken to be worth as much as one from an exclusive lead. `source` says who stated it.
     """
 
     basis: EvidenceBasis
     source: str
     cost_minor: int
     win_rate: float
+    leads: int | None = None
+    won: int | None = None
+    weeks: int | None = None
     value_minor: int | None = None
 
 
@@ -97,10 +106,13 @@ class Stratum(msgspec.Struct, frozen=True, kw_only=True):
 class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Complete input of the comparison. Both sides number the businesses alike, from 0 to `businesses` - 1.
 
-    Beyond 200 of `all_businesses`, several share a number. `silent` businesses reported nothing and are in no figure.
-    `matched` has the leads of strata with both sources, exclusive then shared, the shared ones weighted to the
-    exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. `labour_minor` is the cost
-    of working on one lead, in minor units. `speed` is ordered from the fastest band; the first `fast_bands` are fast.
+    Beyond 200 of `all_businesses`, several share a number. `silent` businesses reported nothing and are in no figure;
+    `silent_days` have passed since the last report of any other. `compared` has the leads of businesses with both
+    sources, exclusive then shared, weighted so that a business has the same part in both; `fewest` counts these
+    businesses. `matched` has the leads of strata with both sources, exclusive then shared, the shared ones weighted to
+    the exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. With several
+    businesses each has strata of its own. `labour_minor` is the cost of working on one lead, in minor units. `speed` is
+    ordered from the fastest band; the first `fast_bands` are fast.
     """
 
     businesses: int
@@ -108,24 +120,30 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     exclusive: Side
     shared: Side | None = None
     assumed: SharedLeadAssumption | None = None
+    compared: tuple[Side, Side] | None = None
+    fewest: int = 1
     matched: tuple[Side, Side] | None = None
     overlap: float = 0.0
     strata: tuple[Stratum, ...] = ()
     silent: int = 0
+    silent_days: int = 0
     labour_minor: int = 0
     speed: tuple[ContactSpeed, ...] = ()
     fast_bands: int = 2
-
-    @property
-    def fewest(self) -> int:
-        """Number of businesses with leads of the source that has fewer of them."""
-        return min(side.businesses for side in (self.exclusive, self.shared or self.exclusive))
 
 
 def horizon_of(*sides: Side | None) -> int:
     """Return the last week through which at least `LEAST_AT_RISK` leads of every side were observed; 0 if none."""
     risks = [at_risk(side.won) for side in sides if side is not None]
     return next((week for week in range(WEEKS, 0, -1) if all(risk[week - 1] >= LEAST_AT_RISK for risk in risks)), 0)
+
+
+def weeks_until_enough(side: Side) -> int | None:
+    """Return in how many weeks a side will have enough outcomes at its pace so far; None if it has none to go by."""
+    if not (side.outcomes and side.won.events and side.oldest_weeks):
+        return None
+    missing = max(LEAST_OUTCOMES / side.outcomes, LEAST_WINS / side.won.events, 1.0) - 1.0
+    return math.ceil(missing * side.oldest_weeks)
 
 
 def has_enough_outcomes(side: Side) -> bool:

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from billing.evidence import EvidenceBasis
-from billing.intervals import Figure
+from billing.intervals import Figure, Ratio
 
 
 class RoiVerdict(StrEnum):
@@ -16,11 +16,11 @@ class RoiVerdict(StrEnum):
     not_enough_data = "not_enough_data"
     """Too few leads are known to be won or lost."""
     likely_yes = "likely_yes"
-    """Exclusive leads most likely pay better: the interval of the ratio lies above 1, for matched leads too."""
+    """Exclusive leads most likely pay better: the ratio's interval for verdicts lies above 1, for matched leads too."""
     likely_no = "likely_no"
-    """Exclusive leads most likely pay worse: the interval of the ratio lies below 1, for matched leads too."""
+    """Exclusive leads most likely pay worse: the ratio's interval for verdicts lies below 1, for matched leads too."""
     cannot_tell = "cannot_tell"
-    """The difference may be chance: the interval of the ratio contains 1."""
+    """The difference may be chance: the ratio's interval for verdicts contains 1."""
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +55,26 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     price_minor: Figure
 
 
+class ComparedLeads(msgspec.Struct, frozen=True, kw_only=True):
+    """Revenue per unit spent of both sources in the leads whose ratio decides the verdict.
+
+    For one business these are all of its leads. For many they are the leads of the `businesses` with both sources, and
+    a business has the same part in both figures.
+    """
+
+    businesses: int
+    exclusive_per_unit: Figure
+    shared_per_unit: Figure
+
+
 class MatchedComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The comparison among leads of the same vertical and area. `overlap` is the share of exclusive leads in it."""
+    """The comparison among leads of the same business, vertical and area. `overlap` is the share of exclusive leads in
+    it."""
 
     overlap: float
     exclusive_per_unit: Figure
     shared_per_unit: Figure
-    ratio: Figure
+    ratio: Ratio
     win_ratio: Figure
 
 
@@ -108,7 +121,8 @@ class Roi(msgspec.Struct, frozen=True, kw_only=True):
     businesses: int
     exclusive: SourceFigures
     shared: SourceFigures | None
-    ratio: Figure | None
+    compared: ComparedLeads | None
+    ratio: Ratio | None
     break_even: BreakEven | None
     matched: MatchedComparison | None
     speed: SpeedEffect | None

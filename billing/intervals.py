@@ -21,6 +21,9 @@ MOST_CLUSTERS: Final = 200
 MANY_BUSINESSES: Final = 15
 "Least businesses for the bootstrap. With fewer, its intervals are too narrow, and the wider jackknife is used."
 _LOW, _HIGH = 0.025, 0.975
+_VERDICT_HIGH = 0.997523
+"""Share of the standard normal distribution below 2.81. How seldom somebody who looks every week is then misled is
+measured by `python -m benchmarks.truth`: see docs/ROI.md."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +32,17 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     low: float | None = None
     high: float | None = None
+
+
+class Ratio(Figure, frozen=True, kw_only=True):
+    """A ratio with its 95 % interval, and a wider one on which a verdict rests.
+
+    `verdict_low` and `verdict_high` are so wide that somebody who looks every week of a year is seldom misled. They
+    are None where `low` and `high` are.
+    """
+
+    verdict_low: float | None = None
+    verdict_high: float | None = None
 
 
 def share(estimate: float, variance: float, leads: float) -> Figure:
@@ -50,10 +64,64 @@ def amount(estimate: float, log_variance: float, freedom: float) -> Figure:
     The interval uses Student's t with `freedom` degrees of freedom, because the variance is itself an estimate. There
     is none if the estimate is not positive, the variance is infinite, or `freedom` is below 1.
     """
-    if not (estimate > 0 and math.isfinite(log_variance) and freedom >= 1):
+    factor = _factor(estimate, log_variance, freedom, _HIGH)
+    if factor is None:
         return Figure(value=estimate)
-    factor = math.exp(t_quantile(_HIGH, freedom) * math.sqrt(log_variance))
     return Figure(value=estimate, low=estimate / factor, high=estimate * factor)
+
+
+def ratio(estimate: float, log_variance: float, freedom: float) -> Ratio:
+    """Return the same as `amount`, with the interval of a verdict beside it."""
+    factor = _factor(estimate, log_variance, freedom, _HIGH)
+    wider = _factor(estimate, log_variance, freedom, _VERDICT_HIGH)
+    if factor is None or wider is None:
+        return Ratio(value=estimate)
+    return Ratio(
+        value=estimate,
+        low=estimate / factor,
+        high=estimate * factor,
+        verdict_low=estimate / wider,
+        verdict_high=estimate * wider,
+    )
+
+
+def _factor(estimate: float, log_variance: float, freedom: float, level: float) -> float | None:
+    """Return the factor between an estimate and the ends of its interval, None if it has no interval."""
+    if not (estimate > 0 and math.isfinite(log_variance) and freedom >= 1):
+        return None
+    return math.exp(t_quantile(level, freedom) * math.sqrt(log_variance))
+
+
+def cost_per_event(cost: float, cost_error: float, rate: Figure) -> Figure:
+    """Return the cost of one event, from the cost of a lead and the rate of the event, which must have an interval.
+
+    `cost_error` is the half width of the interval of the cost's logarithm. The two half widths are combined on each
+    side as independent ones (Zou and Donner's method, for a rate whose interval is not symmetric).
+    """
+    assert rate.low is not None
+    assert rate.high is not None
+    estimate = cost / rate.value
+    below = math.hypot(math.log(rate.high / rate.value), cost_error)
+    above = math.hypot(math.log(rate.value / rate.low), cost_error)
+    return Figure(value=estimate, low=estimate / math.exp(below), high=estimate * math.exp(above))
+
+
+class CountedRate(msgspec.Struct, frozen=True, kw_only=True):
+    """The share won of a stated number of leads, the variance of its logarithm and the degrees of freedom of that."""
+
+    rate: float
+    log_variance: float
+    freedom: float
+
+
+def counted_rate(won: int, leads: int) -> CountedRate:
+    """Return the share `won` of `leads`, both above 0, with the variance that a life table without censoring gives."""
+    return CountedRate(rate=won / leads, log_variance=1 / won - 1 / leads, freedom=2.0 * won)
+
+
+def mean_error(variance: float, mean: float, count: float) -> float:
+    """Return the half width of the interval of the logarithm of a mean of `count` values."""
+    return t_quantile(_HIGH, max(count - 1, 1)) * math.sqrt(variance) / mean
 
 
 def freedom_of(*parts: tuple[float, float]) -> float:
@@ -93,19 +161,16 @@ def resample(businesses: int, seed: int) -> Resampling:
     return Resampling(weights=counts.astype(float), scale=1.0)
 
 
-def pooled_amount(estimate: float, log_variance: float, businesses: int) -> Figure:
-    """Return the same as `amount` if the variance is that between businesses.
-
-    A ratio of two means leaves two degrees of freedom fewer than there are businesses.
-    """
-    return amount(estimate, log_variance, businesses - 2)
+def pooled_freedom(businesses: int) -> int:
+    """Return the degrees of freedom of a variance between businesses: a ratio of two means leaves two fewer."""
+    return businesses - 2
 
 
 def pooled_share(estimate: float, odds_variance: float, businesses: int) -> Figure:
     """Return a rate, with an interval from the variance of its log odds between businesses."""
     if not (0 < estimate < 1 and math.isfinite(odds_variance)):
         return Figure(value=estimate)
-    odds = pooled_amount(estimate / (1 - estimate), odds_variance, businesses)
+    odds = amount(estimate / (1 - estimate), odds_variance, pooled_freedom(businesses))
     if odds.low is None or odds.high is None:
         return Figure(value=estimate)
     return Figure(value=estimate, low=odds.low / (1 + odds.low), high=odds.high / (1 + odds.high))

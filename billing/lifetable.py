@@ -78,6 +78,21 @@ def at_risk(cells: Cells) -> Floats:
     return through
 
 
+def exhausted(cells: Cells, horizon: int) -> float:
+    """Return how many leads an estimate of 1 rests on: of a week in which all leads at risk had the event, their number
+    over the share that had not had it before. 0 without such a week."""
+    risk = at_risk(cells)[:horizon]
+    events = np.bincount(cells.weeks[cells.happened], cells.leads[cells.happened], WEEKS + 1)[1 : horizon + 1]
+    left = 1.0
+    for through, happening in zip(risk, events, strict=True):
+        if through <= 0:
+            return 0.0
+        if happening >= through:
+            return float(through / left)
+        left *= 1 - happening / through
+    return 0.0
+
+
 # Estimates for leads that are independent of each other: those of one business.
 
 

@@ -3,7 +3,7 @@
 Columns instead of objects, because a report on the whole marketplace counts a million leads while its reader waits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -144,39 +144,63 @@ def tabulate(
 
 
 def evidence_of(
-    exclusive: LeadColumns, shared: LeadColumns, assumed: SharedLeadAssumption | None = None, labour_minor: int = 0
+    exclusive: LeadColumns,
+    shared: LeadColumns,
+    assumed: SharedLeadAssumption | None = None,
+    labour_minor: int = 0,
+    silent_days: int = 0,
 ) -> RoiEvidence:
     """Return the evidence from the leads of both sources, counted into cells.
 
     Leads that cost nothing were given back and do not count. Leads of a business that reported nothing about any lead
     of the source do not count either: no report does not mean that a lead was lost. `labour_minor` is the cost of
-    working on one lead.
+    working on one lead; `silent_days` is the time since the last report, for the answer's notes.
     """
     all_paying = exclusive.business[exclusive.cost_minor > 0]
     exclusive, shared = exclusive.only(_counting(exclusive)), shared.only(_counting(shared))
     silent = len(_renumber(all_paying)[0]) - len(_renumber(exclusive.business)[0])
     businesses, numbers = _renumber(np.concatenate((exclusive.business, shared.business)))
-    count = min(max(len(businesses), 1), MOST_CLUSTERS)
-    exclusive_numbers, shared_numbers = np.split(numbers % count, [len(exclusive.business)])
+    total = max(len(businesses), 1)
+    exclusive_numbers, shared_numbers = np.split(numbers, [len(exclusive.business)])
     exclusive = msgspec.structs.replace(exclusive, business=exclusive_numbers)
     shared = msgspec.structs.replace(shared, business=shared_numbers)
-    exclusive_side = _side(exclusive, count)
-    shared, shared_side, horizon = _shared_side(shared, count, exclusive_side)
+    exclusive_side = _side(exclusive, total)
+    shared, shared_side, horizon = _shared_side(shared, total, exclusive_side)
+    compared = _within_businesses(exclusive_side, shared_side) if shared_side else None
     strata = _Strata(exclusive.stratum, shared.stratum)
+    matching = strata.of_businesses(exclusive.business, shared.business, total) if total > 1 else strata
+    matched = _match(exclusive, shared, matching, total, exclusive_side)
+    count = min(total, MOST_CLUSTERS)
     return RoiEvidence(
         businesses=count,
-        all_businesses=max(len(businesses), 1),
+        all_businesses=total,
         silent=silent,
-        exclusive=exclusive_side,
-        shared=shared_side,
+        exclusive=_group(exclusive_side, count),
+        shared=_group(shared_side, count) if shared_side else None,
         assumed=assumed,
         labour_minor=labour_minor,
-        matched=_match(exclusive, shared, strata, count, exclusive_side),
-        overlap=strata.overlap,
+        silent_days=silent_days,
+        compared=(_group(compared[0], count), _group(compared[1], count)) if compared else None,
+        fewest=compared[0].businesses if compared else 0 if shared_side else exclusive_side.businesses,
+        matched=(_group(matched[0], count), _group(matched[1], count)) if matched else None,
+        overlap=matching.overlap,
         strata=strata.largest(),
         speed=_speed(exclusive, count, horizon),
         fast_bands=FAST_BANDS,
     )
+
+
+def observed_until(business: Integers, last_reports: Mapping[int, int], now: int) -> Integers:
+    """Return for each lead the time up to which its outcome is known, in seconds of the same clock as `now`.
+
+    That is the last report of its business, whichever lead it was about: after it nothing is known, and a missing
+    report is no failure. `last_reports` maps numbers of businesses to these times; one that is missing never reported.
+    """
+    latest = np.zeros(int(business.max(initial=0)) + 1, np.int64)
+    for number, at in last_reports.items():
+        if number < len(latest):
+            latest[number] = min(at, now)
+    return latest[business]
 
 
 def date_wins(leads: LeadColumns, horizon: int) -> LeadColumns:
@@ -210,6 +234,71 @@ def _shared_side(shared: LeadColumns, businesses: int, exclusive: Side) -> tuple
     return dated, side, horizon
 
 
+def _within_businesses(exclusive: Side, shared: Side) -> tuple[Side, Side] | None:
+    """Return both sides restricted to businesses with both, each business with the same part in both; None without one.
+
+    A business with n exclusive and m shared leads counts in proportion to n·m / (n + m), the weight of Mantel and
+    Haenszel, on both sides. So a business that wins more than others, whatever it buys, decides nothing by buying more
+    of one source. The weights of each side sum to its number of leads in these businesses.
+    """
+    both = (exclusive.leads > 0) & (shared.leads > 0)
+    if not both.any():
+        return None
+    part = np.where(both, exclusive.leads * shared.leads / np.maximum(exclusive.leads + shared.leads, 1), 0.0)
+    sides = []
+    for side in (exclusive, shared):
+        factor = part / np.maximum(side.leads, 1) * (side.leads[both].sum() / part.sum())
+        sides.append(_weigh(side, factor))
+    return sides[0], sides[1]
+
+
+def _weigh(side: Side, factor: Floats) -> Side:
+    """Return the side with each lead's weight multiplied by the factor of its business; 0 leaves a business out."""
+
+    def weigh(cells: Cells) -> Cells:
+        rows = np.flatnonzero(factor[cells.business])
+        u = factor[cells.business[rows]]
+        return Cells(
+            business=cells.business[rows],
+            weeks=cells.weeks[rows],
+            happened=cells.happened[rows],
+            leads=cells.leads[rows] * u,
+            squares=cells.squares[rows] * u**2,
+            value=cells.value[rows] * u,
+            cross=cells.cross[rows] * u**2,
+            value_squares=cells.value_squares[rows] * u**2,
+            value_fourths=cells.value_fourths[rows] * u**4,
+        )
+
+    return msgspec.structs.replace(
+        side,
+        leads=side.leads * factor,
+        cost_minor=side.cost_minor * factor,
+        won=weigh(side.won),
+        contacted=weigh(side.contacted),
+        qualified=weigh(side.qualified),
+    )
+
+
+def _group(side: Side, count: int) -> Side:
+    """Return the side with its businesses in at most `count` groups, each with one number."""
+    if len(side.leads) <= count:
+        return side
+
+    def group(cells: Cells) -> Cells:
+        return msgspec.structs.replace(cells, business=cells.business % count)
+
+    numbers = np.arange(len(side.leads)) % count
+    return msgspec.structs.replace(
+        side,
+        leads=np.bincount(numbers, side.leads, count),
+        cost_minor=np.bincount(numbers, side.cost_minor, count),
+        won=group(side.won),
+        contacted=group(side.contacted),
+        qualified=group(side.qualified),
+    )
+
+
 def _counting(leads: LeadColumns) -> NDArray[np.bool_]:
     """Return a mask of the paid leads of businesses that reported something about a paid lead."""
     paid = leads.cost_minor > 0
@@ -231,11 +320,25 @@ def _side(leads: LeadColumns, businesses: int, weights: Floats | None = None) ->
     return Side(
         leads=np.bincount(leads.business, weights, businesses).astype(float),
         cost_minor=np.bincount(leads.business, cost, businesses).astype(float),
+        cost_variance=_variance_of_mean(leads.cost_minor, weights),
+        oldest_weeks=int(leads.age_seconds.max(initial=0)) // WEEK_SECONDS,
         outcomes=outcomes,
         won=_cells(leads.business, age, leads.won_seconds, weights, leads.won_minor),
         contacted=_cells(leads.business, age, contacted, weights, once),
         qualified=_cells(leads.business, age, np.where(qualified, contacted, -1), weights, once),
     )
+
+
+def _variance_of_mean(cost_minor: Integers, weights: Floats | None) -> float:
+    """Return the variance of the mean cost of a lead, in squared minor units, as of leads drawn independently."""
+    if len(cost_minor) < 2:
+        return 0.0
+    if weights is None:
+        return float(np.var(cost_minor, ddof=1)) / len(cost_minor)
+    total, squares = float(weights.sum()), float((weights**2).sum())
+    mean = float((weights * cost_minor).sum()) / total
+    number = total**2 / squares
+    return float((weights**2 * (cost_minor - mean) ** 2).sum()) / total**2 * number / max(number - 1, 1.0)
 
 
 def _funnel_steps(leads: LeadColumns) -> tuple[Integers, NDArray[np.bool_]]:
@@ -321,6 +424,16 @@ class _Strata:
         self.shared_counts = np.bincount(self.shared, minlength=len(self.keys))
         self.common = (self.exclusive_counts > 0) & (self.shared_counts > 0) & (self.keys != 0)
 
+    def of_businesses(self, exclusive: Integers, shared: Integers, businesses: int) -> "_Strata":
+        """Return the strata of each business: a lead matches only leads of its own business, `exclusive` and `shared`
+        give the business of each lead."""
+        numbers = np.where(self.keys != 0, np.arange(1, len(self.keys) + 1), 0)
+        keys = [
+            np.where(numbers[position] > 0, numbers[position] * businesses + business, 0)
+            for position, business in ((self.exclusive, exclusive), (self.shared, shared))
+        ]
+        return _Strata(keys[0], keys[1])
+
     @property
     def overlap(self) -> float:
         """Share of exclusive leads in common strata."""
@@ -357,17 +470,22 @@ def _match(
 
 
 def _speed(leads: LeadColumns, businesses: int, horizon: int) -> tuple[ContactSpeed, ...]:
-    """Return the contacted leads that are at least as old as the horizon, by band of time to first contact."""
+    """Return the contacted leads that are at least as old as the horizon, by band of time to first contact.
+
+    A win reported without an earlier contact says nothing about the time to contact, so that such a lead is left out.
+    """
     if not horizon:
         return ()
-    old = leads.only((leads.contacted_seconds >= 0) & (leads.age_seconds >= horizon * WEEK_SECONDS))
+    untimed = (leads.won_seconds >= 0) & (leads.contacted_seconds >= leads.won_seconds)
+    timed = (leads.contacted_seconds >= 0) & ~untimed
+    old = leads.only(timed & (leads.age_seconds >= horizon * WEEK_SECONDS))
     band = np.searchsorted([limit for _, limit in BANDS], old.contacted_seconds)
     won = ((old.won_seconds >= 0) & (old.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
     once = np.broadcast_to(np.int64(1), len(won))
     return tuple(
         ContactSpeed(
             band=name,
-            cells=_count_cells(old.business[at], once[at], won[at], None, once[at]),
+            cells=_count_cells(old.business[at] % businesses, once[at], won[at], None, once[at]),
         )
         for number, (name, _) in enumerate(BANDS)
         for at in (np.flatnonzero(band == number),)

@@ -26,6 +26,7 @@ from billing.evidence import (
 )
 from billing.findings import (
     BreakEven,
+    ComparedLeads,
     MatchedComparison,
     PriceCase,
     Roi,
@@ -34,7 +35,7 @@ from billing.findings import (
     SpeedBand,
     SpeedEffect,
 )
-from billing.intervals import Figure, resample
+from billing.intervals import Figure, Ratio, counted_rate, resample, share
 from billing.lifetable import Cells, per_lead
 from billing.wording import notes, price_sentence, speed_sentence, verdict_sentence
 
@@ -46,40 +47,57 @@ def assess(evidence: RoiEvidence, seed: int) -> Roi:
     fixes the bootstrap draws.
     """
     shared = _usable_import(evidence)
-    horizon = horizon_of(evidence.exclusive, shared)
+    horizon = _horizon(evidence, shared)
     resampling = resample(evidence.businesses, seed) if evidence.businesses > 1 else None
     estimator = Estimator(evidence.businesses, max(horizon, 1), resampling)
     exclusive = _with_labour(evidence.exclusive, evidence.labour_minor)
     ours = _figures(exclusive, EvidenceBasis.records, estimator, horizon)
     comparison = _Comparison()
     if shared is not None:
-        comparison = _compare_with_import(evidence, exclusive, shared, ours, estimator, horizon)
+        comparison = _compare_with_import(evidence, shared, estimator, horizon)
     elif evidence.assumed is not None:
-        comparison = _compare_with_assumption(evidence.assumed, evidence.labour_minor, ours)
+        comparison = _compare_with_assumption(evidence.assumed, exclusive, evidence.labour_minor, ours, estimator)
     verdict = _verdict(evidence, shared, horizon, comparison)
     return Roi(
         verdict=verdict,
-        sentence=verdict_sentence(verdict, evidence, ours, comparison.theirs),
+        sentence=verdict_sentence(verdict, evidence, ours, comparison.theirs, comparison.within),
         horizon_weeks=horizon,
         businesses=evidence.all_businesses,
         exclusive=ours,
         shared=comparison.theirs,
+        compared=comparison.within,
         ratio=comparison.ratio,
         break_even=comparison.break_even,
         matched=comparison.matched,
         speed=_speed(evidence, estimator),
-        prices=_prices(verdict, ours, comparison, evidence.labour_minor),
+        prices=_prices(verdict, comparison, evidence.labour_minor),
         notes=notes(evidence, shared, horizon, comparison.matched),
     )
 
 
+def _horizon(evidence: RoiEvidence, shared: Side | None) -> int:
+    """Return the weeks within which a job counts: no more than the stated win rate of shared leads allows, if used."""
+    horizon = horizon_of(evidence.exclusive, shared)
+    if shared is None and evidence.assumed is not None and evidence.assumed.weeks is not None:
+        return min(horizon, evidence.assumed.weeks)
+    return horizon
+
+
 class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of shared leads, and of exclusive leads relative to them. None for a figure that cannot be estimated."""
+    """Figures of shared leads, and of exclusive leads relative to them. None for a figure that cannot be estimated.
+
+    `within` has the revenue per unit spent of both sources in the leads that are compared, `spent` the cost of an
+    exclusive lead among them. `longer` is true if wins of shared leads were counted for more weeks than the horizon:
+    then a higher win rate of theirs proves nothing.
+    """
 
     theirs: SourceFigures | None = None
-    ratio: Figure | None = None
+    within: ComparedLeads | None = None
+    spent: float = 0.0
+    ratio: Ratio | None = None
     break_even: BreakEven | None = None
     matched: MatchedComparison | None = None
+    longer: bool = False
 
 
 def _usable_import(evidence: RoiEvidence) -> Side | None:
@@ -90,34 +108,59 @@ def _usable_import(evidence: RoiEvidence) -> Side | None:
     return shared
 
 
-def _compare_with_import(
-    evidence: RoiEvidence, exclusive: Side, shared: Side, ours: SourceFigures, estimator: Estimator, horizon: int
-) -> _Comparison:
-    """Compare with imported leads; only their own figures if there is no horizon or a source has no win."""
-    shared = _with_labour(shared, evidence.labour_minor)
-    theirs = _figures(shared, EvidenceBasis.imported, estimator, horizon)
-    if not (horizon and ours.wins and theirs.wins):
+def _compare_with_import(evidence: RoiEvidence, shared: Side, estimator: Estimator, horizon: int) -> _Comparison:
+    """Compare with imported leads in the businesses with both sources; only the imported leads' own figures if there is
+    no horizon, no such business, or a source has no win."""
+    theirs = _figures(_with_labour(shared, evidence.labour_minor), EvidenceBasis.imported, estimator, horizon)
+    if evidence.compared is None or not horizon:
         return _Comparison(theirs=theirs)
-    win_ratio = estimator.win_ratio(exclusive, shared)
+    exclusive, imported = (_with_labour(side, evidence.labour_minor) for side in evidence.compared)
+    if horizon_of(exclusive, imported) < horizon or not (exclusive.won.events and imported.won.events):
+        return _Comparison(theirs=theirs)
+    spent = [float(side.cost_minor.sum() / side.leads.sum()) for side in (exclusive, imported)]
     return _Comparison(
         theirs=theirs,
-        ratio=estimator.revenue_ratio(exclusive, shared),
-        break_even=_break_even(ours, theirs, win_ratio, evidence.labour_minor),
+        within=ComparedLeads(
+            businesses=evidence.fewest,
+            exclusive_per_unit=estimator.revenue(exclusive),
+            shared_per_unit=estimator.revenue(imported),
+        ),
+        spent=spent[0],
+        ratio=estimator.revenue_ratio(exclusive, imported),
+        break_even=_break_even(
+            spent[0] / spent[1],
+            estimator.win_ratio(exclusive, imported),
+            estimator.equal_cost(exclusive, imported),
+            evidence.labour_minor,
+        ),
         matched=_matched(evidence, estimator),
     )
 
 
-def _compare_with_assumption(assumed: SharedLeadAssumption, labour_minor: int, ours: SourceFigures) -> _Comparison:
-    """Compare with declared or assumed figures. They have no intervals; those of exclusive leads remain."""
+def _compare_with_assumption(
+    assumed: SharedLeadAssumption, exclusive: Side, labour_minor: int, ours: SourceFigures, estimator: Estimator
+) -> _Comparison:
+    """Compare with declared or assumed figures. Without the numbers they were counted from there are no intervals."""
     theirs = _assumed_figures(assumed, labour_minor, ours)
     revenue = theirs.revenue_per_unit
     if not (ours.revenue_per_unit and ours.win_rate and revenue and revenue.value > 0):
         return _Comparison(theirs=theirs)
-    win_ratio = _divide(ours.win_rate, assumed.win_rate)
+    cost = theirs.spent_per_lead_minor
+    win_ratio = Figure(value=ours.win_rate.value / assumed.win_rate)
+    ratio = Ratio(value=ours.revenue_per_unit.value / revenue.value)
+    if assumed.leads and assumed.won:
+        counted = counted_rate(assumed.won, assumed.leads)
+        win_ratio = estimator.win_ratio_over(exclusive, counted)
+        ratio = estimator.revenue_over(exclusive, counted, cost, assumed.value_minor)
     return _Comparison(
         theirs=theirs,
-        ratio=_divide(ours.revenue_per_unit, revenue.value),
-        break_even=_break_even(ours, theirs, win_ratio, labour_minor),
+        within=ComparedLeads(
+            businesses=exclusive.businesses, exclusive_per_unit=ours.revenue_per_unit, shared_per_unit=revenue
+        ),
+        spent=ours.spent_per_lead_minor,
+        ratio=ratio,
+        break_even=_break_even(ours.spent_per_lead_minor / cost, win_ratio, _divide(win_ratio, 1 / cost), labour_minor),
+        longer=(assumed.weeks or 0) > estimator.horizon,
     )
 
 
@@ -173,13 +216,16 @@ def _at_least(step: Step, next_step: Step) -> Step:
 
 
 def _assumed_figures(assumed: SharedLeadAssumption, labour_minor: int, ours: SourceFigures) -> SourceFigures:
-    """Return declared or assumed figures, without intervals.
+    """Return declared or assumed figures; only a win rate with the numbers it was counted from has an interval.
 
     Without a stated value, a won job is taken to be worth as much as one from an exclusive lead.
     """
     value = assumed.value_minor or ours.value_per_win_minor
     spent = assumed.cost_minor + labour_minor
     revenue = Figure(value=assumed.win_rate * value / spent) if value else None
+    rate = Figure(value=assumed.win_rate)
+    if assumed.leads:
+        rate = share(assumed.win_rate, 0.0, assumed.leads)
     return SourceFigures(
         basis=assumed.basis,
         leads=0,
@@ -188,7 +234,7 @@ def _assumed_figures(assumed: SharedLeadAssumption, labour_minor: int, ours: Sou
         wins=0,
         spent_minor=0,
         spent_per_lead_minor=spent,
-        win_rate=Figure(value=assumed.win_rate),
+        win_rate=rate,
         per_won_minor=Figure(value=spent / assumed.win_rate),
         value_per_win_minor=value,
         revenue_per_unit=revenue,
@@ -205,19 +251,17 @@ def _divide(figure: Figure, divisor: float) -> Figure:
     )
 
 
-def _break_even(ours: SourceFigures, theirs: SourceFigures, win_ratio: Figure, labour_minor: int) -> BreakEven:
-    """Apply the break-even rule of the module's docstring."""
+def _break_even(price_ratio: float, win_ratio: Figure, equal_cost: Figure, labour_minor: int) -> BreakEven:
+    """Apply the break-even rule of the module's docstring; `equal_cost` is an equal price with its labour."""
 
-    def equal_price(ratio: float | None) -> float | None:
-        return None if ratio is None else theirs.spent_per_lead_minor * ratio - labour_minor
+    def price(cost: float | None) -> float | None:
+        return None if cost is None else cost - labour_minor
 
     return BreakEven(
-        price_ratio=ours.spent_per_lead_minor / theirs.spent_per_lead_minor,
+        price_ratio=price_ratio,
         win_ratio=win_ratio,
         price_minor=Figure(
-            value=theirs.spent_per_lead_minor * win_ratio.value - labour_minor,
-            low=equal_price(win_ratio.low),
-            high=equal_price(win_ratio.high),
+            value=equal_cost.value - labour_minor, low=price(equal_cost.low), high=price(equal_cost.high)
         ),
     )
 
@@ -226,23 +270,21 @@ PRICE_CHANGES = (-0.2, 0.0, 0.2, 0.5, 1.0)
 """Changes of the exclusive price for which the verdict is repeated, from 20 % less to twice the price."""
 
 
-def _prices(
-    verdict: RoiVerdict, ours: SourceFigures, comparison: _Comparison, labour_minor: int
-) -> tuple[PriceCase, ...]:
+def _prices(verdict: RoiVerdict, comparison: _Comparison, labour_minor: int) -> tuple[PriceCase, ...]:
     """Return the verdict at other exclusive prices; none if there is no verdict at today's price.
 
     Revenue stays the same. The cost of a lead is its changed price plus the unchanged labour.
     """
-    theirs = comparison.theirs
-    if verdict in UNANSWERED or ours.revenue_per_unit is None or theirs is None or theirs.revenue_per_unit is None:
+    within = comparison.within
+    if verdict in UNANSWERED or within is None:
         return ()
-    spent = ours.spent_per_lead_minor
+    spent = comparison.spent
     cases = []
     for change in PRICE_CHANGES:
         factor = spent / (spent + (spent - labour_minor) * change)
-        revenue = _divide(ours.revenue_per_unit, 1 / factor)
+        revenue = _divide(within.exclusive_per_unit, 1 / factor)
         changed = _judge_ratios(comparison, factor)
-        sentence = price_sentence(changed, revenue, theirs.revenue_per_unit)
+        sentence = price_sentence(changed, revenue, within.shared_per_unit)
         cases.append(PriceCase(change=change, verdict=changed, revenue_per_unit=revenue, sentence=sentence))
     return tuple(cases)
 
@@ -317,16 +359,16 @@ def _judge_ratios(comparison: _Comparison, factor: float = 1.0) -> RoiVerdict:
     """Judge which source pays better if exclusive leads brought `factor` times their revenue per unit spent.
 
     The ratio of all leads and that of matched leads, if there is one, must lie on the same side of 1 with their whole
-    intervals.
+    intervals: the wide ones, because the same report is looked at again and again.
     """
     matched = comparison.matched
     ratios = [comparison.ratio] if matched is None else [comparison.ratio, matched.ratio]
-    lows = [ratio.low * factor for ratio in ratios if ratio is not None and ratio.low is not None]
-    highs = [ratio.high * factor for ratio in ratios if ratio is not None and ratio.high is not None]
+    lows = [ratio.verdict_low * factor for ratio in ratios if ratio is not None and ratio.verdict_low is not None]
+    highs = [ratio.verdict_high * factor for ratio in ratios if ratio is not None and ratio.verdict_high is not None]
     if len(lows) < len(ratios) or len(highs) < len(ratios):
         return RoiVerdict.cannot_tell
     if min(lows) > 1:
         return RoiVerdict.likely_yes
-    if max(highs) < 1:
+    if max(highs) < 1 and not comparison.longer:
         return RoiVerdict.likely_no
     return RoiVerdict.cannot_tell

@@ -11,10 +11,15 @@ from billing.evidence import (
     EvidenceBasis,
     RoiEvidence,
     Side,
+    weeks_until_enough,
 )
-from billing.findings import MatchedComparison, RoiVerdict, SourceFigures
+from billing.findings import ComparedLeads, MatchedComparison, RoiVerdict, SourceFigures
 from billing.intervals import MANY_BUSINESSES, Figure
 
+MOST_WEEKS: Final = 104
+"Weeks beyond which a pace is called more than two years."
+QUIET_DAYS: Final = 7
+"Days without a report after which a note says so."
 NOTHING: Final = (
     "There is nothing to compare with yet. Import the shared leads you bought, or tell us what they cost and how "
     "many of them you win."
@@ -27,7 +32,11 @@ VERDICTS: Final = {
 
 
 def verdict_sentence(
-    verdict: RoiVerdict, evidence: RoiEvidence, ours: SourceFigures, theirs: SourceFigures | None
+    verdict: RoiVerdict,
+    evidence: RoiEvidence,
+    ours: SourceFigures,
+    theirs: SourceFigures | None,
+    compared: ComparedLeads | None,
 ) -> str:
     """Return the verdict in words: revenue per unit spent of both sources, leads it rests on, and leads still open."""
     if verdict is RoiVerdict.nothing_to_compare or theirs is None:
@@ -37,23 +46,45 @@ def verdict_sentence(
     basis = {EvidenceBasis.declared: " (as you told us)", EvidenceBasis.benchmark: " (the operator's benchmark)"}.get(
         theirs.basis, ""
     )
+    where = ""
+    if evidence.businesses > 1 and theirs.basis is EvidenceBasis.imported:
+        where = f"in the {_count(evidence.fewest, 'business')} with both, "
     chance = "; the difference may be chance" if verdict is RoiVerdict.cannot_tell else ""
     still_open = f"; {_count(ours.open, 'lead')} may still be won" if ours.open else ""
+    exclusive = _per_unit(compared.exclusive_per_unit if compared else ours.revenue_per_unit)
+    shared = _per_unit(compared.shared_per_unit if compared else theirs.revenue_per_unit)
     return (
-        f"{VERDICTS[verdict]}: each 1 spent on exclusive leads brought back {_per_unit(ours)}, and on shared leads "
-        f"{_per_unit(theirs)}{basis}{chance}. This rests on {_count(ours.outcomes, 'lead')} with a known outcome"
-        f"{still_open}."
+        f"{VERDICTS[verdict]}: {where}each 1 spent on exclusive leads brought back {exclusive}, and on shared leads "
+        f"{shared}{basis}{chance}. This rests on {_count(ours.outcomes, 'lead')} with a known outcome{still_open}."
     )
 
 
 def _too_early(evidence: RoiEvidence, ours: SourceFigures, theirs: SourceFigures) -> str:
     if evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES:
         businesses = _count(evidence.fewest, "business")
-        return f"Too early to say: {businesses} reported outcomes of leads, and {LEAST_BUSINESSES} are needed."
+        reported = "reported what became of their leads"
+        if theirs.basis is EvidenceBasis.imported:
+            reported = "bought both kinds of lead and reported what became of them"
+        return f"Too early to say: {businesses} {reported}, and {LEAST_BUSINESSES} are needed."
     outcomes = f"the outcome of {_count(ours.outcomes, 'exclusive lead')} is known, {ours.wins} of them won"
     if theirs.basis is EvidenceBasis.imported:
         outcomes += f", and of {_count(theirs.outcomes, 'shared lead')}, {theirs.wins} of them won"
-    return f"Too early to say: {outcomes}. {LEAST_OUTCOMES} of each are needed, {LEAST_WINS} of them won."
+    needed = f"{LEAST_OUTCOMES} of each are needed, {LEAST_WINS} of them won."
+    return f"Too early to say: {outcomes}. {needed}{_pace(evidence)}"
+
+
+def _pace(evidence: RoiEvidence) -> str:
+    """Return when there will be enough outcomes of each source at the pace so far, as a sentence; "" if unknown."""
+    sides = [evidence.exclusive]
+    if evidence.shared is not None and evidence.assumed is None:
+        sides.append(evidence.shared)
+    weeks = [weeks_until_enough(side) for side in sides]
+    longest = max((each for each in weeks if each is not None), default=0)
+    if None in weeks or not longest:
+        return ""
+    if longest > MOST_WEEKS:
+        return " At the pace so far that takes more than two years."
+    return f" At the pace so far that takes about {_count(longest, 'more week')}."
 
 
 def price_sentence(verdict: RoiVerdict, ours: Figure, theirs: Figure) -> str:
@@ -65,8 +96,8 @@ def price_sentence(verdict: RoiVerdict, ours: Figure, theirs: Figure) -> str:
     return f"each 1 spent would bring back {_short(ours.value)}, {comparison} ({_short(theirs.value)})"
 
 
-def _per_unit(figures: SourceFigures) -> str:
-    return _short(figures.revenue_per_unit.value) if figures.revenue_per_unit else "an unknown amount"
+def _per_unit(figure: Figure | None) -> str:
+    return _short(figure.value) if figure else "an unknown amount"
 
 
 def _short(value: float) -> str:
@@ -99,9 +130,9 @@ def notes(
 
     `shared` is None if imported leads are not compared.
     """
-    sentences = [*_notes_on_data(evidence, horizon)]
+    sentences = [*_notes_on_data(evidence, horizon), *_note_on_silence(evidence)]
     if shared is None:
-        sentences += _notes_on_assumption(evidence)
+        sentences += _notes_on_assumption(evidence, horizon)
     elif matched is None:
         sentences.append(_note_on_matching(evidence))
     if evidence.silent and evidence.businesses > 1:
@@ -121,19 +152,39 @@ def _notes_on_data(evidence: RoiEvidence, horizon: int) -> Iterator[str]:
         yield f"Only {businesses} reported outcomes of leads, so the ranges are wide."
 
 
-def _notes_on_assumption(evidence: RoiEvidence) -> Iterator[str]:
+def _note_on_silence(evidence: RoiEvidence) -> Iterator[str]:
+    if evidence.businesses > 1:
+        yield "Leads are followed up to the last report of their business. A missing report counts as no failure."
+    elif evidence.silent_days >= QUIET_DAYS:
+        days = _count(evidence.silent_days, "day")
+        yield (
+            f"The last outcome was reported {days} ago, and leads are followed up to then. A missing report is not "
+            "counted as a failure."
+        )
+
+
+def _notes_on_assumption(evidence: RoiEvidence, horizon: int) -> Iterator[str]:
     if evidence.shared is not None:
         yield "Too few of the imported shared leads have a known outcome, so stated figures are used instead."
     if evidence.assumed is not None:
         yield f"Figures of shared leads are from: {evidence.assumed.source}. They are used as stated."
+        if evidence.assumed.leads is None:
+            yield (
+                "How many shared leads that share was counted from is not stated, so it may be chance. State how many "
+                "of how many were won, and within how many weeks."
+            )
+        elif evidence.assumed.weeks is not None and evidence.assumed.weeks > horizon:
+            weeks = _count(evidence.assumed.weeks, "week")
+            yield f"Shared leads were counted for {weeks}, which is longer, so that they may look better than they are."
         if evidence.assumed.value_minor is None:
             yield "A job from a shared lead is assumed to be worth as much as one from an exclusive lead."
 
 
 def _note_on_matching(evidence: RoiEvidence) -> str:
+    where = "business, vertical and area" if evidence.businesses > 1 else "vertical and area"
     if evidence.overlap < LEAST_OVERLAP:
         return (
-            f"Only {evidence.overlap:.0%} of the exclusive leads have shared leads of the same vertical and area, too "
-            "few to compare like with like."
+            f"Only {evidence.overlap:.0%} of the exclusive leads have shared leads of the same {where}, too few to "
+            "compare like with like."
         )
-    return "Too few leads of the same vertical and area have a known outcome to compare like with like."
+    return f"Too few leads of the same {where} have a known outcome to compare like with like."

@@ -10,7 +10,7 @@ import pytest
 
 from billing.evidence import EvidenceBasis, LeadOrigin, SharedLeadAssumption
 from billing.findings import Roi, RoiVerdict
-from billing.outcomes import LeadOutcome, WonJobs, leads_of, tabulate, won_so_far
+from billing.outcomes import LeadOutcome, WonJobs, leads_of, observed_until, tabulate, won_so_far
 from billing.roi import assess
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -43,14 +43,29 @@ def answer(*leads: list[LeadOutcome], assumed: SharedLeadAssumption | None = Non
 
 
 def test_a_clear_advantage_is_likely_yes_with_both_figures_and_their_intervals() -> None:
-    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 12))
+    result = answer(bought(LeadOrigin.exclusive, 1_600, 240), bought(LeadOrigin.shared, 1_600, 48))
     assert result.verdict is RoiVerdict.likely_yes
     assert result.exclusive.revenue_per_unit is not None
     assert result.exclusive.revenue_per_unit.value == pytest.approx(60 * 200_000 / (400 * 8_000))
     assert result.sentence == (
         "Most likely yes: each 1 spent on exclusive leads brought back 3.8, and on shared leads 2.0. "
-        "This rests on 400 leads with a known outcome."
+        "This rests on 1600 leads with a known outcome."
     )
+
+
+def test_a_verdict_needs_a_wider_interval_than_the_95_percent_because_people_look_every_week() -> None:
+    result = answer(bought(LeadOrigin.exclusive, 400, 60), bought(LeadOrigin.shared, 400, 12))
+    assert result.ratio is not None
+    assert result.ratio.low is not None
+    assert result.ratio.verdict_low is not None
+    assert result.ratio.verdict_low < 1 < result.ratio.low
+    assert result.verdict is RoiVerdict.cannot_tell
+    # many wins: Student's t is nearly normal, and the bounds are 1.96 and 2.81 standard errors away
+    many = answer(bought(LeadOrigin.exclusive, 40_000, 6_000), bought(LeadOrigin.shared, 40_000, 1_200)).ratio
+    assert many is not None
+    assert many.low is not None
+    assert many.verdict_low is not None
+    assert np.log(many.value / many.verdict_low) / np.log(many.value / many.low) == pytest.approx(2.81 / 1.96, rel=2e-3)
 
 
 def test_a_clear_disadvantage_is_likely_no() -> None:
@@ -113,6 +128,16 @@ def test_few_outcomes_or_wins_are_not_enough_data(outcomes: int, wins: int) -> N
     assert result.prices == ()
 
 
+def test_too_early_says_when_there_will_be_enough_at_the_pace_so_far() -> None:
+    shared = bought(LeadOrigin.shared, 400, 40)
+    assert answer(bought(LeadOrigin.exclusive, 20, 4), shared).sentence == (
+        "Too early to say: the outcome of 20 exclusive leads is known, 4 of them won, and of 400 shared leads, 40 of "
+        "them won. 30 of each are needed, 10 of them won. At the pace so far that takes about 30 more weeks."
+    )  # 4 wins in 20 weeks: the 6 that are missing take 30
+    assert answer(bought(LeadOrigin.exclusive, 20, 1), shared).sentence.endswith("that takes more than two years.")
+    assert answer(bought(LeadOrigin.exclusive, 20, 0), shared).sentence.endswith("10 of them won.")
+
+
 def test_with_nothing_bought_elsewhere_and_nothing_declared_there_is_no_comparison() -> None:
     result = answer(bought(LeadOrigin.exclusive, 400, 60))
     assert (result.verdict, result.shared, result.ratio) == (RoiVerdict.nothing_to_compare, None, None)
@@ -128,6 +153,49 @@ def test_what_is_declared_stands_where_too_few_shared_leads_have_ended_and_is_la
     assert result.shared.revenue_per_unit.low is None
     assert "(as you told us)" in result.sentence
     assert any("last year's invoices" in note for note in result.notes)
+
+
+def test_a_declared_share_without_its_numbers_is_shown_and_decides_nothing() -> None:
+    result = answer(bought(LeadOrigin.exclusive, 400, 120), assumed=DECLARED)
+    assert result.verdict is RoiVerdict.cannot_tell
+    assert result.ratio is not None
+    assert (result.ratio.value > 1, result.ratio.low) == (True, None)
+    assert any("is not stated, so it may be chance" in note for note in result.notes)
+
+
+def test_a_declared_share_is_as_certain_as_the_leads_it_was_counted_from() -> None:
+    few, many = (
+        msgspec.structs.replace(DECLARED, win_rate=0.05, leads=leads, won=leads // 20, weeks=13)
+        for leads in (40, 4_000)
+    )
+    verdicts = [answer(bought(LeadOrigin.exclusive, 1_600, 480), assumed=assumed) for assumed in (few, many)]
+    assert [result.verdict for result in verdicts] == [RoiVerdict.cannot_tell, RoiVerdict.likely_yes]
+    ratio = verdicts[1].break_even.win_ratio if verdicts[1].break_even else None
+    assert ratio is not None
+    assert ratio.low is not None
+    # by hand: the variance of the logarithm of a ratio of two shares
+    error = (1 / 480 - 1 / 1_600 + 1 / 200 - 1 / 4_000) ** 0.5
+    assert np.log(ratio.value / ratio.low) == pytest.approx(1.96 * error, rel=0.02)
+
+
+def test_a_declared_share_is_compared_over_its_own_weeks() -> None:
+    """Exclusive leads are won in their fourth week: within three weeks none is, within thirteen all are."""
+    counted = msgspec.structs.replace(DECLARED, win_rate=0.05, leads=4_000, won=200, weeks=13)
+    ours = bought(LeadOrigin.exclusive, 400, 60)
+    assert answer(ours, assumed=counted).horizon_weeks == 13
+    short = answer(ours, assumed=msgspec.structs.replace(counted, weeks=3))
+    assert short.horizon_weeks == 3
+    assert short.exclusive.win_rate is not None
+    assert short.exclusive.win_rate.value == 0
+
+
+def test_shared_leads_that_had_more_time_are_not_called_better() -> None:
+    counted = msgspec.structs.replace(DECLARED, win_rate=0.9, leads=1_000, won=900, weeks=26)
+    ours = bought(LeadOrigin.exclusive, 400, 60)
+    result = answer(ours, assumed=counted)
+    assert result.verdict is RoiVerdict.cannot_tell
+    assert any("counted for 26 weeks" in note for note in result.notes)
+    assert answer(ours, assumed=msgspec.structs.replace(counted, weeks=13)).verdict is RoiVerdict.likely_no
 
 
 def test_an_import_with_enough_outcomes_comes_before_what_was_declared() -> None:
@@ -227,11 +295,47 @@ def test_too_few_businesses_are_named_and_never_judged() -> None:
 
     few, enough, plenty = answer(many(7)), answer(many(10)), answer(many(20))
     assert few.verdict is RoiVerdict.not_enough_data
-    assert few.sentence == "Too early to say: 7 businesses reported outcomes of leads, and 8 are needed."
+    assert few.sentence == (
+        "Too early to say: 7 businesses bought both kinds of lead and reported what became of them, and 8 are needed."
+    )
     assert enough.verdict is RoiVerdict.likely_yes
     assert any("Only 10 businesses" in note for note in enough.notes)
     assert not any("Only" in note for note in plenty.notes)
     assert plenty.businesses == 20
+
+
+def test_a_business_that_wins_more_of_all_its_leads_decides_nothing_by_buying_more_of_one_source() -> None:
+    """In every business an exclusive lead brings 0.8 of a shared one. Good businesses buy mostly exclusive leads."""
+    leads = []
+    for number in range(20):
+        good = number < 10
+        wins = (48, 15) if good else (4, 12)  # of 240 and 60, or of 60 and 144: 20 and 25 %, or 6.7 and 8.3 %
+        counts = (240, 60) if good else (60, 144)
+        leads += bought(LeadOrigin.exclusive, counts[0], wins[0], business=f"b{number}", cost_minor=8_000)
+        leads += bought(LeadOrigin.shared, counts[1], wins[1], business=f"b{number}", cost_minor=8_000)
+    result = answer(leads)
+    assert result.exclusive.win_rate is not None
+    assert result.shared is not None
+    assert result.shared.win_rate is not None
+    assert result.exclusive.win_rate.value > 1.2 * result.shared.win_rate.value
+    assert result.ratio is not None
+    assert result.ratio.value == pytest.approx(0.8)
+    assert result.compared is not None
+    assert result.compared.businesses == 20
+    assert result.verdict is RoiVerdict.likely_no
+    assert "in the 20 businesses with both, each 1 spent" in result.sentence
+
+
+def test_businesses_with_one_source_are_no_part_of_the_comparison() -> None:
+    pairs = []
+    for number in range(10):
+        for source, wins in ((LeadOrigin.exclusive, 12), (LeadOrigin.shared, 2)):
+            pairs += bought(source, 40, wins, business=f"b{number}")
+    alone = bought(LeadOrigin.exclusive, 2_000, 0, business="c1") + bought(LeadOrigin.shared, 2_000, 900, business="c2")
+    both, more = answer(pairs), answer(pairs, alone)
+    assert both.ratio is not None
+    assert more.ratio is not None
+    assert more.ratio.value == pytest.approx(both.ratio.value)
 
 
 def test_time_to_contact_is_told_as_an_association() -> None:
@@ -350,3 +454,49 @@ def test_life_tables_that_cross_by_chance_still_show_a_funnel() -> None:
     assert figures.qualify_rate is not None
     assert figures.win_rate.value > 0.9  # of those who were watched for long enough
     assert figures.contact_rate.value >= figures.qualify_rate.value >= figures.win_rate.value
+
+
+def test_where_every_lead_was_contacted_a_contacted_lead_costs_its_price() -> None:
+    """Also where none of the older leads is left that could still be contacted in the last weeks."""
+    ours = bought(LeadOrigin.exclusive, 100, 20, contacted_at=OLD + timedelta(days=2))
+    result = answer(ours, bought(LeadOrigin.shared, 400, 40)).exclusive
+    assert result.contact_rate is not None
+    assert result.contact_rate.value == 1.0
+    assert result.contact_rate.low is not None
+    assert 0.95 < result.contact_rate.low < 0.99  # Jeffreys' bound of 100 of 100
+    assert result.per_contacted_minor is not None
+    assert result.per_contacted_minor.value == pytest.approx(8_000)
+
+
+def test_prices_that_differ_widen_what_is_computed_from_them() -> None:
+    cheap = bought(LeadOrigin.exclusive, 200, 30, cost_minor=1_000)
+    dear = bought(LeadOrigin.exclusive, 200, 30, cost_minor=15_000)
+    uneven, even = (
+        answer(ours, bought(LeadOrigin.shared, 400, 40)).exclusive
+        for ours in (cheap + dear, bought(LeadOrigin.exclusive, 400, 60))
+    )
+    assert uneven.per_won_minor is not None
+    assert even.per_won_minor is not None
+    widths = []
+    for figure in (uneven.per_won_minor, even.per_won_minor):
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.value == pytest.approx(400 * 8_000 / 60)
+        widths.append(np.log(figure.high / figure.value))
+    # by hand: the mean price is known to 7,000 / sqrt(399) of 8,000, and the two half widths add as squares
+    assert widths[0] ** 2 - widths[1] ** 2 == pytest.approx((1.966 * 7_000 / 399**0.5 / 8_000) ** 2, rel=0.01)
+
+
+def test_a_win_reported_without_a_contact_before_it_says_nothing_about_the_time_to_contact() -> None:
+    timed = bought(LeadOrigin.exclusive, 100, 30, contacted_at=OLD + timedelta(minutes=4))
+    slow = bought(LeadOrigin.exclusive, 100, 20, contacted_at=OLD + timedelta(hours=5))
+    won_at = OLD + timedelta(weeks=2)
+    untimed = [lead(LeadOrigin.exclusive, won_at=won_at, contacted_at=won_at, won_minor=1) for _ in range(50)]
+    with_them, without = (answer(timed, slow, more).speed for more in (untimed, []))
+    assert with_them == without
+
+
+def test_leads_are_followed_up_to_the_last_report_of_their_business() -> None:
+    business = np.array([0, 1, 1, 3])
+    assert list(observed_until(business, {0: 500, 1: 2_000}, 1_000)) == [500, 1_000, 1_000, 0]
+    assert list(observed_until(np.array([], int), {0: 5}, 10)) == []

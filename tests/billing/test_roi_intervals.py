@@ -11,7 +11,7 @@ import pytest
 from benchmarks.roi_coverage import FIGURES, Setting, coverage, effects, side
 from billing.estimates import Estimator
 from billing.evidence import LeadOrigin
-from billing.intervals import freedom_of, pooled_amount, resample, share
+from billing.intervals import amount, freedom_of, pooled_freedom, resample, share
 from billing.lifetable import WEEKS, Cells, cells_of, per_lead, tables_of
 from billing.outcomes import LeadOutcome, tabulate
 from billing.quantiles import beta_quantile, t_quantile
@@ -83,7 +83,7 @@ def test_a_rate_of_zero_has_an_interval_and_an_amount_of_zero_has_none(st: Any) 
     assert none.low is not None
     assert none.low < 1e-4
     assert none.high == pytest.approx(st.beta.ppf(0.975, 0.5, 20.5), rel=1e-6)
-    assert pooled_amount(0.0, 1.0, 20).high is None
+    assert amount(0.0, 1.0, 18).high is None
 
 
 def test_the_variance_under_censoring_is_greenwoods() -> None:
@@ -151,7 +151,7 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
 def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_businesses(
     st: Any, businesses: int
 ) -> None:
-    figure = pooled_amount(2.0, 0.09, businesses)
+    figure = amount(2.0, 0.09, pooled_freedom(businesses))
     factor = math.exp(st.t.ppf(0.975, businesses - 2) * 0.3)
     assert (figure.low, figure.high) == pytest.approx((2.0 / factor, 2.0 * factor), rel=1e-8)
 
