@@ -1047,6 +1047,8 @@ create index disposition_by_business on disposition (business_id, happened_at) i
     value_minor, recorded_at);
 create index disposition_by_commit on disposition (committed_by);
 create index disposition_by_lead on disposition (lead_id);
+-- The last report of a business, up to which the outcomes of its leads are known, is found without reading all of its reports.
+create index disposition_by_report on disposition (business_id, recorded_at) where (undone_at is null);
 create unique index disposition_event on disposition (business_id, event_id) where (undone_at is null);
 create index disposition_of_import on disposition (file_import_id) where ((file_import_id is not null) and (undone_at
     is null));
@@ -1238,20 +1240,27 @@ create table roi_assumption (
     labour_minor bigint not null default 0,
     source text not null,
     made_at timestamptz not null,
+    shared_leads int,
+    shared_won int,
+    shared_weeks int,
     constraint roi_assumption_pkey primary key (id),
     constraint roi_assumption_one unique nulls not distinct (business_id, vertical_id, currency),
     constraint roi_assumption_business_id_fkey foreign key (business_id) references business(id),
     constraint roi_assumption_vertical_id_fkey foreign key (vertical_id) references vertical(id),
     constraint roi_assumption_copies check (copies >= 1::numeric),
     constraint roi_assumption_cost check (shared_cost_minor > 0),
+    constraint roi_assumption_counted check (num_nulls(shared_leads, shared_won, shared_weeks) = 3 or
+        num_nulls(shared_leads, shared_won, shared_weeks) = 0 and shared_won >= 1 and shared_won <= shared_leads and
+        shared_weeks >= 1 and shared_weeks <= 104 and shared_win_rate = (shared_won::double precision /
+        shared_leads::double precision)),
     constraint roi_assumption_labour check (labour_minor >= 0),
     constraint roi_assumption_rate check (shared_win_rate > 0::double precision and shared_win_rate <= 1::double
         precision),
     constraint roi_assumption_value check (shared_value_minor > 0),
     constraint roi_assumption_whole check ((shared_cost_minor is null) = (shared_win_rate is null))
 );
-grant insert, select, update (copies, labour_minor, made_at, shared_cost_minor, shared_value_minor, shared_win_rate,
-    source) on roi_assumption to marketplace_api;
+grant insert, select, update (copies, labour_minor, made_at, shared_cost_minor, shared_leads, shared_value_minor,
+    shared_weeks, shared_win_rate, shared_won, source) on roi_assumption to marketplace_api;
 grant select on roi_assumption to marketplace_reports, marketplace_worker;
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum
 from billing.findings import Roi
-from billing.outcomes import UNDATED, LeadColumns, WonJobs, evidence_of, won_so_far
+from billing.outcomes import UNDATED, LeadColumns, WonJobs, evidence_of, observed_until, won_so_far
 from billing.roi import assess
 from marketplace.database.background import keep_passing
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
@@ -58,11 +58,17 @@ _AREAS: Final = 2**24
 
 
 class Assumption(msgspec.Struct, frozen=True, kw_only=True):
-    """Stated cost and success of shared leads, in minor units. With `business_id` None: the operator's benchmark."""
+    """Stated cost and success of shared leads, in minor units. With `business_id` None: the operator's benchmark.
+
+    `shared_won` of `shared_leads` were won within `shared_weeks` weeks; None if the rate was stated without them.
+    """
 
     business_id: UUID | None
     shared_cost_minor: int | None
     shared_win_rate: float | None
+    shared_leads: int | None
+    shared_won: int | None
+    shared_weeks: int | None
     shared_value_minor: int | None
     copies: float | None
     labour_minor: int
@@ -110,12 +116,14 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
         exclusive, as_of = await _exclusive(connection, question, currency, now)
         span = (question.business_id, currency, question.since, question.until)
         shared = await connection.fetch(SQL["list_shared"], *span)
+        reported = await connection.fetch(SQL["list_last_reports"], question.business_id)
         vertical_id = vertical["id"] if vertical else None
         assumptions = await fetch_rows(
             connection, SQL["list_assumptions"], Assumption, question.business_id, vertical_id, currency
         )
     number = vertical["number"] if vertical else None
-    answer = await asyncio.to_thread(_answer, exclusive, shared, question, now, number, assumptions)
+    last_reports = {row["business"]: int(row["reported_at"].timestamp()) for row in reported}
+    answer = await asyncio.to_thread(_answer, exclusive, shared, last_reports, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
     return RoiReport(
         basis=report_question.basis(question, "time at which the business received the lead", as_of, demo=demo),
@@ -152,6 +160,7 @@ async def _exclusive(
 def _answer(
     exclusive: list[Any],
     shared: list[Any],
+    last_reports: dict[int, int],
     question: Question,
     now: datetime,
     vertical: int | None,
@@ -165,16 +174,20 @@ def _answer(
         if vertical is not None:
             mask &= leads["vertical"] == vertical
         leads = leads if mask.all() else leads[mask]
-        observed_until = leads["observed"] if record is SHARED_RECORD else int(now.timestamp())
-        sides.append(_leads(leads, observed_until))
+        if record is SHARED_RECORD:
+            until = leads["observed"]
+        else:
+            until = observed_until(leads["business"].astype(np.int32), last_reports, int(now.timestamp()))
+        sides.append(_leads(leads, until))
         demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
     assumed, labour_minor = _assumed(assumptions)
-    evidence = evidence_of(sides[0], sides[1], assumed, labour_minor)
+    silent_days = int(now.timestamp() - max(last_reports.values(), default=now.timestamp())) // 86_400
+    evidence = evidence_of(sides[0], sides[1], assumed, labour_minor, silent_days)
     returned = int((sides[0].cost_minor <= 0).sum())
     return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
 
 
-def _leads(records: Any, observed_until: Any) -> LeadColumns:
+def _leads(records: Any, until: Any) -> LeadColumns:
     columns = {name: records[name].astype(np.int64) for name in ("received", "cost", "value")}
     halves = ("business", "vertical", "area", "contacted", "won", "told")
     small = {name: records[name].astype(np.int32) for name in halves}  # half the memory, which is read many times
@@ -182,7 +195,7 @@ def _leads(records: Any, observed_until: Any) -> LeadColumns:
     return LeadColumns(
         business=small["business"],
         stratum=np.where((vertical > 0) & (area > 0), vertical.astype(np.int64) * _AREAS + area, 0),
-        age_seconds=np.maximum(observed_until - columns["received"], 0).astype(np.int32),
+        age_seconds=np.maximum(until - columns["received"], 0).astype(np.int32),
         cost_minor=columns["cost"],
         contacted_seconds=small["contacted"],
         won_seconds=np.where(flags & _UNDATED > 0, np.int32(UNDATED), small["won"]),
@@ -203,6 +216,9 @@ def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[SharedLeadAssumption 
                 source=assumption.source,
                 cost_minor=assumption.shared_cost_minor,
                 win_rate=assumption.shared_win_rate,
+                leads=assumption.shared_leads,
+                won=assumption.shared_won,
+                weeks=assumption.shared_weeks,
                 value_minor=assumption.shared_value_minor,
             )
             return assumed, labour_minor
@@ -226,6 +242,9 @@ async def save_assumption(
     currency: str,
     shared_cost_minor: int | None,
     shared_win_rate: float | None,
+    shared_leads: int | None,
+    shared_won: int | None,
+    shared_weeks: int | None,
     shared_value_minor: int | None,
     copies: float | None,
     labour_minor: int,
@@ -241,6 +260,9 @@ async def save_assumption(
             currency,
             shared_cost_minor,
             shared_win_rate,
+            shared_leads,
+            shared_won,
+            shared_weeks,
             shared_value_minor,
             copies,
             labour_minor,

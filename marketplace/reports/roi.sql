@@ -44,9 +44,20 @@ select string_agg(record, '') as records from (
 select records, source = 'demo' as demo from shared_import
 where ($1::uuid is null or business_id = $1) and currency = $2 and undone_at is null and last_received_at >= $3 and first_received_at < $4;
 
+-- name: list_last_reports
+-- When each business, or the one named, last reported an outcome of any live lead. A row per business with a report.
+select b.number as business, last.recorded_at as reported_at
+from business b
+cross join lateral (
+    select d.recorded_at from disposition d
+    where d.business_id = b.id and d.undone_at is null
+    order by d.recorded_at desc limit 1
+) last
+where $1::uuid is null or b.id = $1;
+
 -- name: list_assumptions
 -- Assumptions of the business before those of the operator; those on the vertical before those on all verticals.
-select business_id, shared_cost_minor, shared_win_rate, shared_value_minor, copies::float8 as copies, labour_minor,
+select business_id, shared_cost_minor, shared_win_rate, shared_leads, shared_won, shared_weeks, shared_value_minor, copies::float8 as copies, labour_minor,
        source, made_at
 from roi_assumption
 where (business_id = $1 or business_id is null) and (vertical_id = $2 or vertical_id is null) and currency = $3
@@ -130,12 +141,13 @@ update kept_outcome_progress set xid = $1, at = case when $2 then clock_timestam
 
 -- name: save_assumption
 -- One assumption per business (or operator), vertical and currency. No row if the business or vertical does not exist.
-insert into roi_assumption (id, business_id, vertical_id, currency, shared_cost_minor, shared_win_rate, shared_value_minor,
-    copies, labour_minor, source, made_at)
-select $1, $2, v.id, $4, $5, $6, $7, ($8::float8)::numeric, $9, $10, $11
+insert into roi_assumption (id, business_id, vertical_id, currency, shared_cost_minor, shared_win_rate, shared_leads,
+    shared_won, shared_weeks, shared_value_minor, copies, labour_minor, source, made_at)
+select $1, $2, v.id, $4, $5, $6, $7, $8, $9, $10, ($11::float8)::numeric, $12, $13, $14
 from (select 1) as one left join vertical v on v.slug = $3
 where ($3::text is null or v.id is not null) and ($2::uuid is null or exists (select from business where id = $2))
 on conflict on constraint roi_assumption_one do update set shared_cost_minor = excluded.shared_cost_minor,
-    shared_win_rate = excluded.shared_win_rate, shared_value_minor = excluded.shared_value_minor,
-    copies = excluded.copies, labour_minor = excluded.labour_minor, source = excluded.source, made_at = excluded.made_at
+    shared_win_rate = excluded.shared_win_rate, shared_leads = excluded.shared_leads, shared_won = excluded.shared_won,
+    shared_weeks = excluded.shared_weeks, shared_value_minor = excluded.shared_value_minor, copies = excluded.copies,
+    labour_minor = excluded.labour_minor, source = excluded.source, made_at = excluded.made_at
 returning made_at;

@@ -31,6 +31,8 @@ from routing.currency import MINOR_DIGITS
 
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR)]
 
+MOST_LEADS: Final = 10_000_000
+MOST_WEEKS: Final = 104
 ASKED: Final = (
     QueryParameter(name="from", about="First day; default: 180 days before `to`.", schema=DATE),
     QueryParameter(name="to", about="Last day; default: today. At most 400 days.", schema=DATE),
@@ -60,7 +62,9 @@ ASKED: Final = (
 class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cost, win rate and job value of shared leads, and the cost of working on any lead. `source` names their origin.
 
-    `copies` is the number of businesses to which one shared lead is sold. It is shown, and no figure uses it.
+    The win rate is best sent as it was counted: `shared_won` of `shared_leads` leads were won within `shared_weeks`
+    weeks of their arrival. A bare `shared_win_rate` is shown, but no verdict rests on it. `copies` is the number of
+    businesses to which one shared lead is sold. It is shown, and no figure uses it.
     """
 
     source: Name
@@ -68,6 +72,9 @@ class AssumptionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     vertical: Slug | None = None
     shared_cost_minor: Minor | None = None
     shared_win_rate: Annotated[float, Meta(gt=0, le=1)] | None = None
+    shared_leads: Annotated[int, Meta(ge=1, le=MOST_LEADS)] | None = None
+    shared_won: Annotated[int, Meta(ge=1, le=MOST_LEADS)] | None = None
+    shared_weeks: Annotated[int, Meta(ge=1, le=MOST_WEEKS)] | None = None
     shared_value_minor: Minor | None = None
     copies: Annotated[float, Meta(ge=1, le=1_000)] | None = None
     labour_minor: Annotated[int, Meta(ge=0, le=MOST_MINOR)] = 0
@@ -82,6 +89,9 @@ class AssumptionView(msgspec.Struct, frozen=True, kw_only=True):
     vertical: str | None
     shared_cost_minor: int | None
     shared_win_rate: float | None
+    shared_leads: int | None
+    shared_won: int | None
+    shared_weeks: int | None
     shared_value_minor: int | None
     copies: float | None
     labour_minor: int
@@ -166,11 +176,25 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
 
 
 def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
-    if (assumption.shared_cost_minor is None) == (assumption.shared_win_rate is None):
+    counts = {name: getattr(assumption, name) for name in ("shared_leads", "shared_won", "shared_weeks")}
+    rate = assumption.shared_win_rate
+    if missing := [name for name, count in counts.items() if count is None]:
+        if len(missing) < len(counts):
+            detail = (
+                "Send shared_leads, shared_won and shared_weeks together: won how many of how many, within how long."
+            )
+            return (Fault(pointer=f"/{missing[0]}", code=FaultCode.field_missing, detail=detail),)
+    elif rate is not None:
+        detail = "Leave out shared_win_rate where shared_won and shared_leads are sent: it follows from them."
+        return (Fault(pointer="/shared_win_rate", code=FaultCode.value_not_allowed, detail=detail),)
+    elif counts["shared_won"] > counts["shared_leads"]:
+        detail = "Of so many leads no more can have been won."
+        return (Fault(pointer="/shared_won", code=FaultCode.value_not_allowed, detail=detail),)
+    if (assumption.shared_cost_minor is None) == (rate is None and bool(missing)):
         return ()
-    missing = "shared_win_rate" if assumption.shared_win_rate is None else "shared_cost_minor"
+    field = "shared_cost_minor" if assumption.shared_cost_minor is None else "shared_win_rate"
     detail = "Send cost and win rate together: neither can be used alone."
-    return (Fault(pointer=f"/{missing}", code=FaultCode.field_missing, detail=detail),)
+    return (Fault(pointer=f"/{field}", code=FaultCode.field_missing, detail=detail),)
 
 
 @put(
@@ -202,6 +226,8 @@ async def assume(
 async def _save(pool: Pool, caller: Principal, business_id: UUID | None, assumption: AssumptionBody) -> AssumptionView:
     now = clock.now()
     fields = {name: getattr(assumption, name) for name in AssumptionBody.__struct_fields__}
+    if assumption.shared_leads and assumption.shared_won:
+        fields["shared_win_rate"] = assumption.shared_won / assumption.shared_leads
     async with transaction(pool) as connection:
         if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
             raise errors.NotFound("There is no such business or vertical.")

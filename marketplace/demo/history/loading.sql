@@ -54,8 +54,9 @@ where wallet.business_id = past.business_id;
 
 -- name: save_benchmark
 -- The operator's assumptions about shared leads, for businesses that have imported none.
-insert into roi_assumption (id, currency, shared_cost_minor, shared_win_rate, copies, labour_minor, source, made_at)
-values ($1, $2, 2600, 0.045, 4, 700, 'The demo''s benchmark: an invented figure', $3)
+insert into roi_assumption (id, currency, shared_cost_minor, shared_win_rate, shared_leads, shared_won, shared_weeks,
+    copies, labour_minor, source, made_at)
+values ($1, $2, 2600, 45 / 1000::float8, 1000, 45, 13, 4, 700, 'The demo''s benchmark: an invented figure', $3)
 on conflict on constraint roi_assumption_one do nothing;
 
 -- name: analyze

@@ -26,6 +26,7 @@ from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import Question, basis, read_question
 from marketplace.reports.roi import Assumption, RoiReport, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
+from marketplace.reports.roi_http import MOST_LEADS, MOST_WEEKS
 from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
 from marketplace.runtime import clock, errors
 from marketplace.security import audit
@@ -41,16 +42,22 @@ TABS: Final = (
     (f"{HOME}/shared-leads", "Shared leads"),
 )
 
-Percent = Annotated[float, Meta(ge=0, le=100)]
+Leads = Annotated[int, Meta(ge=1, le=MOST_LEADS)]
+Weeks = Annotated[int, Meta(ge=1, le=MOST_WEEKS)]
 Copies = Annotated[float, Meta(ge=1, le=1_000)]
 Source = Annotated[str, Meta(max_length=200)]
 
 
 class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Assumptions of the business about shared leads. Rates are in percent, amounts as people write them."""
+    """Assumptions of the business about shared leads: so many of so many were won. Amounts are as people write them."""
 
     cost: Annotated[Amount | None, label("Price of a shared lead, in {currency}")] = None
-    win_percent: Annotated[Percent | None, label("Shared leads that you win, in percent")] = None
+    leads: Annotated[Leads | None, label("Shared leads that you counted")] = None
+    won: Annotated[Leads | None, label("How many of them you won")] = None
+    weeks: Annotated[
+        Weeks | None,
+        label("Won within how many weeks", "Counted from the day on which each lead came. Usually 13."),
+    ] = None
     value: Annotated[
         Amount | None,
         label("Value of a job from a shared lead, in {currency}", "Empty: the same as for exclusive leads."),
@@ -336,7 +343,9 @@ def _form_values(assumption: Assumption | None, currency: str) -> dict[str, obje
         return {}
     return {
         "cost": field_amount(assumption.shared_cost_minor, currency),
-        "win_percent": "" if assumption.shared_win_rate is None else f"{assumption.shared_win_rate * 100:.10g}",
+        "leads": assumption.shared_leads or "",
+        "won": assumption.shared_won or "",
+        "weeks": assumption.shared_weeks or "",
         "value": field_amount(assumption.shared_value_minor, currency),
         "labour": field_amount(assumption.labour_minor or None, currency),
         "copies": "" if assumption.copies is None else f"{assumption.copies:.10g}",
@@ -462,11 +471,7 @@ async def assume(request: AnyRequest) -> Response[bytes]:
         async with session(pool) as connection:
             currency = (await load_wallet_summary(connection, viewer)).currency
         cost = read_amount(form.cost, currency, "cost")
-        if (cost is None) != (form.win_percent is None):
-            missing = "cost" if cost is None else "win_percent"
-            detail = "Enter the price and the share that you win together; the comparison needs both."
-            raise field_fault(missing, FaultCode.field_missing, detail)
-        win_rate = None if form.win_percent is None else form.win_percent / 100
+        win_rate = _win_rate(form, cost)
         value, labour = read_amount(form.value, currency, "value"), read_amount(form.labour, currency, "labour") or 0
         async with transaction(pool) as connection:
             await save_assumption(
@@ -478,6 +483,9 @@ async def assume(request: AnyRequest) -> Response[bytes]:
                 currency=currency,
                 shared_cost_minor=cost,
                 shared_win_rate=win_rate,
+                shared_leads=form.leads,
+                shared_won=form.won,
+                shared_weeks=form.weeks,
                 shared_value_minor=value,
                 copies=form.copies,
                 labour_minor=labour,
@@ -496,6 +504,22 @@ async def assume(request: AnyRequest) -> Response[bytes]:
     except errors.InvalidInput as error:
         return await show_again(request, fields, error, _roi_page(request, viewer))
     return redirect(request, f"{HOME}/roi", "Saved. The comparison uses these figures.")
+
+
+def _win_rate(form: AssumptionForm, cost_minor: int | None) -> float | None:
+    """Return the share of shared leads won. Raises InvalidInput if the form has some of its figures and not all."""
+    figures = {"cost": cost_minor, "leads": form.leads, "won": form.won, "weeks": form.weeks}
+    missing = [name for name, figure in figures.items() if figure is None]
+    if missing and len(missing) < len(figures):
+        detail = (
+            "Enter the price, the leads that you counted, how many you won and within how many weeks. Each is needed."
+        )
+        raise field_fault(missing[0], FaultCode.field_missing, detail)
+    if form.leads is None or form.won is None:
+        return None
+    if form.won > form.leads:
+        raise field_fault("won", FaultCode.value_not_allowed, f"You cannot have won more than the {form.leads} leads.")
+    return form.won / form.leads
 
 
 # Sources.

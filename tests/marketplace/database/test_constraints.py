@@ -522,7 +522,8 @@ PRIVILEGES = {
             undone_by)
         failing_work(retry_at)
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
-        roi_assumption(shared_cost_minor shared_win_rate shared_value_minor copies labour_minor source made_at)
+        roi_assumption(shared_cost_minor shared_win_rate shared_leads shared_won shared_weeks shared_value_minor copies
+            labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name state zone)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         erasure(notice_state notice_due_at notice_result acknowledged_at)

@@ -219,16 +219,17 @@ async def test_a_shared_lead_is_never_changed(api: Served) -> None:
 
 
 async def told(
-    pool: Any, world: World, days_old: int, *events: tuple[str, int, int | None], source: str = "api"
+    pool: Any, world: World, days_old: int, *events: tuple[str, int, int | None], source: str = "api", reported: int = 0
 ) -> UUID:
-    """A delivered lead of so many days ago, and what its business said: kind, days after receipt, value."""
+    """A delivered lead of so many days ago, and what its business said, `reported` days ago: kind, days after receipt,
+    value."""
     lead = await world.lead("delivered")
     at = clock.now() - timedelta(days=days_old)
     await pool.execute("update assignment set exposed_at = $2 where id = $1", lead.assignment_id, at)
     for kind, after, value in events:
         await pool.execute(
             """insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, happened_at,
-                recorded_at, source) values ($1, $2, $3, $4, $5, $6, $7, now(), $8)""",
+                recorded_at, source) values ($1, $2, $3, $4, $5, $6, $7, now() - make_interval(days => $9), $8)""",
             clock.new_id(),
             lead.assignment_id,
             lead.id,
@@ -237,6 +238,7 @@ async def told(
             value,
             at + timedelta(days=after),
             source,
+            reported,
         )
     assert lead.assignment_id is not None
     return lead.assignment_id
@@ -272,6 +274,22 @@ async def test_a_business_sees_its_own_leads_told_from_what_it_said_last(api: Se
     await api.pool.release(world.connection)
 
 
+async def test_leads_that_came_after_the_last_report_of_their_business_are_no_failures(api: Served) -> None:
+    world = await a_world(api)
+    key = await api.key("business", world.business)
+    for number in range(40):
+        await told(api.pool, world, 170, ("won", 20, 100_000) if number < 12 else ("lost", 30, None), reported=70)
+    before = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    for days_old in (65, 90):
+        for _ in range(40):
+            await told(api.pool, world, days_old)
+    after = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    assert (before["exclusive"]["leads"], after["exclusive"]["leads"]) == (40, 120)
+    assert after["exclusive"]["win_rate"]["value"] == pytest.approx(12 / 40, abs=0.02)
+    assert any("reported 70 days ago" in note for note in after["notes"])
+    await api.pool.release(world.connection)
+
+
 async def test_a_comparison_with_demo_leads_in_it_says_so(api: Served) -> None:
     world = await a_world(api)
     key = await api.key("business", world.business)
@@ -287,12 +305,17 @@ async def test_declared_figures_are_labelled_and_give_way_to_an_import(api: Serv
     key = await api.key("business", world.business)
     for number in range(40):
         await told(api.pool, world, 120, ("won", 5, 100_000) if number < 15 else ("lost", 5, None))
-    benchmark = {"source": "trade survey", "currency": "USD", "shared_cost_minor": 3_000, "shared_win_rate": 0.05}
+    benchmark = {"source": "trade survey", "currency": "USD", "shared_cost_minor": 3_000}
+    bare = benchmark | {"shared_win_rate": 0.05}
+    assert (await api.call("PUT", "/v1/roi-assumptions", bare)).status_code == 200
+    result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
+    assert (result["shared"]["basis"], result["verdict"]) == ("benchmark", "cannot_tell")
+    benchmark |= {"shared_leads": 2_000, "shared_won": 100, "shared_weeks": 13}
     assert (await api.call("PUT", "/v1/roi-assumptions", benchmark)).status_code == 200
     result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
     assert (result["shared"]["basis"], result["verdict"]) == ("benchmark", "likely_yes")
     assert "the operator's benchmark" in result["sentence"]
-    own = benchmark | {"source": "our invoices", "shared_win_rate": 0.9, "labour_minor": 1_000}
+    own = benchmark | {"source": "our invoices", "shared_won": 1_800, "labour_minor": 1_000}
     assert (await api.call("PUT", "/v1/roi-assumptions", own, key=key)).status_code == 200
     result = (await api.call("GET", "/v1/reports/roi", key=key)).json()["answer"]
     assert (result["shared"]["basis"], result["verdict"]) == ("declared", "likely_no")
@@ -391,6 +414,25 @@ async def test_questions_that_have_no_answer_are_refused(api: Served) -> None:
         {"source": "x", "currency": "USD", "shared_cost_minor": 1},
         {"source": "x", "currency": "USD", "shared_cost_minor": 0, "shared_win_rate": 0.1},
         {"source": "x", "currency": "USD", "shared_cost_minor": 1, "shared_win_rate": 1.1},
+        {"source": "x", "currency": "USD", "shared_cost_minor": 1, "shared_leads": 9, "shared_won": 1},
+        {"source": "x", "currency": "USD", "shared_leads": 9, "shared_won": 1, "shared_weeks": 13},
+        {
+            "source": "x",
+            "currency": "USD",
+            "shared_cost_minor": 1,
+            "shared_leads": 9,
+            "shared_won": 10,
+            "shared_weeks": 13,
+        },
+        {
+            "source": "x",
+            "currency": "USD",
+            "shared_cost_minor": 1,
+            "shared_leads": 9,
+            "shared_won": 1,
+            "shared_weeks": 13,
+            "shared_win_rate": 0.1,
+        },
         {"source": " ", "currency": "USD"},
         {"source": "x", "currency": "USD", "labour_minor": -1},
     ):

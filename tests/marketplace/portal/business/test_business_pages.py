@@ -702,9 +702,17 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
     assert at_once in text
     assert at_once in await shop.page("/business")
     assert "There is nothing to compare with yet" in text
-    for fields in ({"cost": "30"}, {"win_percent": "5"}, {"cost": "x", "win_percent": "5"}, {"win_percent": "500"}):
+    counted = {"leads": "200", "won": "10", "weeks": "13"}
+    for fields in (
+        {"cost": "30"},
+        counted,
+        {"cost": "x"} | counted,
+        {"cost": "30"} | counted | {"weeks": ""},
+        {"cost": "30"} | counted | {"won": "201"},
+        {"cost": "30"} | counted | {"won": "0"},
+    ):
         assert (await shop.browser.post("/business/reports/roi", fields)).status_code == 422, fields
-    assumptions = {"cost": "30", "win_percent": "5", "labour": "20", "source": "last year's books"}
+    assumptions = {"cost": "30", "labour": "20", "source": "last year's books"} | counted
     assert (await shop.browser.post("/business/reports/roi", assumptions)).status_code == 303
     text = await shop.page("/business/reports/roi")
     assert "what you declared" in text
@@ -719,7 +727,8 @@ async def test_whether_it_pays_is_answered_with_what_it_rests_on(shop: Shop) -> 
 
 async def test_declared_figures_are_saved_as_they_stand_as_often_as_one_likes(shop: Shop) -> None:
     path = "/business/reports/roi"
-    declared = {"cost": "30.05", "win_percent": "12.345", "value": "900", "copies": "3.5", "labour": "20.10"}
+    declared = {"cost": "30.05", "leads": "243", "won": "30", "weeks": "13", "value": "900", "copies": "3.5"}
+    declared |= {"labour": "20.10"}
     assert (await shop.browser.post(path, declared | {"source": "our books"})).status_code == 303
     sql = "select row_to_json(a)::jsonb - 'made_at' - 'id' from roi_assumption a"
     before = await shop.market.value(sql)
