@@ -11,7 +11,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from billing.evidence import ContactSpeed, LeadOrigin, RoiEvidence, SharedLeadAssumption, Side, Stratum, horizon_of
+from billing.evidence import (
+    LEAST_OVERLAP,
+    ContactSpeed,
+    LeadOrigin,
+    RoiEvidence,
+    SharedLeadAssumption,
+    Side,
+    Stratum,
+    horizon_of,
+)
 from billing.intervals import MOST_CLUSTERS
 from billing.lifetable import WEEKS, Cells, Floats, Integers
 
@@ -167,9 +176,11 @@ def evidence_of(
     exclusive_side = _side(exclusive, total)
     shared, shared_side, horizon = _shared_side(shared, total, exclusive_side)
     compared = _within_businesses(exclusive_side, shared_side) if shared_side else None
-    strata = _Strata(exclusive.stratum, shared.stratum)
+    strata = _Strata.of(exclusive.stratum, shared.stratum)
     matching = strata.of_businesses(exclusive.business, shared.business, total) if total > 1 else strata
-    matched = _match(exclusive, shared, matching, total, exclusive_side)
+    matched = None
+    if matching.overlap >= LEAST_OVERLAP:  # with less nobody compares them
+        matched = _match(exclusive, shared, matching, total, exclusive_side)
     count = min(total, MOST_CLUSTERS)
     return RoiEvidence(
         businesses=count,
@@ -409,6 +420,10 @@ def _renumber(key: Integers) -> tuple[Integers, Integers]:
     return np.flatnonzero(used), (np.cumsum(used) - 1)[key]
 
 
+MOST_PAIRS: Final = 4_000_000
+"Pairs of stratum and business up to which each has a place in a table, used or not: 32 MB, and no sorting of leads."
+
+
 class _Strata:
     """Strata of the leads of both sources. Stratum 0, unknown, is never common to both.
 
@@ -416,23 +431,28 @@ class _Strata:
     `shared_counts` the leads per stratum; `common` marks the strata with leads of both sources.
     """
 
-    def __init__(self, exclusive: Integers, shared: Integers) -> None:
-        self.keys = np.unique(np.concatenate((exclusive, shared)))
-        self.exclusive = np.searchsorted(self.keys, exclusive)
-        self.shared = np.searchsorted(self.keys, shared)
-        self.exclusive_counts = np.bincount(self.exclusive, minlength=len(self.keys))
-        self.shared_counts = np.bincount(self.shared, minlength=len(self.keys))
-        self.common = (self.exclusive_counts > 0) & (self.shared_counts > 0) & (self.keys != 0)
+    def __init__(self, keys: Integers, exclusive: Integers, shared: Integers) -> None:
+        self.keys, self.exclusive, self.shared = keys, exclusive, shared
+        self.exclusive_counts = np.bincount(exclusive, minlength=len(keys))
+        self.shared_counts = np.bincount(shared, minlength=len(keys))
+        self.common = (self.exclusive_counts > 0) & (self.shared_counts > 0) & (keys != 0)
+
+    @classmethod
+    def of(cls, exclusive: Integers, shared: Integers) -> "_Strata":
+        """Return the strata of leads, given the key of each lead."""
+        keys = np.unique(np.concatenate((exclusive, shared)))
+        return cls(keys, np.searchsorted(keys, exclusive), np.searchsorted(keys, shared))
 
     def of_businesses(self, exclusive: Integers, shared: Integers, businesses: int) -> "_Strata":
-        """Return the strata of each business: a lead matches only leads of its own business, `exclusive` and `shared`
-        give the business of each lead."""
-        numbers = np.where(self.keys != 0, np.arange(1, len(self.keys) + 1), 0)
-        keys = [
-            np.where(numbers[position] > 0, numbers[position] * businesses + business, 0)
-            for position, business in ((self.exclusive, exclusive), (self.shared, shared))
-        ]
-        return _Strata(keys[0], keys[1])
+        """Return the strata of each business, in which a lead matches only leads of its own business.
+
+        `exclusive` and `shared` give the business of each lead.
+        """
+        pairs = self.exclusive * businesses + exclusive, self.shared * businesses + shared
+        if len(self.keys) * businesses <= MOST_PAIRS:
+            return _Strata(np.repeat(self.keys, businesses), *pairs)
+        used, positions = np.unique(np.concatenate(pairs), return_inverse=True)
+        return _Strata(self.keys[used // businesses], *np.split(positions, [len(exclusive)]))
 
     @property
     def overlap(self) -> float:
