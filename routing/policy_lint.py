@@ -231,10 +231,20 @@ def _leaving_out(outcomes: Outcomes) -> Iterator[PolicyWarning]:
                 value = outcome.verdict.findings[place].value
                 detail = (
                     f'Leaving the {dimension} out pays: a lead with the {dimension} "{value}" is rejected, the same '
-                    f"lead without it scores {without.verdict.score} and qualifies."
+                    f"lead without it scores {without.verdict.score} and qualifies.{_other_gaps(case, place)}"
                 )
                 yield PolicyWarning(code=PolicyWarningCode.leaving_out_pays, detail=detail, dimension=dimension)
                 break
+
+
+def _other_gaps(case: Case, place: int) -> str:
+    """Return a sentence about the other dimensions that the lead of an example does not meet; empty if it meets all."""
+    gaps = [
+        dimension
+        for other, dimension in enumerate(Dimension)
+        if other != place and case[other] is not SampleAnswer.fitting
+    ]
+    return f" It does not meet the {' and the '.join(gaps)} either." if gaps else ""
 
 
 def _evidence_left_out(

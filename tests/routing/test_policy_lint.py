@@ -125,6 +125,16 @@ def test_a_warning_gives_a_lead_that_the_policy_judges_so(
     assert warnings[code, dimension] == detail
 
 
+def test_an_example_says_what_else_its_lead_does_not_meet() -> None:
+    budget = BudgetPolicy(minimum_minor=500_000, points=points(fails=5), on_fails=ResultConsequence.accept)
+    definition = gapless(budget=budget, timing=TimingPolicy(within_days=60, **ACCEPT), minimum_score=70)
+    [about_budget, _] = [warning for warning in lint_policy(definition) if warning.code is Code.leaving_out_pays]
+    assert about_budget.detail == (
+        'Leaving the budget out pays: a lead with the budget "USD 2,500" is rejected, the same lead without it scores '
+        "70 and qualifies. It does not meet the timing either."
+    )
+
+
 def test_a_version_under_earlier_rules_is_named() -> None:
     [warning] = lint_policy(msgspec.structs.replace(gapless(), rules_version=1))
     assert warning.code is Code.earlier_rules
