@@ -138,6 +138,20 @@ async def test_a_verdict_is_judged_as_it_was_shipped(shop: Desk) -> None:
     assert returned["claim"] == claim | {"result": "meets"}
 
 
+async def test_a_verdict_is_judged_by_the_rules_of_qualification_that_gave_it(shop: Desk) -> None:
+    earlier, current = await shop.sold(1), await shop.sold(2)
+    old = (
+        """update inquiry set facts = jsonb_set(facts, '{submitted_at}', to_jsonb(received_at - interval '60 days'))"""
+    )
+    await rewrite(shop, "inquiry", old)
+    claim = {"dimension": "timing", "result": "unknown"}
+    version = "update vertical_version set definition = jsonb_set(definition, '{rules_version}', $1::text::jsonb)"
+    await rewrite(shop, "vertical_version", version, "1")
+    await filed(await shop.give_back(earlier, reason="bant_mismatch", claim=claim), DENIED)
+    await rewrite(shop, "vertical_version", version, "2")
+    await filed(await shop.give_back(current, reason="bant_mismatch", claim=claim), GRANTED)
+
+
 # --- returns that an operator judges ----------------------------------------------------------------------------------
 
 
