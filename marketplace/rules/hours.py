@@ -36,11 +36,9 @@ ParserError: type[Exception] = vars(opening_hours)["ParserError"]
 _UNKNOWABLE: Final = re.compile(r"\b(sunrise|sunset|dawn|dusk|SH)\b", re.IGNORECASE)
 _HOLIDAYS: Final = re.compile(r"\bPH\b", re.IGNORECASE)
 _LONG_AGO: Final = datetime(2000, 1, 1)
-_LAST_DAYS: Final = {
-    "jan": 31, "feb": 29, "mar": 31, "apr": 30, "may": 31, "jun": 30, "jul": 31, "aug": 31, "sep": 30, "oct": 31,
-    "nov": 30, "dec": 31,
-}  # fmt: skip
-_DATE: Final = re.compile(rf"\b({'|'.join(_LAST_DAYS)}) (\d{{1,2}})(?:-(\d{{1,2}}))?(?!\d|:\d)", re.IGNORECASE)
+_MONTHS: Final = "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"
+_LAST_DAYS: Final = dict(zip(_MONTHS, (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), strict=True))
+_DATE: Final = re.compile(rf"\b({'|'.join(_MONTHS)}) (\d{{1,2}})(?:-(\d{{1,2}}))?(?!\d|:\d)", re.IGNORECASE)
 "A day of a month, or several; digits before a colon and a digit are a time."
 
 # Patterns for the normalised text that the package writes, in which everything has one spelling.
