@@ -231,7 +231,7 @@ class World:
                 connection, sealer, kind=auth.CallerKind.operator, owner_id=None, mode="live", name="harness"
             )
         self.operator = OperatorClient(self.http, self.urls[0], key)
-        definition = roofing(patience_seconds=PATIENCE_SECONDS, requires_phone=False, strategy="weighted_share")
+        definition = roofing(patience_seconds=PATIENCE_SECONDS, requires_phone=False, strategy="fair")
         await self.operator.call("POST", "/v1/verticals", {"slug": "roofing", "definition": definition})
         keys = []
         for number in range(1, PROVIDERS + 1):

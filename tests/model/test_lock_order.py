@@ -198,7 +198,7 @@ async def ranked_first(arena: Stage, subject: Subject) -> UUID:
     of lead and order."""
     rows = await arena.market.owner.fetch("select id, business_id from subscription where state = 'active'")
     lead = subject.lead_id.bytes
-    hashes = {
+    hashes: dict[UUID, list[bytes]] = {
         row["id"]: [sha256(lead + row[name].bytes).digest()[:16] for name in ("business_id", "id")] for row in rows
     }
     return min(hashes, key=lambda order: hashes[order])
