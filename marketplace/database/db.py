@@ -5,6 +5,7 @@ connecting, so that a connection returns to the pool without a reset round trip.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -235,11 +236,29 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
     """Yield one connection. Raises Unavailable for every error of NOT_NOW."""
     try:
         async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            if clock.monotonic() >= _Clock.compared_at + CLOCK_SECONDS:
-                await correct_clock(connection)
-            yield connection
+            try:
+                if clock.monotonic() >= _Clock.compared_at + CLOCK_SECONDS:
+                    await correct_clock(connection)
+                yield connection
+            except asyncio.CancelledError:
+                await _end_statement(connection)
+                raise
     except NOT_NOW as error:
         raise Unavailable(type(error).__name__) from error
+
+
+END_SECONDS: Final = 2.0
+"Limit on ending what a cancelled task began; after it the connection is lent as it is, and fails if it is broken."
+
+
+async def _end_statement(connection: Connection) -> None:
+    """End what a cancelled task began on a connection, so that its pool can lend it again.
+
+    A statement is prepared and then executed. A task that is cancelled in between leaves a transaction open that nobody
+    sees: it holds back the cleaning of tables, and the next one cannot choose its isolation.
+    """
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        await connection.execute("select", timeout=END_SECONDS)
 
 
 @asynccontextmanager
