@@ -95,6 +95,7 @@ class Actor:
         self.outcome: object = None
         self._pid: int | None = None
         self._at_gate = False
+        self._stopped = False
         self._go = asyncio.Event()
         self._moved = asyncio.Event()
         self._task = asyncio.create_task(self._live(run))
@@ -156,6 +157,8 @@ class Actor:
             was_blocked = False
 
     async def _step(self, statement: str, pid: int | None, in_transaction: bool) -> None:
+        if self._stopped:  # what a cancelled session still sends, so that its connection can be lent again
+            return
         if pid is None:
             self.uncommitted = []
             self.transactions += 1
@@ -179,6 +182,7 @@ class Actor:
             self._moved.set()
 
     async def stop(self) -> None:
+        self._stopped = True
         self._task.cancel()
         await asyncio.wait([self._task], timeout=STEP_SECONDS)
 

@@ -43,6 +43,13 @@ async def supervising(*children: Child, logs: Path) -> AsyncIterator[Supervisor]
         await running
 
 
+async def pid_of_ready(supervisor: Supervisor, logs: Path) -> int:
+    """Wait until the child is ready, which may be before its supervisor notes its process id."""
+    await until(ready(logs))
+    await until(lambda: "one" in supervisor.pids)
+    return supervisor.pids["one"]
+
+
 def ready(logs: Path, times: int = 1) -> Callable[[], bool]:
     log = logs / "one.log"
     return lambda: log.exists() and log.read_text().count("ready") >= times
@@ -50,8 +57,7 @@ def ready(logs: Path, times: int = 1) -> Callable[[], bool]:
 
 async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     async with supervising(child(POLITE, str(tmp_path / "mark")), logs=tmp_path) as supervisor:
-        await until(ready(tmp_path))
-        before = supervisor.pids["one"]
+        before = await pid_of_ready(supervisor, tmp_path)
         os.kill(before, signal.SIGKILL)
         await until(lambda: supervisor.pids.get("one", before) != before)
         assert supervisor.restarts == {"one": 1}
@@ -75,10 +81,9 @@ LEAVES = (
 
 async def tell_to_leave(supervisor: Supervisor, logs: Path) -> int:
     """Tell the first child to stop, and return its process id once its successor is ready."""
-    await until(ready(logs))
-    first = supervisor.pids["one"]
+    first = await pid_of_ready(supervisor, logs)
     os.kill(first, signal.SIGTERM)
-    await until(ready(logs, times=2))
+    await until(lambda: ready(logs, times=2)() and supervisor.pids.get("one", first) != first)
     return first
 
 
@@ -113,8 +118,7 @@ async def test_a_child_that_keeps_falling_is_started_ever_more_slowly(tmp_path: 
 async def test_one_childs_fall_leaves_the_others_alone(tmp_path: Path) -> None:
     pair = (child(POLITE, str(tmp_path / "mark")), child("raise SystemExit(3)", name="other"))
     async with supervising(*pair, logs=tmp_path) as supervisor:
-        await until(ready(tmp_path))
-        pid = supervisor.pids["one"]
+        pid = await pid_of_ready(supervisor, tmp_path)
         await until(lambda: supervisor.restarts["other"] >= 2)
         assert supervisor.pids["one"] == pid
 
