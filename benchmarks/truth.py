@@ -109,9 +109,9 @@ def buy(chance: np.random.Generator, source: Source, weeks: float, skill: Floats
 ALONE: Final = np.ones(1)
 
 
-def answer(exclusive: Purchase, shared: Purchase, week: float, seed: int = 1, labour_minor: int = 0) -> Roi:
+def answer(exclusive: Purchase, shared: Purchase, week: float, seed: int = 1) -> Roi:
     """Return the report's answer at the end of a week."""
-    return assess(evidence_of(exclusive.seen(week), shared.seen(week), labour_minor=labour_minor), seed)
+    return assess(evidence_of(exclusive.seen(week), shared.seen(week)), seed)
 
 
 def looks_of_a_year(ratio: float, seed: int) -> tuple[bool, bool]:

@@ -122,10 +122,10 @@ class Estimator:
 
     def _cost(self, side: Side) -> "_Quantity":
         """Return the cost per lead."""
-        leads = float(side.leads.sum())
-        cost = float(side.cost_minor.sum()) / leads
+        cost = side.cost_per_lead
         if self.resampling is None:
-            return _Quantity(cost, side.cost_variance / cost**2, max(leads - 1, 1.0), side.businesses, _NONE)
+            freedom = max(float(side.leads.sum()) - 1, 1.0)
+            return _Quantity(cost, side.cost_variance / cost**2, freedom, side.businesses, _NONE)
         weights = self.resampling.weights
         logs = _log((weights @ side.cost_minor) / (weights @ side.leads))
         return _Quantity(cost, 0.0, 1.0, side.businesses, logs)

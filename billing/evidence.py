@@ -61,6 +61,11 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     oldest_weeks: int = 0
 
     @property
+    def cost_per_lead(self) -> float:
+        """Mean cost of a lead in minor units. There must be leads."""
+        return float(self.cost_minor.sum() / self.leads.sum())
+
+    @property
     def businesses(self) -> int:
         """Number of businesses with leads of this source."""
         return int((self.leads > 0).sum())

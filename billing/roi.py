@@ -117,7 +117,6 @@ def _compare_with_import(evidence: RoiEvidence, shared: Side, estimator: Estimat
     exclusive, imported = (_with_labour(side, evidence.labour_minor) for side in evidence.compared)
     if horizon_of(exclusive, imported) < horizon or not (exclusive.won.events and imported.won.events):
         return _Comparison(theirs=theirs)
-    spent = [float(side.cost_minor.sum() / side.leads.sum()) for side in (exclusive, imported)]
     return _Comparison(
         theirs=theirs,
         within=ComparedLeads(
@@ -125,10 +124,10 @@ def _compare_with_import(evidence: RoiEvidence, shared: Side, estimator: Estimat
             exclusive_per_unit=estimator.revenue(exclusive),
             shared_per_unit=estimator.revenue(imported),
         ),
-        spent=spent[0],
+        spent=exclusive.cost_per_lead,
         ratio=estimator.revenue_ratio(exclusive, imported),
         break_even=_break_even(
-            spent[0] / spent[1],
+            exclusive.cost_per_lead / imported.cost_per_lead,
             estimator.win_ratio(exclusive, imported),
             estimator.equal_cost(exclusive, imported),
             evidence.labour_minor,
