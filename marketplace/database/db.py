@@ -98,9 +98,13 @@ OWNER_SESSION: Final = SESSION | {
 }
 """Settings for migrations, which may take long; each of them bounds its own waiting for locks."""
 
-PLANNING: Final = {"marketplace_reports": {"plan_cache_mode": "force_custom_plan"}}
+PLANNING: Final = {
+    "marketplace_reports": {"plan_cache_mode": "force_custom_plan"},
+    "marketplace_worker": {"plan_cache_mode": "force_generic_plan"},
+}
 """Extra settings by role. Report queries have optional filters: planned anew for each call, they use the index of the
-filters in use. Planning takes a millisecond, which intake and distribution do not pay."""
+filters in use. Planning takes a millisecond. Workers run the same few statements, whose plans suit any arguments:
+PostgreSQL would plan the one that takes lists anew for each lead, as it expects longer lists than there are."""
 
 NOT_NOW: Final = (
     OSError,
