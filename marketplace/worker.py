@@ -37,6 +37,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.web import metrics
 from marketplace.webhook.address import guard_of
 from marketplace.webhook.kept import KeptConnections
+from marketplace.webhook.transport import Reservations
 
 SQL = Queries(__file__, "worker.sql")
 log = logger("worker")
@@ -228,7 +229,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     await _preload_rules(catalog)
     load = queue.LoadReporter(engines.valkey_url, ids.encode("wrk", clock.new_id()))
     walker = Walker(
-        Distribution(pool, catalog, load.note), Delivery(pool, sealer, guard, journal, publisher, connections)
+        Distribution(pool, catalog, load.note, Reservations(guard, connections)),
+        Delivery(pool, sealer, guard, journal, publisher, connections),
     )
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {

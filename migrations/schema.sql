@@ -2428,28 +2428,34 @@ $$;
 -- 'moved' (the lead is not in the state in which it was decided about), 'withdrawn' (subscription, business or endpoint
 -- changed), 'capped', 'unfunded'. A rehearsal uses neither caps nor wallet. `windows` are those of hour, day, week, month and
 -- total, each with its limits; no limit is null. tests/marketplace/distribution/test_award.py holds the conditions to those
--- of routing/awarding.py.
+-- of routing/awarding.py. The changes of credits come last of all locks, in the order of the businesses.
 --
--- The form of 0048_hot_path.sql, except that it adds `credits`, the changes of credits by business id, where there are any. They
--- come last of all locks, in the order of the businesses.
+-- The form of 0049_share_credits.sql, except for `exposure`: the hash of the URL, the address and the hash of the certificate
+-- of a connection to the endpoint that is open now, and the deadline for evidence. With it the lead is exposed as by the
+-- statement `expose` of marketplace/delivery/queries.sql, unless the endpoint has to be probed first, or the person has
+-- withdrawn; it is held then, as without.
 create function award_lead(award jsonb) returns text language plpgsql as $$
 declare
     a record;
     live boolean;
+    opened_until timestamptz;
+    now_exposed timestamptz;
 begin
     select * into a from jsonb_to_record(award) as r (
         id uuid, lead_id uuid, lead_state text, business_id uuid, subscription_id uuid, subscription_version int,
         endpoint_id uuid, provider_id uuid, mode text, price_minor bigint, payout_minor bigint, currency text,
         awarded_at timestamptz, due_at timestamptz, hold_until timestamptz, hour_at timestamptz, day_at timestamptz,
         week_at timestamptz, month_at timestamptz, windows jsonb, hold_id uuid, decision_id uuid, vertical_version int,
-        catalog_version bigint, strategy text, verdict jsonb, candidates jsonb, left_out int, credits jsonb);
+        catalog_version bigint, strategy text, verdict jsonb, candidates jsonb, left_out int, credits jsonb,
+        exposure jsonb);
     live := a.mode = 'live';
     perform from lead where id = a.lead_id and state = a.lead_state for no key update;
     if not found then
         return 'moved';
     end if;
     perform from subscription where id = a.subscription_id for no key update;
-    perform from subscription s
+    select e.breaker_open_until into opened_until
+    from subscription s
     join business b on b.id = s.business_id and b.state = 'active'
     join endpoint e on e.id = s.endpoint_id and e.id = a.endpoint_id and e.state = 'active'
         and (e.breaker_open_until is null or e.breaker_open_until <= a.awarded_at)
@@ -2500,6 +2506,17 @@ begin
         candidates, left_out, subscription_id, assignment_id, credits)
     values (a.decision_id, a.lead_id, a.awarded_at, 'held', a.vertical_version, a.catalog_version, a.strategy,
         a.verdict, a.candidates, a.left_out, a.subscription_id, a.id, a.credits);
+    if a.exposure is not null and opened_until is null and not is_withdrawn(a.lead_id) then
+        now_exposed := clock_timestamp();
+        update lead set state = 'exposed' where id = a.lead_id;
+        insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
+            attempt_no, exposed_at)
+        values (a.lead_id, a.id, a.business_id, 'push', a.endpoint_id, decode(a.exposure ->> 'url_sha256', 'base64'),
+            a.exposure ->> 'address', decode(a.exposure ->> 'tls_sha256', 'base64'), 1, now_exposed);
+        update assignment set state = 'exposed', exposed_at = now_exposed,
+            evidence_until = (a.exposure ->> 'evidence_until')::timestamptz
+        where id = a.id;
+    end if;
     if a.credits is not null then
         insert into share_credit (vertical_id, mode, business_id, credit)
         select l.vertical_id, a.mode, change.key::uuid, change.value::bigint

@@ -174,8 +174,9 @@ class BusinessTerms(msgspec.Struct, frozen=True, kw_only=True):
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """A definition in force, as of the time at which the index was built. The award checks the locked row again.
 
-    `country` is the vertical's, to which the postal codes of an area without countries belong. `open_spans` are
-    [start, end) in UTC epoch seconds for the coming days, sorted and without overlaps; None is always open.
+    `country` is the vertical's, to which the postal codes of an area without countries belong. `endpoint_url` is
+    None for a feed. `open_spans` are [start, end) in UTC epoch seconds for the coming days, sorted and without
+    overlaps; None is always open.
     """
 
     id: UUID
@@ -190,6 +191,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     suspended: SuspensionReason | None = None
     business_active: bool = True
     endpoint_active: bool = True
+    endpoint_url: str | None = None
     breaker_open_until: datetime | None = None
     open_spans: tuple[tuple[int, int], ...] | None = None
 

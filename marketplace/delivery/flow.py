@@ -3,7 +3,8 @@
     connect → commit the exposure → write the journal, read the contact → send (no transaction open)
     → classify the answer (pure) → commit the outcome and the money
 
-The exposure is committed after the connection is open and before the first byte is sent. So a lead whose endpoint
+The exposure is committed after the connection is open and before the first byte is sent; by the award itself if a
+connection was open then. So a lead whose endpoint
 cannot be reached may go to another business, and a lead of which a byte may have been read never does.
 """
 
@@ -19,7 +20,7 @@ import msgspec
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
-from marketplace.delivery.store import DeliveryCase
+from marketplace.delivery.store import CommittedExposure, DeliveryCase
 from marketplace.ledger import money
 from marketplace.runtime import clock, failpoints, ids
 from marketplace.runtime.errors import Unavailable
@@ -134,6 +135,7 @@ class Delivery:
             guard=self._guard,
             on_connected=lambda to: self._expose(progress, url_sha256, to),
             connections=self._connections,
+            assignment_id=assignment_id,
         )
         await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, progress)
@@ -158,18 +160,15 @@ class Delivery:
         or if the journal could not be written.
         """
         case, now = progress.case, progress.time.now()
-        await failpoints.reach("after_connect_before_expose")
-        async with session(self._pool) as connection:
-            exposure = await delivery_store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
-            if exposure is None:
-                return None
-            progress.exposed_at = case.exposed_at or now
-            await failpoints.reach("after_expose_before_read", connection)
+        exposure = await self._commit_exposure(case, url_sha256, to, now)
+        if exposure is None:
+            return None
+        progress.exposed_at = case.exposed_at or now
         entry = delivery_store.exposure_of(
             case,
             "push",
             url_sha256,
-            delivery_store.name_of(to),
+            to.name,
             to.tls_fingerprint,
             progress.exposed_at,
             exposure.position,
@@ -182,6 +181,22 @@ class Delivery:
         progress.body_sha256 = sha256(message.body).digest()
         await failpoints.reach("after_read_before_write")
         return message
+
+    async def _commit_exposure(
+        self, case: DeliveryCase, url_sha256: bytes, to: ConnectionInfo, now: datetime
+    ) -> CommittedExposure | None:
+        """Commit the exposure, and return it; None if the lead may not be exposed any more.
+
+        The award has committed it a moment ago, if it reserved this connection.
+        """
+        if to.reserved and case.exposed_at is not None:
+            return CommittedExposure(position=case.exposure_position)
+        await failpoints.reach("after_connect_before_expose")
+        async with session(self._pool) as connection:
+            exposure = await delivery_store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
+            if exposure is not None:
+                await failpoints.reach("after_expose_before_read", connection)
+        return exposure
 
     async def _build_message(self, progress: "_Progress", now: datetime) -> WebhookMessage | None:
         """Return the signed webhook with the contact, or None if the person has been erased.

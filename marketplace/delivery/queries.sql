@@ -5,6 +5,7 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
        i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
+       (select position from exposure where lead_id = a.lead_id) as exposure_position,
        clock_timestamp() as read_at
 from assignment a
 join endpoint e on e.id = a.endpoint_id

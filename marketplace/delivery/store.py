@@ -57,7 +57,8 @@ class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
 class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     """An assignment with its endpoint and everything that is sent except the contact.
 
-    `url` is None for a feed; `persons` are keyed hashes of the person's phone and e-mail address.
+    `url` is None for a feed; `persons` are keyed hashes of the person's phone and e-mail address. `exposure_position`
+    is the number of the lead's exposure in the order of all exposures, None before it.
     """
 
     subscription_version: int
@@ -79,6 +80,7 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     persons: tuple[bytes, ...]
     protected_until: datetime | None
     withdrawn: bool
+    exposure_position: int | None
 
 
 class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,17 +128,12 @@ async def expose(
         case.business_id,
         case.endpoint_id,
         url_sha256,
-        name_of(to),
+        to.name,
         to.tls_fingerprint,
         case.attempts,
         now,
         evidence_until,
     )
-
-
-def name_of(to: ConnectionInfo) -> str:
-    """Return `address:port` of the server that a lead was sent to."""
-    return f"{to.address}:{to.port}"
 
 
 def exposure_of(

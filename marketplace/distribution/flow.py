@@ -1,7 +1,8 @@
 """Stage 2, distribution: award an accepted lead to one business, or record why no business has it.
 
     load the case (no lock) → decide and complete (routing/decision.py, pure)
-    → one statement: lock lead, subscription, wallet (in order), check all conditions, write assignment, hold, decision
+    → one statement: lock lead, subscription, wallet (in order), check all conditions, write assignment, hold, decision,
+      and the exposure if a connection to the business is open
 
 Ranking reads without locks. The award checks every condition again under lock, so a stale index never spends money.
 """
@@ -9,6 +10,7 @@ Ranking reads without locks. The award checks every condition again under lock, 
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Final, assert_never
 from uuid import UUID
 
@@ -17,9 +19,10 @@ import msgspec
 from billing.pricing import payout_minor
 from marketplace.database.db import Pool, session
 from marketplace.distribution import store as distribution_store
-from marketplace.distribution.store import AwardStatus, Decision, NewAssignment, RoutingCase
+from marketplace.distribution.store import AwardExposure, AwardStatus, Decision, NewAssignment, RoutingCase
 from marketplace.rules.catalog import Catalog, Rules
 from marketplace.runtime import clock, failpoints
+from marketplace.webhook.transport import Reservations
 from routing.awarding import explain_loss
 from routing.calendar import window_starts
 from routing.decision import (
@@ -33,7 +36,7 @@ from routing.decision import (
     leave_open,
     record_candidates,
 )
-from routing.delivery import HOLD_WINDOW
+from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
 from routing.subscription import Subscription
@@ -59,12 +62,22 @@ LOST_TO: Final = {
 class Distribution:
     """Awards a lead to at most one business. Every call may be repeated: it checks the lead's state first."""
 
-    def __init__(self, pool: Pool, catalog: Catalog, on_decided: Callable[[float], None] | None = None) -> None:
-        """Keep what each decision needs. `on_decided` is called after the first decision on a lead, with the seconds
-        since the lead was accepted."""
+    def __init__(
+        self,
+        pool: Pool,
+        catalog: Catalog,
+        on_decided: Callable[[float], None] | None = None,
+        reservations: Reservations | None = None,
+    ) -> None:
+        """Keep what each decision needs.
+
+        `on_decided` is called after the first decision on a lead, with the seconds since the lead was accepted. With
+        `reservations`, a lead whose business has an open connection is exposed by its award.
+        """
         self._pool = pool
         self._catalog = catalog
         self._on_decided = on_decided
+        self._reservations = reservations
         self._awarding = asyncio.Semaphore(AWARDS_AT_ONCE)
 
     async def distribute(self, lead_id: UUID) -> UUID | None:
@@ -111,15 +124,39 @@ class Distribution:
             candidate = ranked.candidate
             subscription = subscriptions[candidate.subscription_id]
             terms = new_assignment(case, rules, subscription, route.matched.now)
-            new = msgspec.structs.replace(terms, credits=award_credits(route, losses, subscription.id))
+            new = msgspec.structs.replace(
+                terms,
+                credits=award_credits(route, losses, subscription.id),
+                exposure=self._reserve(subscription, terms),
+            )
             claim = await self._claim(case, rules, route, new, subscription, losses)
             if claim is AwardStatus.won:
                 return new.id
+            if self._reservations is not None:
+                self._reservations.cancel(new.id)
             if claim is AwardStatus.moved:
                 return None
             losses[subscription.id] = await self._explain_loss(subscription, candidate, claim, case)
         await self._leave(case, rules, leave_open(route, losses))
         return None
+
+    def _reserve(self, subscription: Subscription, terms: NewAssignment) -> AwardExposure | None:
+        """Reserve an open connection for the assignment, and return what is to be exposed to; None without one.
+
+        A delivery that begins within the idle time of the connection uses it.
+        """
+        url = subscription.endpoint_url
+        if self._reservations is None or url is None or subscription.breaker_open_until is not None:
+            return None
+        server = self._reservations.reserve(url, terms.id)
+        if server is None:
+            return None
+        return AwardExposure(
+            url_sha256=sha256(url.encode()).digest(),
+            address=server.name,
+            tls_sha256=server.tls_fingerprint,
+            evidence_until=terms.awarded_at + EVIDENCE_WINDOW,
+        )
 
     async def _claim(
         self,

@@ -32,7 +32,7 @@ left join (
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- Every condition of the award and all its writes, in one function: see migrations/0049_share_credits.sql.
+-- Every condition of the award and all its writes, in one function: see migrations/0054_exposed_with_the_award.sql.
 select award_lead($1::jsonb);
 
 -- name: find_current

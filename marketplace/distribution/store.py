@@ -90,14 +90,25 @@ class AssignmentTerms(msgspec.Struct, frozen=True, kw_only=True):
     hold_until: datetime
 
 
+class AwardExposure(msgspec.Struct, frozen=True, kw_only=True):
+    """An exposure over a connection that is open already: hash of the URL, server, and the deadline for evidence."""
+
+    url_sha256: bytes
+    address: str
+    tls_sha256: bytes | None
+    evidence_until: datetime
+
+
 class NewAssignment(AssignmentTerms, frozen=True, kw_only=True):
     """An assignment to be written if the award is won, counted in the windows of `window_starts`.
 
-    `credits` are the changes of the credits of businesses, in billionths of a lead, if the strategy ranks by them.
+    `credits` are the changes of the credits of businesses, in billionths of a lead, if the strategy ranks by them. With
+    an `exposure` the lead is exposed at once.
     """
 
     window_starts: Mapping[CapWindow, datetime]
     credits: Mapping[UUID, int] | None = None
+    exposure: AwardExposure | None = None
 
 
 class AwardWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +138,7 @@ class AwardRecord(AssignmentTerms, frozen=True, kw_only=True):
     candidates: msgspec.Raw
     left_out: int
     credits: Mapping[UUID, int] | None = None
+    exposure: AwardExposure | None = None
 
 
 class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +253,7 @@ def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, e
         candidates=msgspec.Raw(decision.candidates),
         left_out=decision.left_out,
         credits=new.credits,
+        exposure=new.exposure,
     )
 
 

@@ -339,6 +339,7 @@ def _compile(row: Any, country: str, now: datetime) -> Subscription:
         suspended=None if suspended is None else SuspensionReason(suspended),
         business_active=row["business_active"],
         endpoint_active=row["endpoint_active"],
+        endpoint_url=row["endpoint_url"],
         breaker_open_until=row["breaker_open_until"],
         open_spans=compile_hours(definition.hours, now) if definition.hours else None,
     )

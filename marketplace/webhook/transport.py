@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from hashlib import sha256
 from typing import cast
+from uuid import UUID
 
 import h11
 import msgspec
@@ -45,12 +46,19 @@ USER_AGENT = "exclusive-lead-marketplace"
 class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The server of an open connection, before anything is sent.
 
-    `tls_fingerprint` is the SHA-256 of its certificate (32 bytes), None without TLS.
+    `tls_fingerprint` is the SHA-256 of its certificate (32 bytes), None without TLS. `reserved`: the connection was
+    reserved for this message, and is still open.
     """
 
     address: str
     port: int
     tls_fingerprint: bytes | None
+    reserved: bool = False
+
+    @property
+    def name(self) -> str:
+        """Address and port of the server, as an exposure records them."""
+        return f"{self.address}:{self.port}"
 
 
 class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,7 @@ async def post(
     deadline_seconds: float = DEADLINE_SECONDS,
     tls: ssl.SSLContext | None = None,
     connections: KeptConnections | None = None,
+    assignment_id: UUID | None = None,
 ) -> Attempt:
     """Make one attempt and return what was observed. Network errors do not raise; errors of `on_connected` do.
 
@@ -95,17 +104,42 @@ async def post(
     to send nothing. The deadline does not interrupt it, because it would be unknown whether an interrupted commit
     happened; if it has used up the time, nothing is sent (`too_late`). The observation is `NotSent` for everything
     before the first write, and never after it. `tls` is for an installation with a certificate authority of its own;
-    the default is the system's. With `connections`, a connection of an earlier attempt is used if there is one, and
-    this one is kept if the answer was complete and the server agrees.
+    the default is the system's. With `connections`, a connection of an earlier attempt is used if there is one, first
+    of all the one that is reserved for `assignment_id`; and this one is kept if the answer was complete and the server
+    agrees.
     """
     sender = _Sender(guard, tls, connections, deadline_seconds)
     try:
-        obstacle = await sender.connect(url)
+        obstacle = await sender.connect(url, assignment_id)
         if obstacle is not None:
             return sender.attempt(obstacle)
         return sender.attempt(await sender.deliver(on_connected))
     finally:
         sender.close()
+
+
+class Reservations:
+    """Kept connections set aside for assignments that are about to be written."""
+
+    def __init__(self, guard: AddressRules, connections: KeptConnections, tls: ssl.SSLContext | None = None) -> None:
+        self._guard = guard
+        self._connections = connections
+        self._tls = tls
+
+    def reserve(self, url: str, assignment_id: UUID) -> ConnectionInfo | None:
+        """Reserve an open connection to the server of `url`, and return what it is connected to; None without one."""
+        target = self._guard.check(url)
+        if isinstance(target, UrlRefusal):
+            return None
+        connection = self._connections.reserve(_server_of(target, self._tls), assignment_id)
+        if connection is None:
+            return None
+        fingerprint = _certificate_fingerprint(connection.transport)
+        return ConnectionInfo(address=connection.address, port=target.port, tls_fingerprint=fingerprint, reserved=True)
+
+    def cancel(self, assignment_id: UUID) -> None:
+        """Make the connection available to other messages again: the assignment was not written."""
+        self._connections.unreserve(assignment_id)
 
 
 @cache
@@ -130,7 +164,7 @@ class _Sender:
         self._tls = tls
         self._connections = connections
         self._opened_at: float | None = None
-        self._reused = False
+        self._reused = self._reserved = False
         self._started = self._phase_started = clock.monotonic()
         self._deadline = self._started + deadline_seconds
         self._target: ParsedUrl | None = None
@@ -143,7 +177,7 @@ class _Sender:
         self._tls_ms: float | None = None
         self._expose_ms: float | None = None
 
-    async def connect(self, url: str) -> NotSent | None:
+    async def connect(self, url: str, assignment_id: UUID | None) -> NotSent | None:
         """Check the URL and take a kept connection, or open one; return NotSent if that failed."""
         target = self._guard.check(url)
         if isinstance(target, UrlRefusal):
@@ -151,21 +185,21 @@ class _Sender:
             reason = NotSentReason.address_refused if not_public else NotSentReason.url_refused
             return _not_sent(reason, f"{target.fault}: {target.detail}")
         self._target = target
-        return None if self._take_kept(target) else await self._open(target)
+        return None if self._take_kept(target, assignment_id) else await self._open(target)
 
-    def _take_kept(self, target: ParsedUrl) -> bool:
-        """Take a kept connection to the server, if there is one."""
-        connection = self._connections.take(self._server(target)) if self._connections else None
+    def _take_kept(self, target: ParsedUrl, assignment_id: UUID | None) -> bool:
+        """Take the connection that is reserved for the assignment, or another kept one, if there is one."""
+        if self._connections is None:
+            return False
+        connection = self._connections.take_reserved(assignment_id) if assignment_id else None
+        self._reserved = connection is not None
+        connection = connection or self._connections.take(_server_of(target, self._tls))
         if connection is None:
             return False
         self._address, self._opened_at, self._reused = connection.address, connection.opened_at, True
         self._exchange = _Exchange()
         self._exchange.take_over(connection.transport)
         return True
-
-    def _server(self, target: ParsedUrl) -> Server:
-        context = (self._tls or system_tls()) if target.scheme == "https" else None
-        return target.scheme, target.host, target.port, context
 
     async def _open(self, target: ParsedUrl) -> NotSent | None:
         """Resolve the name and open a connection; return NotSent if one of these failed."""
@@ -221,7 +255,7 @@ class _Sender:
     async def _start_http(self, target: ParsedUrl) -> NotSent | None:
         """Create the HTTP exchange on the connected socket, after the TLS handshake if the URL is https."""
         secure = target.scheme == "https"
-        context = self._server(target)[-1]
+        context = _server_of(target, self._tls)[-1]
         server_name = target.host if secure else None
         loop = asyncio.get_running_loop()
         try:
@@ -262,7 +296,10 @@ class _Sender:
         assert self._address is not None
         assert self._target is not None
         return ConnectionInfo(
-            address=self._address, port=self._target.port, tls_fingerprint=self._exchange.certificate_fingerprint()
+            address=self._address,
+            port=self._target.port,
+            tls_fingerprint=self._exchange.certificate_fingerprint(),
+            reserved=self._reserved,
         )
 
     def close(self) -> None:
@@ -271,7 +308,7 @@ class _Sender:
             return
         transport = self._exchange.release() if self._connections else None
         if self._connections and transport and self._target and self._address and self._opened_at is not None:
-            self._connections.put(self._server(self._target), transport, self._address, self._opened_at)
+            self._connections.put(_server_of(self._target, self._tls), transport, self._address, self._opened_at)
         else:
             self._exchange.abort()
 
@@ -304,6 +341,17 @@ class _Sender:
     def _limit(self, seconds: float) -> asyncio.Timeout:
         """Return a timeout of `seconds`, or of the time until the deadline if that is shorter."""
         return asyncio.timeout(min(seconds, self._remaining_seconds()))
+
+
+def _server_of(target: ParsedUrl, tls: ssl.SSLContext | None) -> Server:
+    context = (tls or system_tls()) if target.scheme == "https" else None
+    return target.scheme, target.host, target.port, context
+
+
+def _certificate_fingerprint(transport: asyncio.Transport) -> bytes | None:
+    secure: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    certificate = secure.getpeercert(binary_form=True) if secure else None
+    return sha256(certificate).digest() if certificate else None
 
 
 class _Exchange(asyncio.Protocol):
@@ -346,9 +394,7 @@ class _Exchange(asyncio.Protocol):
     def certificate_fingerprint(self) -> bytes | None:
         """Return the SHA-256 of the server's certificate, or None without TLS."""
         assert self._transport is not None
-        secure: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
-        certificate = secure.getpeercert(binary_form=True) if secure else None
-        return sha256(certificate).digest() if certificate else None
+        return _certificate_fingerprint(self._transport)
 
     def take_over(self, transport: asyncio.Transport) -> None:
         """Begin on a connection that an earlier exchange has left open."""

@@ -28,6 +28,7 @@ from tests.model.transitions import (
     Transition,
     ask_back,
     award,
+    award_and_expose,
     deliver,
     edit,
     erase,
@@ -86,9 +87,12 @@ SHOWN: Final = ("exposed", "delivered", "refused", "lapsed", "returned")
 
 RETURNS: Final[dict[str, Transition]] = {"ask_back": ask_back, "grant": grant, "give_back": give_back}
 
-TRANSITIONS: Final = OTHERS | RETURNS | {"deliver": deliver, "lapse": lapse, "run_out": run_out}
+TRANSITIONS: Final = (
+    OTHERS | RETURNS | {"award_and_expose": award_and_expose, "deliver": deliver, "lapse": lapse, "run_out": run_out}
+)
 DUELS: Final = (
     *(Duel(begins="prospect", first="award", second=other) for other in OTHERS),
+    *(Duel(begins="prospect", first="award_and_expose", second=other) for other in ("award_and_expose", *OTHERS)),
     *(Duel(begins="prospect", first="erase", second=other) for other in ("erase", "take_up", "pause")),
     *(
         Duel(begins=begins, first="deliver", second="deliver", server=d)

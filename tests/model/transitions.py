@@ -31,6 +31,7 @@ from marketplace.runtime import clock
 from marketplace.runtime.errors import NotFound
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
+from marketplace.webhook.transport import ConnectionInfo, Reservations
 from routing.calendar import CapWindow
 from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
@@ -138,6 +139,25 @@ Transition = Callable[[Stage, Pools, Subject], Awaitable[object]]
 
 async def award(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await Distribution(pools.worker, Catalog(pools.worker)).distribute(subject.lead_id)
+
+
+class OpenServer(Reservations):
+    """A connection that is open whenever it is asked for; what is sent over it is no part of the race."""
+
+    def __init__(self) -> None:
+        """Keep nothing: there are no connections."""
+
+    def reserve(self, url: str, assignment_id: UUID) -> ConnectionInfo:
+        return ConnectionInfo(address="127.0.0.1", port=1, tls_fingerprint=None, reserved=True)
+
+    def cancel(self, assignment_id: UUID) -> None:
+        """Nothing is reserved."""
+
+
+async def award_and_expose(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The award of a lead whose business has an open connection."""
+    flow = Distribution(pools.worker, Catalog(pools.worker), reservations=OpenServer())
+    return await flow.distribute(subject.lead_id)
 
 
 async def deliver(stage: Stage, pools: Pools, subject: Subject) -> object:
