@@ -64,7 +64,10 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One candidate as the decision record keeps it: its position, the scores behind it, and every rule that failed."""
+    """One candidate as the decision record keeps it: its position, the scores behind it, and every rule that failed.
+
+    `among_equals` and `propensity` are those of `RankedCandidate`; records from before these fields have neither.
+    """
 
     subscription_id: UUID
     business_id: UUID
@@ -73,6 +76,8 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     position: int | None = None
     scores: tuple[tuple[str, float], ...] = ()
     tie_break: str | None = None
+    among_equals: float | None = None
+    propensity: float | None = None
     failures: tuple[Failure, ...] = ()
 
 
@@ -160,7 +165,8 @@ def complete(matched: MatchedCandidates, standings: Mapping[UUID, CapsAndWallet]
         _with_standing(candidate, subscriptions, standings, matched.now) for candidate in matched.candidates
     )
     definitions = {subscription.id: subscription.definition for subscription in matched.eligible}
-    ranked = rank(matched.vertical.strategy, candidates, definitions, standings, matched.lead.lead_id.bytes)
+    vertical, seed = matched.vertical, matched.lead.lead_id.bytes
+    ranked = rank(vertical.strategy, candidates, definitions, standings, seed, vertical.explore_per_mille)
     route = Route(matched=msgspec.structs.replace(matched, candidates=candidates), ranked=ranked)
     return route if ranked else leave_open(route, {})
 
@@ -252,7 +258,10 @@ def rank_recorded(
     standings: Mapping[UUID, CapsAndWallet],
     lead_id: UUID,
 ) -> tuple[RankedCandidate, ...]:
-    """Rank again recorded candidates that could have had the lead; caps and wallets stay as the record found them."""
+    """Rank again recorded candidates that could have had the lead; caps and wallets stay as the record found them.
+
+    The order is that of the strategy, without exploration.
+    """
     eligible = (msgspec.structs.replace(_candidate(record), failures=()) for record in records)
     return rank(strategy, eligible, definitions, standings, lead_id.bytes)
 
@@ -341,3 +350,5 @@ def _record(candidate: Candidate, place: RankedCandidate | None, failures: tuple
         tie_break=place.tie_break if place else None,
         failures=failures,
     )
+        among_equals=round(place.among_equals, 6) if place else None,
+        propensity=round(place.propensity, 6) if place else None,

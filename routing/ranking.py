@@ -4,11 +4,17 @@ A strategy has no state. It reads subscription terms and credits. Where these ar
 business decides, and among the subscriptions of one business a hash of the lead and the subscription, so that chance is
 fair between businesses however many subscriptions they have, differs from lead to lead, and comes out the same when a
 decision is replayed.
+
+A vertical may have a small share of its leads offered in a random order. Both draws are functions of the lead's id. The
+probabilities with which a candidate could stand first are recorded, so that effects can be estimated from the records
+without bias, by weighting each lead with the inverse of the probability of its first.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
+from itertools import groupby
 from math import log
 from typing import Final
 from uuid import UUID
@@ -35,12 +41,18 @@ class Strategy(StrEnum):
 
 class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate at its position (from 1), the scores compared, in order of weight, and the hash that settles what
-    they leave open."""
+    they leave open.
+
+    `among_equals` is the probability of coming before all candidates of the same scores, and `propensity` that of
+    standing first of all, exploration included. Both are from 0 to 1, before chance has decided.
+    """
 
     candidate: Candidate
     position: int
     scores: tuple[tuple[str, float], ...]
     tie_break: str
+    among_equals: float
+    propensity: float
 
 
 def rank(
@@ -49,11 +61,13 @@ def rank(
     definitions: Mapping[UUID, SubscriptionDefinition],
     standings: Mapping[UUID, CapsAndWallet],
     seed: bytes,
+    explore_per_mille: int = 0,
 ) -> tuple[RankedCandidate, ...]:
     """Return the eligible candidates in the order of awards, independently of their order in `candidates`.
 
     `definitions` and `standings` are keyed by subscription id; a missing standing counts as no credit. `seed` is the
-    lead's id. Candidates with failures are left out.
+    lead's id. Candidates with failures are left out. Of a thousand leads, `explore_per_mille` have a random order, in
+    which every business comes first with the same probability.
     """
     eligible = [candidate for candidate in candidates if not candidate.failures]
     parts = _parts(eligible, definitions) if strategy is Strategy.fair else {}
@@ -69,15 +83,28 @@ def rank(
     ]
     criteria = _CRITERIA[strategy]
     members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.tie_break))
+    chances = _chances(strategy, members, explore_per_mille)
+    if explores(seed, explore_per_mille):
+        members.sort(key=lambda member: member.tie_break)
     return tuple(
         RankedCandidate(
             candidate=member.candidate,
             position=position,
-            scores=tuple((name, score(member)) for name, score, _sign in criteria),
+            scores=_scores(strategy, member),
             tie_break=member.tie_break.hex(),
+            among_equals=chances[member.candidate.subscription_id][0],
+            propensity=chances[member.candidate.subscription_id][1],
         )
         for position, member in enumerate(members, start=1)
     )
+
+
+def explores(seed: bytes, per_mille: int) -> bool:
+    """Return whether the lead with this id is one of those that have a random order, `per_mille` of a thousand.
+
+    The draw is independent of the hashes by which equals are ordered.
+    """
+    return int.from_bytes(sha256(b"explore" + seed).digest()[:8]) * 1_000 >> 64 < per_mille
 
 
 def recorded_credit(scores: Iterable[tuple[str, float]]) -> int | None:
@@ -86,6 +113,59 @@ def recorded_credit(scores: Iterable[tuple[str, float]]) -> int | None:
     if _CREDIT not in named or _PART not in named:
         return None
     return round(named[_CREDIT] * LEAD) - round(named[_PART] * LEAD)
+
+
+def _scores(strategy: Strategy, member: "_Member") -> tuple[tuple[str, float], ...]:
+    return tuple((name, score(member)) for name, score, _sign in _CRITERIA[strategy])
+
+
+def _chances(
+    strategy: Strategy, members: Sequence["_Member"], explore_per_mille: int
+) -> dict[UUID, tuple[float, float]]:
+    """Return, by subscription, the probabilities of standing first among its equals and of standing first of all.
+
+    `members` are in the order of the strategy. The lots of `weighted_share` are chance, so that all are equals there.
+    """
+    if strategy is Strategy.weighted_share:
+        groups = [_weighted_chances(members)]
+    else:
+        equals = groupby(members, key=lambda member: _scores(strategy, member))
+        groups = [_even_chances(list(group)) for _same, group in equals]
+    explored = explore_per_mille / 1_000
+    even = _even_chances(members)
+    return {
+        key: (chance, (0.0 if place else (1 - explored) * chance) + explored * even[key])
+        for place, chances in enumerate(groups)
+        for key, chance in chances.items()
+    }
+
+
+def _even_chances(members: Sequence["_Member"]) -> dict[UUID, float]:
+    """Return the probability of standing first by the hashes alone: the same for each business, and then for each of
+    its subscriptions."""
+    subscriptions = Counter(member.candidate.business_id for member in members)
+    return {
+        member.candidate.subscription_id: 1 / len(subscriptions) / subscriptions[member.candidate.business_id]
+        for member in members
+    }
+
+
+def _weighted_chances(members: Sequence["_Member"]) -> dict[UUID, float]:
+    """Return the probability of the smallest lot: by the weight of the business, and then the same for each of its
+    subscriptions that have that weight."""
+    weights = business_weights((member.candidate.business_id, member.definition) for member in members)
+    heaviest = Counter(
+        member.candidate.business_id
+        for member in members
+        if member.definition.weight == weights[member.candidate.business_id]
+    )
+    total = sum(weights.values())
+    chances = {}
+    for member in members:
+        weight, business_id = member.definition.weight, member.candidate.business_id
+        chance = weight / total / heaviest[business_id] if weight == weights[business_id] else 0.0
+        chances[member.candidate.subscription_id] = chance
+    return chances
 
 
 def _parts(candidates: Iterable[Candidate], definitions: Mapping[UUID, SubscriptionDefinition]) -> dict[UUID, int]:

@@ -19,6 +19,9 @@ from routing.ranking import Strategy
 LONGEST_PATIENCE_SECONDS = 3_600
 "Longest `patience_seconds`: an hour. With the 24 hours for evidence of receipt, every lead ends within 25 hours."
 
+MOST_EXPLORED_PER_MILLE = 50
+"Most leads of a thousand that a vertical may offer in a random order: 5 %."
+
 
 class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     """One version of a vertical, as an operator wrote it. The quotas of refused and unacknowledged leads are inherited.
@@ -32,6 +35,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
     from before this field existed.
     `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
+    Of a thousand leads, `explore_per_mille` are offered in a random order of the businesses that may have them,
+    instead of that of the strategy, so that the effect of the order can be measured.
     """
 
     name: str
@@ -55,6 +60,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
     rules_version: int = 1
     reserve_minor: int = 1
+    explore_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_EXPLORED_PER_MILLE)] = 0
 
     def under_current_rules(self) -> Self:
         """Return this definition as it is saved: judged by the newest rules of qualification."""

@@ -33,7 +33,11 @@ ABOUT_THE_LEAD: Final = frozenset({
 
 
 class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One candidate and every rule that failed. Names, prices and positions are None if the reader may not see them."""
+    """One candidate and every rule that failed. Names, prices and positions are None if the reader may not see them.
+
+    `among_equals` and `propensity` are the probabilities, before chance decided, that it came first among candidates
+    with the same scores and that it came first of all.
+    """
 
     awarded: bool
     failures: tuple[Failure, ...]
@@ -44,6 +48,8 @@ class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     position: int | None = None
     scores: tuple[tuple[str, float], ...] = ()
     tie_break: str | None = None
+    among_equals: float | None = None
+    propensity: float | None = None
 
 
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +173,8 @@ def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceC
         position=row.position,
         scores=row.scores,
         tie_break=row.tie_break,
+        among_equals=row.among_equals,
+        propensity=row.propensity,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule
-from routing.ranking import Strategy, rank, recorded_credit
+from routing.ranking import Strategy, explores, rank, recorded_credit
 from routing.shares import LEAD
 from tests.builders.subscriptions import a_candidate, a_definition
 
@@ -115,6 +115,89 @@ def test_equals_take_turns_from_lead_to_lead() -> None:
         rank(Strategy.priority, candidates, definitions, {}, seed)[0].candidate.subscription_id for seed in seeds(2_000)
     )
     assert all(abs(count / 2_000 - 0.25) < 0.05 for count in wins.values())
+
+
+def first_wins(
+    strategy: Strategy, candidates: list[Candidate], definitions: dict[UUID, Any], explore_per_mille: int = 0
+) -> tuple[Counter[int], dict[int, float]]:
+    """How often each subscription stands first over LEADS leads, and the probability of it that is recorded."""
+    wins: Counter[int] = Counter()
+    for seed in seeds(LEADS):
+        ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille)
+        wins[ranked[0].candidate.subscription_id.int] += 1
+    return wins, {place.candidate.subscription_id.int: place.propensity for place in ranked}
+
+
+def chi_squared(wins: Counter[int], chances: dict[int, float]) -> float:
+    return sum((wins[key] - LEADS * chance) ** 2 / (LEADS * chance) for key, chance in chances.items() if chance)
+
+
+def test_chance_among_equals_is_even_and_the_probability_is_recorded() -> None:
+    """Twelve equal businesses: chi squared with 11 degrees of freedom exceeds 31.3 once in a thousand."""
+    numbers = range(1, 13)
+    definitions = {UUID(int=number): a_definition() for number in numbers}
+    wins, chances = first_wins(Strategy.priority, [a_candidate(number) for number in numbers], definitions)
+    assert chances == pytest.approx(dict.fromkeys(numbers, 1 / 12))
+    assert chi_squared(wins, chances) < 31.3
+
+
+def test_the_probability_is_divided_by_business_and_then_by_subscription() -> None:
+    candidates = [a_candidate(1), a_candidate(2, business_id=UUID(int=7)), a_candidate(3, business_id=UUID(int=7))]
+    definitions = {UUID(int=number): a_definition() for number in (1, 2, 3)}
+    wins, chances = first_wins(Strategy.highest_price, candidates, definitions)
+    assert chances == {1: 0.5, 2: 0.25, 3: 0.25}
+    assert chi_squared(wins, chances) < 13.8
+
+
+def test_a_lower_score_never_stands_first_and_has_its_own_equals() -> None:
+    definitions = {UUID(int=1): a_definition(priority=1), **{UUID(int=n): a_definition(priority=2) for n in (2, 3)}}
+    ranked = rank(Strategy.priority, [a_candidate(number) for number in (1, 2, 3)], definitions, {}, b"lead")
+    assert [(place.among_equals, place.propensity) for place in ranked] == [(1.0, 1.0), (0.5, 0.0), (0.5, 0.0)]
+
+
+def test_the_probability_of_a_weighted_share_is_its_weight() -> None:
+    candidates, definitions = members()
+    wins, chances = first_wins(Strategy.weighted_share, candidates, definitions)
+    assert chances == pytest.approx({number: weight / 20 for number, weight in WEIGHTS.items()})
+    assert chi_squared(wins, chances) < 18.5
+
+
+def test_exploration_orders_its_share_of_the_leads_at_random_and_says_with_what_probability() -> None:
+    """With 50 of 1,000 leads, the best of five stands first in 96 % of all, and each other in 1 %."""
+    numbers = range(1, 6)
+    definitions = {UUID(int=number): a_definition(priority=number) for number in numbers}
+    candidates = [a_candidate(number) for number in numbers]
+    wins, chances = first_wins(Strategy.priority, candidates, definitions, explore_per_mille=50)
+    assert chances == pytest.approx({1: 0.96, 2: 0.01, 3: 0.01, 4: 0.01, 5: 0.01})
+    assert chi_squared(wins, chances) < 18.5
+    for seed in seeds(200):
+        explored = rank(Strategy.priority, candidates, definitions, {}, seed, 50)
+        by_rank = rank(Strategy.priority, candidates, definitions, {}, seed)
+        assert explores(seed, 50) or [p.candidate for p in explored] == [p.candidate for p in by_rank]
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=8),
+    st.integers(0, 50),
+    st.binary(min_size=16, max_size=16),
+)
+def test_probabilities_of_standing_first_make_one(
+    strategy: Strategy, terms: list[tuple[int, int, int]], explore_per_mille: int, seed: bytes
+) -> None:
+    """Whatever the businesses, their weights and their priorities, and in any order of the candidates."""
+    definitions = {
+        UUID(int=number): a_definition(weight=weight, priority=priority)
+        for number, (_business, weight, priority) in enumerate(terms, start=1)
+    }
+    candidates = [
+        a_candidate(number, business_id=UUID(int=100 + business))
+        for number, (business, _weight, _priority) in enumerate(terms, start=1)
+    ]
+    ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille)
+    assert sum(place.propensity for place in ranked) == pytest.approx(1.0)
+    assert ranked == rank(strategy, candidates[::-1], definitions, {}, seed, explore_per_mille)
+    assert ranked[0].propensity > 0
 
 
 WEIGHTS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 10}

@@ -122,8 +122,14 @@ def candidate_listing(caption: str, currency: str) -> Listing[GridRow]:
             ),
             only_in_file("scores", lambda row: "; ".join(f"{name} {score:g}" for name, score in row.record.scores)),
             only_in_file("tie_break", lambda row: row.record.tie_break or ""),
+            only_in_file("among_equals", lambda row: row.record.among_equals),
+            only_in_file("propensity", lambda row: row.record.propensity),
         ),
     )
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.1%}"
 
 
 SCORES: Final = Listing[GridRow](
@@ -133,6 +139,7 @@ SCORES: Final = Listing[GridRow](
         Column("Business", lambda row: row.subscription.business if row.subscription else None),
         Column("Scores", lambda row: ", ".join(f"{words(name)} {score:.6g}" for name, score in row.record.scores)),
         Column("Tie-break", lambda row: code((row.record.tie_break or DASH)[:16])),
+        Column("Probability of rank 1", lambda row: _percent(row.record.propensity), style="num"),
     ),
 )
 

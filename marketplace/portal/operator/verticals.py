@@ -32,7 +32,7 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.subscription import PRICE_MINOR
-from routing.vertical import VerticalDefinition
+from routing.vertical import MOST_EXPLORED_PER_MILLE, VerticalDefinition
 
 HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
@@ -55,6 +55,11 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         label("Lowest price of a lead, in the smallest unit of {currency}"),
     ]
     strategy: Annotated[Strategy, label("Ranking")]
+    explore_per_mille: Annotated[
+        int,
+        Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
+        label("Of 1,000 leads, so many in a random order", "Shows whether the ranking is better than chance. 0 to 50."),
+    ] = 0
 
 
 class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +219,7 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "patience_seconds": definition.patience_seconds,
         "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
+        "explore_per_mille": definition.explore_per_mille,
     }
     strategies = [(strategy, words(strategy)) for strategy in Strategy]
     return show_form(VerticalFiguresForm, values, {"strategy": strategies}, currency=definition.currency)
@@ -252,6 +258,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         patience_seconds=form.patience_seconds,
         reserve_minor=form.reserve_minor,
         strategy=form.strategy,
+        explore_per_mille=form.explore_per_mille,
         budget=replace(current.budget, minimum_minor=form.budget_minimum),
         timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
     )

@@ -90,6 +90,8 @@ async def test_an_operator_sees_every_candidate_with_every_failing_rule_and_its_
         "position": 1,
         "scores": [],
         "tie_break": "",
+        "among_equals": 1.0,
+        "propensity": 1.0,
     }
     rules = {name: [failure["rule"] for failure in row["failures"]] for name, row in by_name.items()}
     assert rules == {
