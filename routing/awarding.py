@@ -13,7 +13,11 @@ from routing.inquiry import amount_in_words
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule, check_standing, state_failures
 from routing.subscription import Subscription
 
-_RACES: Final = {Rule.cap_reached: Rule.cap_race, Rule.wallet_empty: Rule.wallet_race}
+_RACES: Final = {
+    Rule.cap_reached: Rule.cap_race,
+    Rule.paced: Rule.cap_race,
+    Rule.wallet_empty: Rule.wallet_race,
+}
 "Conditions of matching that another lead can take away, with the rule by which an award is lost to that."
 
 

@@ -18,9 +18,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from routing.calendar import CapWindow, window_end
+from routing.calendar import CapWindow, window_end, window_starts
 from routing.index import COMPLETE_UP_TO, IndexEntry, SubscriptionIndex, code_of, km_between, point_of
 from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
+from routing.pacing import PACED_WINDOWS, ArrivalPlan, paced_limit, paced_until, window_arrivals
 from routing.qualification import FARTHEST_DAYS, Dimension, DimensionResult, Verdict
 from routing.quota import SuspensionReason
 from routing.subscription import (
@@ -63,6 +64,7 @@ __all__ = [
     "earliest_retry",
     "find_obstacles",
     "nearest_miss",
+    "open_caps",
     "reached_caps",
     "state_failures",
     "validate",
@@ -112,6 +114,8 @@ class Rule(StrEnum):
     """The business is closed at this hour."""
     cap_reached = "cap_reached"
     """A cap left no room for this lead."""
+    paced = "paced"
+    """The part of a cap that is open by now is used; the rest is kept for the leads that are still to come."""
     wallet_empty = "wallet_empty"
     """The wallet does not cover the price."""
     withdrawn = "withdrawn"
@@ -416,28 +420,30 @@ def _clock(moment: datetime, zone: str) -> str:
     return f"{moment.astimezone(ZoneInfo(zone)):%a %d %b %H:%M}"
 
 
+def _hour_and_minute(moment: datetime, zone: str) -> str:
+    return f"{moment.astimezone(ZoneInfo(zone)):%H:%M}"
+
+
 # Standing.
 
 
 def check_standing(
     subscription: Subscription, candidate: Candidate, standing: CapsAndWallet, now: datetime
 ) -> Candidate:
-    """Return the candidate with failures for caps that are used up and a wallet that does not cover the price.
+    """Return the candidate with failures for caps that are used up or paced, and for a wallet below the price.
 
     Test mode uses neither, so that a candidate in test mode is returned unchanged.
     """
     if subscription.mode is Mode.test:
         return candidate
     definition = subscription.definition
-    failures = [
-        Failure(
-            rule=Rule.cap_reached,
-            detail=cap_words(cap, _used(standing, cap), definition.currency, definition.zone, now),
-            distance=0,
-            until=window_end(cap.window, now, definition.zone),
-        )
-        for cap in reached_caps(definition, standing, candidate.price_minor)
-    ]
+    reached = reached_caps(definition, standing, candidate.price_minor)
+    failures = [_cap_failure(cap, definition, standing, candidate.price_minor, now) for cap in reached]
+    if subscription.plan is not None:
+        for cap, opened in zip(definition.caps, open_caps(subscription, now), strict=True):
+            used = _used(standing, cap)
+            if cap not in reached and _cap_is_reached(opened, used, candidate.price_minor):
+                failures.append(_pace_failure(cap, used, subscription, subscription.plan, now))
     short = wallet_shortfall_minor(standing, candidate.price_minor)
     if short > 0:
         detail = f"wallet {amount_in_words(short, definition.currency)} short of the price"
@@ -458,6 +464,69 @@ def find_obstacles(subscription: Subscription, standing: CapsAndWallet, now: dat
         failures=(*state_failures(subscription, now), *_hours_failures(subscription, now)),
     )
     return check_standing(subscription, candidate, standing, now).failures
+
+
+def open_caps(subscription: Subscription, now: datetime) -> tuple[Cap, ...]:
+    """Return the caps in their order, those with pace as far as they are open at `now` (routing/pacing.py).
+
+    The award counts by these, so that leads that are decided at the same moment do not exceed the pace either.
+    """
+    definition, plan = subscription.definition, subscription.plan
+    if plan is None:
+        return definition.caps
+    starts = window_starts(now, definition.zone)
+    opened = []
+    for cap in definition.caps:
+        end = window_end(cap.window, now, definition.zone)
+        if cap.window in PACED_WINDOWS and end is not None:
+            passed = window_arrivals(plan, starts[cap.window], now)
+            total = window_arrivals(plan, starts[cap.window], end)
+            count = None if cap.count is None else paced_limit(cap.count, passed, total, 1)
+            amount_minor = cap.amount_minor
+            if amount_minor is not None:
+                amount_minor = paced_limit(amount_minor, passed, total, definition.price_minor)
+            opened.append(Cap(window=cap.window, count=count, amount_minor=amount_minor))
+        else:
+            opened.append(cap)
+    return tuple(opened)
+
+
+def _cap_failure(
+    cap: Cap, definition: SubscriptionDefinition, standing: CapsAndWallet, price_minor: int, now: datetime
+) -> Failure:
+    """Return the failure of a used up cap, with the amount or number by which it was too low for this lead."""
+    used = _used(standing, cap)
+    detail = cap_words(cap, used, definition.currency, definition.zone, now)
+    until = window_end(cap.window, now, definition.zone)
+    if cap.count is not None and used.count + 1 > cap.count:
+        return Failure(
+            rule=Rule.cap_reached, detail=detail, distance=used.count + 1 - cap.count, unit="leads", until=until
+        )
+    over_minor = used.amount_minor + price_minor - (cap.amount_minor or 0)
+    return Failure(rule=Rule.cap_reached, detail=detail, distance=over_minor, unit="minor", until=until)
+
+
+def _pace_failure(cap: Cap, used: Usage, subscription: Subscription, plan: ArrivalPlan, now: datetime) -> Failure:
+    """Return the failure of a paced cap in words, "paced: 4 of 10 by 11:00, the next from 11:24", and that time."""
+    definition = subscription.definition
+    start, end = window_starts(now, definition.zone)[cap.window], window_end(cap.window, now, definition.zone)
+    if end is None:
+        raise ValueError("a cap in total has no pace")
+    moments, parts = [now], []
+    if cap.count is not None:
+        parts.append(f"{used.count:,} of {cap.count:,}")
+        if used.count:
+            moments.append(paced_until(plan, start, end, cap.count, used.count))
+    if cap.amount_minor is not None:
+        spent, limit = (amount_in_words(minor, definition.currency) for minor in (used.amount_minor, cap.amount_minor))
+        parts.append(f"{spent} of {limit}")
+        if used.amount_minor:
+            moments.append(paced_until(plan, start, end, cap.amount_minor, used.amount_minor))
+    until = max(moments)
+    clock = _hour_and_minute if cap.window is CapWindow.day else _clock
+    by, following = clock(now, definition.zone), clock(until, definition.zone)
+    detail = f"paced: {' and '.join(parts)} by {by}, the next from {following}"
+    return Failure(rule=Rule.paced, detail=detail, distance=_minutes(until, now), unit="minutes", until=until)
 
 
 def reached_caps(definition: SubscriptionDefinition, standing: CapsAndWallet, price_minor: int) -> tuple[Cap, ...]:
@@ -496,7 +565,15 @@ def wallet_shortfall_minor(standing: CapsAndWallet, price_minor: int) -> int:
 
 # Near misses.
 
-_STEPS: Final = {"km": 25.0, "minor": 100_000.0, "points": 10.0, "days": 14.0, "minutes": 60.0, "people": 50.0}
+_STEPS: Final = {
+    "km": 25.0,
+    "minor": 100_000.0,
+    "leads": 10.0,
+    "points": 10.0,
+    "days": 14.0,
+    "minutes": 60.0,
+    "people": 50.0,
+}
 """Distance of each unit that counts as half a miss, to compare misses of different kinds. Chosen by judgement."""
 
 

@@ -17,6 +17,7 @@ import msgspec
 from routing.calendar import CapWindow
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import Authority, Mode, NeedField, NeedValue
+from routing.pacing import PACED_WINDOWS, ArrivalPlan
 from routing.qualification import Dimension
 from routing.quota import SuspensionReason
 
@@ -136,7 +137,8 @@ class OpenHours(msgspec.Struct, frozen=True, kw_only=True):
 class BusinessRules(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a subscription that the business writes.
 
-    `zone` is the IANA time zone of the caps. `price_minor` is in minor units.
+    `zone` is the IANA time zone of the caps. `price_minor` is in minor units. With `pace`, the caps of a day, a week
+    and a month are spread over the leads that arrive in the open hours of their window.
     """
 
     area: Area
@@ -148,6 +150,7 @@ class BusinessRules(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     price_minor: int
     currency: str
+    pace: bool = False
 
 
 class SubscriptionDefinition(BusinessRules, frozen=True, kw_only=True):
@@ -176,7 +179,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
     `country` is the vertical's, to which the postal codes of an area without countries belong. `endpoint_url` is
     None for a feed. `open_spans` are [start, end) in UTC epoch seconds for the coming days, sorted and without
-    overlaps; None is always open.
+    overlaps; None is always open. `plan` has the arrivals over which caps are spread; None without `pace`.
     """
 
     id: UUID
@@ -194,6 +197,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_url: str | None = None
     breaker_open_until: datetime | None = None
     open_spans: tuple[tuple[int, int], ...] | None = None
+    plan: ArrivalPlan | None = None
 
 
 def fold_code(code: str) -> str:
@@ -301,6 +305,7 @@ def validate(definition: SubscriptionDefinition, needs: Mapping[str, NeedField])
         _bant_faults(definition.bant),
         _persona_faults(definition.persona),
         _cap_faults(definition.caps, definition.price_minor),
+        _pace_faults(definition),
         _figure_faults(definition),
     )
     return tuple(islice(faults, MOST_FAULTS))
@@ -449,6 +454,12 @@ def _cap_faults(caps: Sequence[Cap], price_minor: int) -> Iterator[DefinitionFau
             yield _fault(
                 f"{pointer}/amount_minor", DefinitionFaultCode.never_matches, "The cap is below the price of one lead."
             )
+
+
+def _pace_faults(definition: SubscriptionDefinition) -> Iterator[DefinitionFault]:
+    if definition.pace and not any(cap.window in PACED_WINDOWS for cap in definition.caps):
+        detail = "Give a cap of a day, a week or a month to spread, or leave pace out."
+        yield _fault("/pace", DefinitionFaultCode.rule_empty, detail)
 
 
 def _figure_faults(definition: SubscriptionDefinition) -> Iterator[DefinitionFault]:

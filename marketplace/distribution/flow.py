@@ -38,7 +38,7 @@ from routing.decision import (
 )
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, LeadState
-from routing.matching import Candidate, CapsAndWallet, Failure, Rule
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule, open_caps
 from routing.subscription import Subscription
 
 MOST_AWARD_TRIES: Final = 8
@@ -168,7 +168,7 @@ class Distribution:
         losses: Mapping[UUID, Failure],
     ) -> AwardStatus:
         decision = award_decision(case, rules, route, new, losses)
-        caps = subscription.definition.caps
+        caps = open_caps(subscription, route.matched.now)
         async with self._awarding, session(self._pool) as connection:
             claiming = distribution_store.award(connection, new, caps, decision, expected=case.state)
             return await failpoints.amid("amid_award", claiming, connection)

@@ -226,7 +226,7 @@ async def award(
 ) -> AwardStatus:
     """Write the claim if the lead is in the `expected` state and no condition of the award has changed.
 
-    The caps are those of the subscription's version that was ranked.
+    The caps are those of the subscription's version that was ranked, as far as they are open at the award.
     """
     record = _award_record(new, caps, decision, expected)
     return AwardStatus(await connection.fetchval(SQL["award"], msgspec.json.encode(record)))

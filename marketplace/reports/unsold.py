@@ -48,6 +48,7 @@ WIDENED: Final = {
     "attribute": "Widening a need field",
     "closed": "Taking leads outside the open hours",
     "cap_reached": "Raising the cap",
+    "paced": "Not spreading the cap",
     "wallet_empty": "Topping up the wallet",
     "paused": "Resuming the subscription",
     "suspended": "Ending the suspension",

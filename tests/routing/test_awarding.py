@@ -41,8 +41,8 @@ LOST: list[tuple[Subscription, CapsAndWallet, Rule, float | None]] = [
     (changed(endpoint_id=UUID(int=9)), STANDING, Rule.withdrawn, None),
     (changed(version=2), STANDING, Rule.price_changed, 0),
     (changed(4_000, version=2), STANDING, Rule.price_changed, 1_000),
-    (changed(caps=(a_cap("day", 3),)), a_standing(day=Usage(count=3)), Rule.cap_race, 0),
-    (changed(caps=(a_cap("week", amount_minor=9_000),)), a_standing(week=Usage(amount_minor=4_001)), Rule.cap_race, 0),
+    (changed(caps=(a_cap("day", 3),)), a_standing(day=Usage(count=3)), Rule.cap_race, 1),
+    (changed(caps=(a_cap("week", amount_minor=9_000),)), a_standing(week=Usage(amount_minor=4_001)), Rule.cap_race, 1),
     (changed(), a_standing(4_999), Rule.wallet_race, 1),
 ]
 

@@ -296,23 +296,23 @@ TUESDAY = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
         (
             (a_cap("day", 40),),
             a_standing(day=Usage(count=40)),
-            [(Rule.cap_reached, "cap 40 of 40 a day until Tue 24 Nov 00:00", 0, TUESDAY)],
+            [(Rule.cap_reached, "cap 40 of 40 a day until Tue 24 Nov 00:00", 1, TUESDAY)],
         ),
         ((a_cap("day", amount_minor=100_000),), a_standing(day=Usage(amount_minor=95_000)), []),
         (
             (a_cap("day", amount_minor=100_000),),
             a_standing(day=Usage(amount_minor=95_001)),
-            [(Rule.cap_reached, "cap USD 950.01 of USD 1,000 a day until Tue 24 Nov 00:00", 0, TUESDAY)],
+            [(Rule.cap_reached, "cap USD 950.01 of USD 1,000 a day until Tue 24 Nov 00:00", 1, TUESDAY)],
         ),
         (
             (a_cap("total", 1), a_cap("hour", 2)),
             a_standing(0, total=Usage(count=1), hour=Usage(count=2)),
             [
-                (Rule.cap_reached, "cap 1 of 1 in total", 0, None),
+                (Rule.cap_reached, "cap 1 of 1 in total", 1, None),
                 (
                     Rule.cap_reached,
                     "cap 2 of 2 an hour until Mon 23 Nov 13:00",
-                    0,
+                    1,
                     MONDAY_NOON + timedelta(hours=1),
                 ),
                 (Rule.wallet_empty, "wallet USD 50 short of the price", 5_000, None),

@@ -24,7 +24,7 @@ FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
         Rule.authority, Rule.role, Rule.company_size, Rule.phone_type, Rule.source_excluded, Rule.disposable_email,
     }),
     "Hours": frozenset({Rule.closed}),
-    "Cap": frozenset({Rule.cap_reached, Rule.cap_race}),
+    "Cap": frozenset({Rule.cap_reached, Rule.paced, Rule.cap_race}),
     "Wallet": frozenset({Rule.wallet_empty, Rule.wallet_race}),
 }  # fmt: skip
 "Columns of the table, each with the rules that it covers."
