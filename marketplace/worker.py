@@ -26,6 +26,7 @@ from marketplace.erasure.flow import Notices
 from marketplace.quarantine import failing
 from marketplace.quarantine.failing import WorkKind
 from marketplace.reports import refresh, roi
+from marketplace.rules.arrivals import keep_learning
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock, failpoints, ids, queue
 from marketplace.runtime.errors import Unavailable
@@ -245,6 +246,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(load.keep_reporting(stopping))
             group.create_task(catalog.keep(stopping))
             group.create_task(refresh.keep_fresh(pool, stopping))
+            group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(

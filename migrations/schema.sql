@@ -2637,3 +2637,32 @@ create table business_terms (
 );
 grant insert, select, update (priority, weight) on business_terms to marketplace_api;
 grant select on business_terms to marketplace_reports;
+
+
+-- Arrival curves (migration 0055) -------------------------------------------------------------------------------------
+
+-- Learned once a day where a subscription paces its caps. Rows are only added, so that a recorded decision can be repeated with
+-- the curve of its time. The first hour begins on Monday at 00:00 UTC; no hour is without a lead.
+create table arrival_curve (
+    vertical_id uuid not null,
+    learned_at timestamptz not null,
+    arrivals integer[] not null,
+    constraint arrival_curve_pkey primary key (vertical_id, learned_at),
+    constraint arrival_curve_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint arrival_curve_hours check (cardinality(arrivals) = 168 and (1 <= all (arrivals)))
+);
+create trigger arrival_curve_changes after insert on arrival_curve for each row execute function record_arrival_curve();
+grant select on arrival_curve to marketplace_api, marketplace_reports;
+grant insert, select on arrival_curve to marketplace_worker;
+
+-- A new curve is a change of its vertical, so that every process reads it.
+create function record_arrival_curve() returns trigger language plpgsql security definer set search_path to
+    'pg_catalog', 'public' as $$
+declare
+    at bigint;
+begin
+    update public.catalog_version set version = version + 1 returning version into at;
+    insert into public.catalog_change (kind, id, version) values ('vertical', new.vertical_id, at)
+    on conflict (kind, id) do update set version = excluded.version;
+    return null;
+end $$;

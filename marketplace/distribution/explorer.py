@@ -13,7 +13,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.rules.catalog import Rules, Vertical
-from marketplace.rules.hours import compile_hours
+from marketplace.rules.hours import compile_hours, compile_plan
 from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
 from routing.currency import minor_digits
@@ -33,6 +33,7 @@ from routing.index import SubscriptionIndex
 from routing.inquiry import Authority, Budget, Facts, Place, Timing
 from routing.lifecycle import LeadState
 from routing.matching import SUSPENDED, CapsAndWallet, Rule, Usage
+from routing.pacing import FLAT
 from routing.qualification import Verdict
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -153,8 +154,9 @@ async def load_recorded_rules(
     versions = await list_subscription_versions(
         connection, [(record.subscription_id, record.version) for record in records]
     )
+    arrivals = await find_arrivals(connection, facts.vertical, at)
     subscriptions = [
-        _recorded_subscription(record, versions[record.subscription_id], facts, country, at)
+        _recorded_subscription(record, versions[record.subscription_id], facts, country, at, arrivals)
         for record in records
         if record.subscription_id in versions
     ]
@@ -162,7 +164,12 @@ async def load_recorded_rules(
 
 
 def _recorded_subscription(
-    record: CandidateRecord, version: SubscriptionVersion, facts: Facts, country: str, at: datetime
+    record: CandidateRecord,
+    version: SubscriptionVersion,
+    facts: Facts,
+    country: str,
+    at: datetime,
+    arrivals: Sequence[int],
 ) -> Subscription:
     failed = {failure.rule: failure for failure in record.failures}
     hours = version.definition.hours
@@ -186,6 +193,7 @@ def _recorded_subscription(
         endpoint_active=Rule.endpoint_inactive not in failed,
         breaker_open_until=breaker.until if breaker else None,
         open_spans=open_spans,
+        plan=compile_plan(version.definition, open_spans, arrivals, at),
     )
 
 
@@ -351,6 +359,11 @@ async def list_past_standings(
         )
         for row in rows
     }
+
+
+async def find_arrivals(connection: Connection, vertical: str, at: datetime) -> tuple[int, ...]:
+    """Return the arrival curve of a vertical that was in force at a time; an even one from before the first."""
+    return tuple(await connection.fetchval(SQL["find_arrivals"], vertical, at) or FLAT)
 
 
 async def find_area(connection: Connection, code: str) -> Place | None:

@@ -35,3 +35,12 @@ group by w.subscription_id, w.cap_window;
 -- A postal area of the United States, for a lead whose place is changed in the explorer.
 select country, code as postal_code, region, latitude, longitude, time_zone
 from postal_area where country = 'US' and code = $1;
+
+-- name: find_arrivals
+-- The arrival curve of a vertical that was in force at $2.
+select c.arrivals
+from vertical v
+cross join lateral (
+    select arrivals from arrival_curve where vertical_id = v.id and learned_at <= $2 order by learned_at desc limit 1
+) c
+where v.slug = $1;

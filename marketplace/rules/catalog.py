@@ -18,11 +18,12 @@ import msgspec
 
 from billing.pricing import Payout
 from marketplace.database.db import Connection, Pool, Queries, load_record, session
-from marketplace.rules.hours import compile_hours
+from marketplace.rules.hours import compile_hours, compile_plan
 from marketplace.runtime import clock
 from marketplace.runtime.log import logger
 from routing.inquiry import Mode
 from routing.matching import SubscriptionIndex
+from routing.pacing import FLAT
 from routing.quota import SuspensionReason
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -50,12 +51,13 @@ MANY_PAGES: Final = 50
 
 
 class Vertical(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical in its current version."""
+    """A vertical in its current version. `arrivals` are its leads for each hour of the week (routing/pacing.py)."""
 
     id: UUID
     slug: str
     version: int
     definition: VerticalDefinition
+    arrivals: tuple[int, ...] = FLAT
 
 
 class ProviderTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +131,7 @@ class Catalog:
                     await self.repair()
                 if clock.now() - self._hours_at >= RENEW_AFTER:
                     self._hours_at = clock.now()
-                    await self._copy.renew_hours(self._hours_at)
+                    await self._copy.renew_hours(await self.current(), self._hours_at)
             except Exception as error:  # a failing check must not end its process
                 log.warning("rules_not_read", error=type(error).__name__)
             try:
@@ -216,20 +218,35 @@ class _Copy:
             rows_of = await connection.fetch(of_parties, changes["business"], changes["endpoint"])
             ids.update(row["id"] for row in rows_of)
         ids.update(_of_moved_verticals(rules, later))
+        self._renew_plans(rules, later)
         ordered = sorted(ids)
         for start in range(0, len(ordered), BATCH):
             await self._read_subscriptions(connection, later, ordered[start : start + BATCH])
         return msgspec.structs.replace(later, version=rows[0]["version"])
 
-    async def renew_hours(self, now: datetime) -> None:
-        """Compile the open hours of all subscriptions anew, in pieces."""
+    async def renew_hours(self, rules: Rules, now: datetime) -> None:
+        """Compile the open hours of all subscriptions anew, in pieces, and the plans that follow from them."""
         turn = _Turn()
         for id in list(self.index):
             subscription = self.index.get(id)
-            if subscription is not None and (hours := subscription.definition.hours):
-                spans = compile_hours(hours, now)
-                self.index.put(msgspec.structs.replace(subscription, open_spans=spans))
+            if subscription is not None and subscription.definition.hours:
+                arrivals = rules.by_slug[subscription.vertical].arrivals
+                self.index.put(_with_times(subscription, arrivals, now))
                 await turn.end()
+
+    def _renew_plans(self, before: Rules, after: Rules) -> None:
+        """Compile the plans of the subscriptions that pace their caps in verticals with a new arrival curve."""
+        renewed = {
+            vertical.slug: vertical.arrivals
+            for key, vertical in after.verticals.items()
+            if key in before.verticals and before.verticals[key].arrivals != vertical.arrivals
+        }
+        if not renewed:
+            return
+        now = clock.now()
+        paced = [each for each in self.index.values() if each.plan is not None and each.vertical in renewed]
+        for subscription in paced:
+            self.index.put(_with_times(subscription, renewed[subscription.vertical], now))
 
     def remove(self, id: UUID) -> None:
         """Remove a subscription that has ended."""
@@ -266,7 +283,7 @@ class _Copy:
             if row is None:
                 self.remove(id)
             elif (vertical := rules.by_slug.get(row["vertical"])) is not None and self._differs(row, vertical):
-                self.index.put(_compile(row, vertical.definition.country, now))
+                self.index.put(_compile(row, vertical, now))
                 self._note((row,))
                 await turn.end()
 
@@ -315,7 +332,8 @@ def _of_moved_verticals(before: Rules, after: Rules) -> list[UUID]:
 
 def _vertical(row: Any) -> Vertical:
     definition = msgspec.json.decode(row["definition"], type=VerticalDefinition)
-    return Vertical(id=row["id"], slug=row["slug"], version=row["version"], definition=definition)
+    arrivals = tuple(row["arrivals"] or FLAT)
+    return Vertical(id=row["id"], slug=row["slug"], version=row["version"], definition=definition, arrivals=arrivals)
 
 
 def _provider(row: Any) -> ProviderTerms:
@@ -323,15 +341,15 @@ def _provider(row: Any) -> ProviderTerms:
     return ProviderTerms(id=row["id"], state=row["state"], payout=payout)
 
 
-def _compile(row: Any, country: str, now: datetime) -> Subscription:
+def _compile(row: Any, vertical: Vertical, now: datetime) -> Subscription:
     definition = msgspec.json.decode(row["definition"], type=SubscriptionDefinition)
     suspended = row["suspended"]
-    return Subscription(
+    subscription = Subscription(
         id=row["id"],
         business_id=row["business_id"],
         endpoint_id=row["endpoint_id"],
         vertical=row["vertical"],
-        country=country,
+        country=vertical.definition.country,
         mode=Mode(row["mode"]),
         version=row["version"],
         definition=definition,
@@ -341,5 +359,13 @@ def _compile(row: Any, country: str, now: datetime) -> Subscription:
         endpoint_active=row["endpoint_active"],
         endpoint_url=row["endpoint_url"],
         breaker_open_until=row["breaker_open_until"],
-        open_spans=compile_hours(definition.hours, now) if definition.hours else None,
     )
+    return _with_times(subscription, vertical.arrivals, now)
+
+
+def _with_times(subscription: Subscription, arrivals: Sequence[int], now: datetime) -> Subscription:
+    """Return the subscription with its open hours compiled at `now`, and the plan of its caps."""
+    definition = subscription.definition
+    spans = compile_hours(definition.hours, now) if definition.hours else None
+    plan = compile_plan(definition, spans, arrivals, now)
+    return msgspec.structs.replace(subscription, open_spans=spans, plan=plan)

@@ -22,8 +22,9 @@ where e.id = any($2::uuid[]);
 select id from subscription where state <> 'ended' and id > $1 order by id limit $2;
 
 -- name: list_verticals
--- The given ones, or all.
-select v.id, v.slug, v.version, d.definition, catalog_fingerprint(v) as fingerprint
+-- The given ones, or all, each with its newest arrival curve.
+select v.id, v.slug, v.version, d.definition, catalog_fingerprint(v) as fingerprint,
+       (select c.arrivals from arrival_curve c where c.vertical_id = v.id order by c.learned_at desc limit 1) as arrivals
 from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where $1::uuid[] is null or v.id = any($1);
 

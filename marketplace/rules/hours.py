@@ -18,8 +18,9 @@ import opening_hours
 from opening_hours import OpeningHours, State
 
 from marketplace.rules.public_holidays import is_known_place, is_public_holiday
-from routing.calendar import open_seconds
-from routing.subscription import OpenHours, is_zone
+from routing.calendar import CapWindow, open_seconds, window_starts
+from routing.pacing import ArrivalPlan, plan_arrivals
+from routing.subscription import OpenHours, SubscriptionDefinition, is_zone
 
 SPAN_DAYS: Final = 9
 """Days compiled: a week and a day ahead, and the current day. Every weekly pattern shows its next opening, and the
@@ -120,6 +121,20 @@ def compile_hours(hours: OpenHours, since: datetime, days: int = SPAN_DAYS) -> t
     _check_place(hours)
     first = since.astimezone(ZoneInfo(hours.zone)).date()
     return _compile_soon(hours, first, days) if days <= SPAN_DAYS else _compile(hours, first, days)
+
+
+def compile_plan(
+    definition: SubscriptionDefinition, spans: tuple[Span, ...] | None, arrivals: Sequence[int], since: datetime
+) -> ArrivalPlan | None:
+    """Return the arrivals over which a subscription spreads its caps, or None if it does not.
+
+    `spans` are its hours as `compile_hours` returns them for `since`, None if it is always open; `arrivals` those of
+    its vertical by the hour of the week.
+    """
+    if not definition.pace:
+        return None
+    zone = definition.hours.zone if definition.hours else definition.zone
+    return plan_arrivals(arrivals, spans, window_starts(since, zone)[CapWindow.day])
 
 
 def _compile(hours: OpenHours, first: date, days: int) -> tuple[Span, ...]:

@@ -508,7 +508,7 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        business_terms share_credit
+        arrival_curve business_terms share_credit
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
@@ -562,6 +562,7 @@ PRIVILEGES = {
         shared_import shared_lead
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
         contact(lead_id) data_key(lead_id) decision decision_other disposition share_credit business_terms
+        arrival_curve
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)
@@ -575,7 +576,7 @@ PRIVILEGES = {
         feed feed_event
         failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
-        share_credit
+        arrival_curve share_credit
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
@@ -588,7 +589,7 @@ PRIVILEGES = {
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
-        assignment attempt audit audit_block audit_entry business cap_usage catalog_change share_credit
+        arrival_curve assignment attempt audit audit_block audit_entry business cap_usage catalog_change share_credit
         catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet

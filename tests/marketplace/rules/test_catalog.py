@@ -217,7 +217,7 @@ async def test_open_hours_are_compiled_ahead_again(edited: Edited) -> None:
     buyer = await edited.market.buyer(NOWHERE, anywhere(hours=hours))
     rules = await edited.catalog.current()
     before = rules.index[buyer.subscription_id].open_spans
-    await edited.catalog._copy.renew_hours(clock.now() + timedelta(days=5))
+    await edited.catalog._copy.renew_hours(rules, clock.now() + timedelta(days=5))
     after = rules.index[buyer.subscription_id].open_spans
     assert before is not None
     assert after is not None
