@@ -5,7 +5,7 @@ Two pure steps, because the second needs numbers that change with every award:
     decide(lead, vertical, version, index, now) → Matched; or Wait or End where no business has to be considered
     complete(matched, standings)                → Route; or Wait or End where nobody can have it
 
-`standings` are the caps, wallets and credits of `matched.eligible`. `leave_open` answers for a Route whose awards were
+`standings` are the caps, wallets and credits of `matched.to_read`. `leave_open` answers for a Route whose awards were
 all lost.
 Everything that decides about a lead, or says how it would be decided, calls these functions: distribution, the routing
 explorer, the dry run of a policy, the preview of a subscription, the provider's console and the simulated history.
@@ -82,9 +82,10 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
-    """A prospect with every candidate; `eligible` are those whose caps and wallet have to be read before it is routed.
+    """A prospect with every candidate; `eligible` are the subscriptions that may have it if caps and wallet allow.
 
-    `left_out` counts the subscriptions of the vertical that were too far away to be looked at.
+    `near` are those that one rule alone keeps from a lead that nobody is eligible for. `left_out` counts the
+    subscriptions of the vertical that were too far away to be looked at.
     """
 
     lead: OpenLead
@@ -92,8 +93,14 @@ class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     candidates: tuple[Candidate, ...]
     eligible: tuple[Subscription, ...]
+    near: tuple[Subscription, ...] = ()
     left_out: int
     now: datetime
+
+    @property
+    def to_read(self) -> tuple[Subscription, ...]:
+        """Subscriptions whose caps and wallets have to be read before the lead is routed or ends."""
+        return self.eligible or self.near
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +167,7 @@ def complete(matched: MatchedCandidates, standings: Mapping[UUID, CapsAndWallet]
 
     `standings` are keyed by subscription id; a candidate without one is taken to have room and money.
     """
-    subscriptions = {subscription.id: subscription for subscription in matched.eligible}
+    subscriptions = {subscription.id: subscription for subscription in matched.to_read}
     candidates = tuple(
         _with_standing(candidate, subscriptions, standings, matched.now) for candidate in matched.candidates
     )
@@ -287,6 +294,7 @@ def _match(
         verdict=verdict,
         candidates=considered.candidates,
         eligible=considered.eligible,
+        near=considered.near,
         left_out=considered.left_out,
         now=now,
     )
@@ -313,10 +321,11 @@ def _with_standing(
     standings: Mapping[UUID, CapsAndWallet],
     now: datetime,
 ) -> Candidate:
-    standing = standings.get(candidate.subscription_id)
-    if candidate.failures or standing is None:
+    """Return the candidate with the failures of its caps and wallet, if these were to be read and are there."""
+    subscription, standing = subscriptions.get(candidate.subscription_id), standings.get(candidate.subscription_id)
+    if subscription is None or standing is None:
         return candidate
-    return check_standing(subscriptions[candidate.subscription_id], candidate, standing, now)
+    return check_standing(subscription, candidate, standing, now)
 
 
 def _open_reason(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
@@ -348,7 +357,7 @@ def _record(candidate: Candidate, place: RankedCandidate | None, failures: tuple
         position=place.position if place else None,
         scores=place.scores if place else (),
         tie_break=place.tie_break if place else None,
-        failures=failures,
-    )
         among_equals=round(place.among_equals, 6) if place else None,
         propensity=round(place.propensity, 6) if place else None,
+        failures=failures,
+    )

@@ -153,10 +153,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 class MatchingResult(msgspec.Struct, frozen=True, kw_only=True):
     """The candidates, ordered by subscription id; the subscriptions of those without a failure, in the same order; and
-    how many subscriptions of the vertical were too far off to be looked at."""
+    how many subscriptions of the vertical were too far off to be looked at.
+
+    `near` are the subscriptions that one rule alone kept from a lead that nobody is eligible for, at most `MOST_NEAR`.
+    """
 
     candidates: tuple[Candidate, ...]
     eligible: tuple[Subscription, ...]
+    near: tuple[Subscription, ...]
     left_out: int
 
 
@@ -186,6 +190,10 @@ SUSPENDED: Final = {
 }
 
 
+MOST_NEAR: Final = 20
+"Subscriptions whose caps and wallets are read for a lead that nobody is eligible for, to tell who came nearest."
+
+
 # Eligibility.
 
 
@@ -202,7 +210,19 @@ def consider(
     candidates = tuple(_candidate(entry, case) for entry in entries)
     pairs = zip(entries, candidates, strict=True)
     eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
-    return MatchingResult(candidates=candidates, eligible=eligible, left_out=left_out)
+    near = () if eligible else _near_subscriptions(entries, candidates)
+    return MatchingResult(candidates=candidates, eligible=eligible, near=near, left_out=left_out)
+
+
+def _near_subscriptions(entries: Sequence[IndexEntry], candidates: Sequence[Candidate]) -> tuple[Subscription, ...]:
+    """Return the subscriptions of the candidates with one failure, the nearest first.
+
+    Whether they are near misses depends on their caps and wallets.
+    """
+    pairs = zip(entries, candidates, strict=True)
+    near = [(entry, candidate) for entry, candidate in pairs if len(candidate.failures) == 1]
+    near.sort(key=lambda pair: _remoteness(pair[1]))
+    return tuple(entry.subscription for entry, _candidate in near[:MOST_NEAR])
 
 
 class MatchingCase:

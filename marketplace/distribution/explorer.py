@@ -105,7 +105,7 @@ async def decide_again(
     """
     results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
     matched = [result for result in results if isinstance(result, MatchedCandidates)]
-    subscriptions = {subscription.id: subscription for result in matched for subscription in result.eligible}
+    subscriptions = {subscription.id: subscription for result in matched for subscription in result.to_read}
     windows = [window for subscription in subscriptions.values() for window in _usage_windows(subscription, now)]
     standings: Mapping[UUID, CapsAndWallet] = {}
     if subscriptions:

@@ -105,11 +105,11 @@ class Distribution:
         return assignment_id
 
     async def _load_standings(self, matched: MatchedCandidates) -> dict[UUID, CapsAndWallet]:
-        if not matched.eligible:
+        if not matched.to_read:
             return {}
         async with session(self._pool) as connection:
             strategy = matched.vertical.strategy
-            return await distribution_store.list_standings(connection, matched.eligible, matched.now, strategy)
+            return await distribution_store.list_standings(connection, matched.to_read, matched.now, strategy)
 
     async def _award(self, case: RoutingCase, rules: Rules, route: Route) -> UUID | None:
         """Give the lead to the first ranked candidate that can still have it by the locked rows.

@@ -283,7 +283,7 @@ class World:
             opened, vertical, POLICY.version, self.index(), self.now
         )
         if isinstance(result, MatchedCandidates):
-            standings = {sub.id: self._standing(sub.id.int, self.now) for sub in result.eligible}
+            standings = {sub.id: self._standing(sub.id.int, self.now) for sub in result.to_read}
             result = complete(result, standings)
         return Plan(lead, lead.state, result, self.now)
 

@@ -152,6 +152,20 @@ def test_a_route_goes_to_those_with_room_and_money_in_the_order_of_the_strategy(
     }  # fmt: skip
 
 
+def test_caps_and_wallet_count_for_near_misses_of_a_lead_that_nobody_may_have() -> None:
+    """Whoever is closed and has no money is not waited for, and not the nearest by its hours alone."""
+    opens = MONDAY_NOON + timedelta(minutes=5)
+    spans = ((int(opens.timestamp()), int(opens.timestamp()) + 60),)
+    poor, far = a_subscription(1, open_spans=spans), a_subscription(2, paused=True, open_spans=spans)
+    prospect = matched(poor, far)
+    assert prospect.to_read == (poor,)
+    assert isinstance(complete(prospect, {poor.id: a_standing()}), Wait)
+    result = complete(prospect, {poor.id: a_standing(1_000)})
+    assert isinstance(result, End)
+    assert [failure.rule for failure in result.candidates[0].failures] == [Rule.closed, Rule.wallet_empty]
+    assert matched(poor, a_subscription(3)).to_read == (a_subscription(3),)
+
+
 def test_who_soon_can_is_waited_for_within_the_patience_and_no_longer() -> None:
     opens = MONDAY_NOON + timedelta(minutes=20)
     closed = a_subscription(

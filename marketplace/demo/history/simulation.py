@@ -298,7 +298,7 @@ class Simulation:
             return result
         standings = {
             subscription.id: self._standing(subscription.id, subscription.business_id, case.read_at)
-            for subscription in result.eligible
+            for subscription in result.to_read
         }
         return complete(result, standings)
 

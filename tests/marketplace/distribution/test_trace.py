@@ -7,13 +7,15 @@ from uuid import UUID
 
 import pytest
 
+from marketplace.distribution.store import read_candidates
 from marketplace.runtime import ids
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
 from routing.calendar import CapWindow
+from routing.matching import Rule
 from routing.subscription import Area, BantMinimum, Cap
-from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
+from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import Served, serve, until
 from tests.receivers import Receiver, ok, status
 from tests.waiting import PATIENCE
@@ -214,3 +216,21 @@ async def test_an_attempt_that_failed_is_told_with_its_times(settings: Settings)
         [attempt] = (await story.told(CallerKind.operator)).json()["attempts"]
         assert (attempt["status"], attempt["outcome"]) == (500, "busy")
         assert attempt["total_ms"] >= attempt["connect_ms"] >= 0
+
+
+async def test_a_near_miss_is_recorded_with_its_caps_and_wallet(settings: Settings) -> None:
+    """A business that is too far away and has no money is no near miss by its area alone."""
+    async with marketplace(settings) as market:
+        area = Area(countries=("CA",))
+        await market.buyer(None, anywhere(area=area), available_minor=PRICE_MINOR)
+        await market.buyer(None, anywhere(area=area), available_minor=PRICE_MINOR - 1_000)
+        lead_id = await market.sold(1)
+        text = await market.value("select candidates from decision where lead_id = $1", lead_id)
+        failures = [
+            [(failure.rule, failure.distance, failure.unit) for failure in record.failures]
+            for record in read_candidates(text.encode())
+        ]
+        assert failures == [
+            [(Rule.outside_area, None, None)],
+            [(Rule.outside_area, None, None), (Rule.wallet_empty, 1_000, "minor")],
+        ]
