@@ -333,6 +333,11 @@ def grouped(codes: Numbers) -> tuple[Numbers, list[tuple[int, slice]]]:
 
 def local_hours(minutes: Numbers, zone: str) -> Numbers:
     """Return the hour of the local day in `zone`, 0 to 23, of each time in minutes since 1970 in UTC."""
+    return np.asarray(local_minutes(minutes, zone) // 60 % 24, np.int32)
+
+
+def local_minutes(minutes: Numbers, zone: str) -> Numbers:
+    """Return minutes since 1970 on the clocks of `zone`, for times in minutes since 1970 in UTC."""
     if not len(minutes):
         return np.zeros(0, np.int32)
     zone_info = ZoneInfo(zone)
@@ -350,7 +355,7 @@ def local_hours(minutes: Numbers, zone: str) -> Numbers:
             changing = np.flatnonzero(days == day)
             quarters, places = np.unique(minutes[changing] // 15, return_inverse=True)  # no zone changes within one
             offsets[changing] = np.array([utc_offset(int(quarter) * 15) for quarter in quarters], np.int32)[places]
-    return np.asarray((minutes + offsets) // 60 % 24, np.int32)
+    return np.asarray(minutes + offsets)
 
 
 DAY: Final = 1_440

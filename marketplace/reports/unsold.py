@@ -13,6 +13,7 @@ import numpy as np
 
 from marketplace.database.db import Pool, session
 from marketplace.reports.figures import (
+    DAY,
     STATES,
     Columns,
     LeadsAndCandidates,
@@ -22,6 +23,7 @@ from marketplace.reports.figures import (
     grouped,
     list_subscriptions,
     load_weighed,
+    local_minutes,
 )
 from marketplace.reports.funnel import FunnelLoss
 from marketplace.reports.question import Question, ReportBasis, basis
@@ -36,6 +38,9 @@ STEPS_OF: Final[Mapping[str, tuple[float, ...]]] = {
     "people": (5, 20, 50),
 }
 "Steps by which a rule is widened, per unit of its distance. They are estimates of the changes an owner would consider."
+
+ADDING_UP: Final = frozenset({"cap_reached", "wallet_empty"})
+"Rules without steps: each lead that they kept away adds to what was missing for the next."
 
 MOST_WIDENINGS: Final = 200
 
@@ -59,9 +64,10 @@ WIDENED: Final = {
 
 
 class Widening(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that one change would have added. `by` is in `unit`; it is null for a rule without a distance.
+    """Leads that one change would have added. `by` is in `unit`; it is null for a rule without steps.
 
     `leads` were unsold; `contested` went to another business. Without a subscription, the change is that of all.
+    `missing` says in words by how much a cap or the wallet of a subscription was too low, at most.
     """
 
     subscription_id: str | None
@@ -70,6 +76,7 @@ class Widening(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     by: float | None
     unit: str | None
+    missing: str | None
     leads: int
     contested: int
     a_week: float
@@ -177,7 +184,9 @@ def _unsold(
         unsold=int(nobody.sum()),
         reasons=tuple(sorted(reasons, key=lambda loss: (-loss.leads, loss.why))),
         overall=_overall(question, misses),
-        widenings=_by_subscription(question, misses, own_subscriptions, most) if question.provider_id is None else (),
+        widenings=_by_subscription(question, leads, misses, own_subscriptions, most)
+        if question.provider_id is None
+        else (),
         rows=question.rows(state="unsold"),
     )
 
@@ -204,7 +213,7 @@ def _gains(misses: MissedMatches, codes: Numbers, *, distinct: bool) -> list[Gai
     for place, rows in stretches:
         word, before = misses.words[place], np.zeros(1, np.int64)
         rule, unit = word.split(" ")[:2]
-        for by in STEPS_OF.get(unit, (None,)) if rule != "wallet_empty" else (None,):
+        for by in STEPS_OF.get(unit, (None,)) if rule not in ADDING_UP else (None,):
             near = np.ones(rows.stop - rows.start, bool) if by is None else distance[rows] <= by
             each = [
                 _count_leads(code[rows][near & sold], lead[rows][near & sold], int(codes.max()), distinct)
@@ -234,21 +243,53 @@ def _overall(question: Question, misses: MissedMatches) -> tuple[Widening, ...]:
 
 
 def _by_subscription(
-    question: Question, misses: MissedMatches, subscriptions: Mapping[int, ReportSubscription], most: int
+    question: Question,
+    leads: LeadSelection,
+    misses: MissedMatches,
+    subscriptions: Mapping[int, ReportSubscription],
+    most: int,
 ) -> tuple[Widening, ...]:
     if not len(misses.lead):
         return ()
     gains = [gain for gain in _gains(misses, misses.subscription, distinct=False) if gain.number in subscriptions]
-    return tuple(_widening(question, gain, subscriptions[gain.number]) for gain in gains[:most])
+    return tuple(
+        _widening(
+            question,
+            gain,
+            subscriptions[gain.number],
+            _missing_words(question, leads, misses, gain, subscriptions[gain.number]),
+        )
+        for gain in gains[:most]
+    )
 
 
-def _widening(question: Question, gain: Gain, whose: ReportSubscription | None) -> Widening:
+def _missing_words(
+    question: Question, leads: LeadSelection, misses: MissedMatches, gain: Gain, whose: ReportSubscription
+) -> str | None:
+    """Return how far the cap or the wallet of a subscription was too low, or None for another rule.
+
+    For a cap of leads that is the number of leads that it kept away on one day of the question's zone, at most.
+    """
+    rule, unit = gain.word.split(" ")[:2]
+    if rule not in ADDING_UP or unit == "-":
+        return None
+    rows = (misses.subscription == gain.number) & (misses.rule == misses.words.index(gain.word))
+    if unit == "minor":
+        return f"up to {amount_in_words(round(float(misses.distance[rows].max())), whose.currency)}"
+    minutes = (leads.columns.hours("minute") * 60 + leads.columns["minute"])[misses.lead[rows]]
+    _days, counts = np.unique(local_minutes(minutes, question.zone) // DAY, return_counts=True)
+    most = int(counts.max())
+    return f"up to {most:,} {'lead' if most == 1 else 'leads'} on one day"
+
+
+def _widening(question: Question, gain: Gain, whose: ReportSubscription | None, missing: str | None = None) -> Widening:
     rule, unit = gain.word.split(" ")[:2]
     a_week = round(7 * gain.leads / question.days, 1)
     doing = WIDENED.get(rule, f"Lifting the rule {rule}")
     if rule == "attribute" and unit != "-":
         doing = f"Widening {unit}"
     step = f" by {_in_words(gain.by, unit, whose)}" if gain.by is not None else ""
+    by_how_much = f" It was too low by {missing}." if missing else ""
     more = f" ({gain.contested} more went to another business)" if gain.contested else ""
     subscription_id = ids.encode("sub", whose.id) if whose else None
     return Widening(
@@ -258,10 +299,11 @@ def _widening(question: Question, gain: Gain, whose: ReportSubscription | None) 
         rule=rule,
         by=gain.by,
         unit=None if unit == "-" else unit,
+        missing=missing,
         leads=gain.leads,
         contested=gain.contested,
         a_week=a_week,
-        sentence=f"{doing}{step}: +{a_week:g} leads a week{more}.",
+        sentence=f"{doing}{step}: +{a_week:g} leads a week{more}.{by_how_much}",
         rows=question.rows(missed=rule, unit=unit, within=gain.by, missed_by=subscription_id, state="unsold"),
     )
 

@@ -65,6 +65,31 @@ async def test_a_widening_is_a_sentence_with_its_leads_a_week(ledger: Ledger) ->
     assert "Widening square_metres: +7 leads a week." in sentences
 
 
+async def test_a_cap_and_a_wallet_say_by_how_much_they_were_too_low(ledger: Ledger) -> None:
+    """Of four leads that a cap kept away, one went to another business, and three came on one day in UTC."""
+    full = failure("cap_reached", 1, "leads", "cap 2 of 2 a day")
+    for hours in (-13, 0, 1):
+        lead = await ledger.lead("unsold", NOON + timedelta(hours=hours), reason="cap_reached")
+        await ledger.decided(lead, "unsold", {"who": "Ann", "failures": [full]})
+    sold = await ledger.sold("Cat", NOON)
+    await ledger.decided(sold, "held", {"who": "Cat", "position": 1}, {"who": "Ann", "failures": [full]})
+    for minor in (1_200, 4_000):
+        lead = await ledger.lead("unsold", NOON, reason="wallet_empty")
+        await ledger.decided(lead, "unsold", {"who": "Bob", "failures": [failure("wallet_empty", minor, "minor")]})
+    await ledger.keep()
+    question = asked(first=(DAY - timedelta(days=6)).date())
+    report = await load_unsold(ledger.reports, question)
+    assert {each.sentence for each in report.widenings} == {
+        "Raising the cap: +3 leads a week (1 more went to another business). "
+        "It was too low by up to 3 leads on one day.",
+        "Topping up the wallet: +2 leads a week. It was too low by up to USD 40.",
+    }
+    assert {each.sentence for each in report.overall} == {
+        "Raising the cap: +3 leads a week (1 more went to another business).",
+        "Topping up the wallet: +2 leads a week.",
+    }
+
+
 async def test_every_widening_leads_to_exactly_its_unsold_leads(ledger: Ledger) -> None:
     report = await story(ledger)
     for each in (*report.overall, *report.widenings):
