@@ -85,6 +85,12 @@ def a_verdict(score: int = 80, **results: DimensionResult) -> Verdict:
     return Verdict(policy_version=1, score=score, findings=findings)
 
 
+def early_zone() -> str:
+    """Return a zone in which it is between one and two in the morning, so that little of the day's cap is open."""
+    hours_ahead = (1 - datetime.now(UTC).hour + 11) % 24 - 11
+    return f"Etc/GMT{-hours_ahead:+d}"
+
+
 def a_cap(window: str, count: int | None = None, amount_minor: int | None = None) -> Cap:
     """Return a cap on the leads, or the money, of a window."""
     return Cap(window=CapWindow(window), count=count, amount_minor=amount_minor)

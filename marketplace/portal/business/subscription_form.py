@@ -20,6 +20,7 @@ from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow
 from routing.inquiry import Authority
+from routing.pacing import PACED_WINDOWS
 from routing.qualification import Dimension
 from routing.subscription import (
     ZIP_COUNTRIES,
@@ -128,6 +129,13 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     month_amount: Annotated[Amount | None, _spending(CapWindow.month)] = None
     total_count: Annotated[Whole | None, _leads(CapWindow.total)] = None
     total_amount: Annotated[Amount | None, _spending(CapWindow.total)] = None
+    pace: Annotated[
+        bool,
+        label(
+            "Spread the limits of a day, a week and a month over my open hours",
+            "Leads come all day instead of all in the morning. Late in the day, what is left is no longer held back.",
+        ),
+    ] = False
     price: Annotated[
         Amount | None,
         label(
@@ -226,6 +234,7 @@ def apply_limits(
     price = read_amount(form.price, before.currency, "price")
     if not price:
         raise field_fault("price", FaultCode.field_missing, "Enter the price per lead, such as 62.")
+    caps, pace = _caps(form, sent, before), form.pace if sent.holds("pace") else before.pace
     rules = before.attributes
     if sent.holds("keep_rule"):
         rules = tuple(rule for at, rule in enumerate(rules) if at in (form.keep_rule or ()))
@@ -233,7 +242,8 @@ def apply_limits(
     return msgspec.structs.replace(
         before,
         hours=hours,
-        caps=_caps(form, sent, before),
+        caps=caps,
+        pace=pace and any(cap.window in PACED_WINDOWS for cap in caps),
         price_minor=price,
         bant=_bant(form, sent, before),
         persona=_persona(form, sent, before.persona),
@@ -393,6 +403,7 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
         "anywhere": "1" if area.anywhere else "",
         "prefixes": " ".join(map(fold_code, area.prefixes)),
         "countries": " ".join(area.countries),
+        "pace": "1" if definition.pace else "",
         "price": field_amount(definition.price_minor, currency),
         "minimum_budget": field_amount(bant.minimum_budget_minor, currency),
         "minimum_score": str(bant.minimum_score or ""),
@@ -455,6 +466,7 @@ def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
         ("Hours", "Any" if hours is None else f"{hours.spec}, {hours.zone}"),
         ("Public holidays", hours.holidays or "" if hours else ""),
         *_cap_facts(values, unit),
+        ("Limits spread over the open hours", "Yes" if definition.pace else ""),
         ("Minimum budget", values["minimum_budget"] and values["minimum_budget"] + unit),
         ("Minimum score", values["minimum_score"]),
         ("Work needed within days", values["within_days"]),

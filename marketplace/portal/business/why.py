@@ -117,7 +117,10 @@ def _endpoint(readiness: SubscriptionReadiness, now: datetime) -> MatchingCheck:
 
 
 def _caps(readiness: SubscriptionReadiness, page: str, now: datetime) -> MatchingCheck:
-    reached = readiness.find(Rule.cap_reached)
+    reached, paced = readiness.find(Rule.cap_reached), readiness.find(Rule.paced)
+    if paced is not None and reached is None:
+        text = f"your limit is spread over your open hours; the next lead may come in {_until(paced.until, now)}."
+        return MatchingCheck(True, text, page, "See the limit")
     if reached is None:
         text = "within your limits." if readiness.subscription.definition.caps else "no limits set."
         return MatchingCheck(True, text)

@@ -1,7 +1,7 @@
 """Pace of caps in the database: curves that are learned, decisions that follow them, awards that keep to them."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from marketplace.distribution.explorer import find_arrivals
 from marketplace.distribution.store import read_candidates
@@ -13,16 +13,15 @@ from routing.matching import Rule
 from routing.pacing import FLAT, HOURS
 from routing.subscription import SubscriptionDefinition
 from tests.builders.marketplaces import Marketplace, anywhere, marketplace
-from tests.builders.subscriptions import a_cap
+from tests.builders.subscriptions import a_cap, early_zone
 from tests.receivers import Receiver, ok
 
 NOWHERE = "http://127.0.0.1:1/hook"
 
 
 def paced(count: int) -> SubscriptionDefinition:
-    """A cap of so many leads a day with pace, in a zone in which it is between one and two in the morning."""
-    hours_ahead = (1 - datetime.now(UTC).hour + 11) % 24 - 11
-    return anywhere(caps=(a_cap("day", count),), pace=True, zone=f"Etc/GMT{-hours_ahead:+d}")
+    """A cap of so many leads a day with pace, early on its day."""
+    return anywhere(caps=(a_cap("day", count),), pace=True, zone=early_zone())
 
 
 async def received(market: Marketplace, number: int, at: datetime) -> None:

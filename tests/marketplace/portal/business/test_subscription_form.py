@@ -53,6 +53,7 @@ FULL = anywhere(
     ),
     hours=OpenHours(spec="Fr-Mo 18:00-06:00; Tu 00:00-24:00; PH off", zone="America/Denver", holidays="US-TX"),
     caps=CAPS,
+    pace=True,
     price_minor=7_501,
     priority=7,
     weight=3,
@@ -166,6 +167,7 @@ async def test_everything_that_a_subscription_holds_is_shown(shop: Shop) -> None
             "900",
             "America/Denver",
             "US-TX",
+            "over my open hours" if page is owner else "over the open hours",
             "1000.50",
             "5002.50",
             "50",
@@ -185,6 +187,7 @@ async def test_everything_that_a_subscription_holds_is_shown(shop: Shop) -> None
     ({"size_to": [""]}, "persona.maximum_company_size"), ({"phone_types": [""]}, "persona.phone_types"),
     ({"excluded_sources": [""]}, "persona.excluded_sources"),
     ({"refuses_disposable": ["0"]}, "persona.refuses_disposable_email"), ({"always": ["0", "1"]}, "hours"),
+    ({"pace": ["0"]}, "pace"),
     ({f"{window}_{part}": [""] for window in CapWindow for part in ("count", "amount")}, "caps"),
 ])  # fmt: skip
 async def test_whatever_a_subscription_holds_can_be_removed_and_all_else_stays(
@@ -198,6 +201,7 @@ async def test_whatever_a_subscription_holds_can_be_removed_and_all_else_stays(
         expected[outer][inner] = blank[outer][inner]
     else:
         expected[outer] = blank[outer]
+    expected["pace"] = expected["pace"] and bool(expected["caps"])  # there is nothing to spread
     assert await shop.save(**changes) == msgspec.convert(expected, SubscriptionDefinition)
 
 
