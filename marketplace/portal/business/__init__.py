@@ -6,6 +6,7 @@ from marketplace.portal.business import (
     lead_list,
     leads,
     matching,
+    missed_leads,
     onboarding,
     overview,
     reports,
@@ -27,6 +28,7 @@ handlers = (
     *wallet.handlers,
     *returns.handlers,
     *reports.handlers,
+    *missed_leads.handlers,
     *shared_leads.handlers,
     *imports.handlers,
 )

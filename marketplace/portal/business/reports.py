@@ -39,6 +39,7 @@ TABS: Final = (
     (f"{HOME}/roi", "Does it pay?"),
     (f"{HOME}/speed", "Speed"),
     (f"{HOME}/sources", "Sources"),
+    (f"{HOME}/missed", "Missed leads"),
     (f"{HOME}/shared-leads", "Shared leads"),
 )
 

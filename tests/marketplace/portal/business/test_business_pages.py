@@ -24,6 +24,7 @@ from tests.builders.feedback import Desk, desk
 from tests.builders.forms import read_form
 from tests.builders.marketplaces import PRICE_MINOR, anywhere
 from tests.builders.portal import Browser, signed_in
+from tests.builders.subscriptions import a_cap, early_zone
 from tests.receivers import Receiver, Visit, answer, ok, refuse, status
 from tests.waiting import PATIENCE
 
@@ -298,6 +299,39 @@ async def test_a_spent_limit_and_an_empty_wallet_are_said(shop: Shop, settings: 
     text = await shop.page("/business", await signed_in(shop.api, "business", poor.business_id))
     assert "less than one lead costs ($50.00)" in text
     assert "limit for this day is used up" in text
+
+
+async def test_a_lead_that_met_a_full_limit_is_among_the_missed_with_how_much_was_too_low(shop: Shop) -> None:
+    full = await shop.market.buyer("https://full.example.com/", anywhere(caps=(a_cap("day", 1),)))
+    await shop.market.owner.execute(
+        "insert into cap_usage (subscription_id, cap_window, starts_at, used_count, limit_count) "
+        "values ($1, 'day', date_trunc('day', now(), 'America/Chicago'), 1, 1)",
+        full.subscription_id,
+    )
+    browser = await signed_in(shop.api, "business", full.business_id)
+    assert "No lead in these days was kept from you" in await shop.page("/business/reports/missed", browser)
+    await shop.desk.sold()
+    sentence = "Raising the cap: +0 leads a week (1 more went to another business)."
+    assert f"{sentence} It was too low by up to 1 lead on one day." in await shop.page(
+        "/business/reports/missed", browser
+    )
+    file = (await browser.get("/business/reports/missed?format=csv")).text
+    assert "cap_reached" in file
+    assert "up to 1 lead on one day" in file
+    assert "/business/reports/missed" in await shop.page("/business", browser)
+
+
+async def test_a_limit_that_is_spread_says_when_the_next_lead_may_come(shop: Shop) -> None:
+    subscription = anywhere(caps=(a_cap("day", 5),), pace=True, zone=early_zone())
+    paced = await shop.market.buyer("https://paced.example.com/", subscription)
+    await shop.market.owner.execute(
+        "insert into cap_usage (subscription_id, cap_window, starts_at, used_count, limit_count) "
+        "values ($1, 'day', date_trunc('day', now(), $2), 1, 1)",
+        paced.subscription_id,
+        subscription.zone,
+    )
+    text = await shop.page("/business", await signed_in(shop.api, "business", paced.business_id))
+    assert "Your limit is spread over your open hours; the next lead may come in " in text
 
 
 async def test_a_lead_appears_on_an_open_page_a_moment_after_its_delivery(shop: Shop) -> None:
