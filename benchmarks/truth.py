@@ -21,6 +21,8 @@ from typing import Final, TypeVar
 import msgspec
 import numpy as np
 
+from benchmarks import fairness
+from benchmarks.claims import Row, as_table
 from billing.evidence import EvidenceBasis, SharedLeadAssumption
 from billing.findings import Roi, RoiVerdict
 from billing.intervals import Figure
@@ -237,15 +239,6 @@ def _holds(figure: Figure | None, truth: float) -> bool | None:
     return figure.low <= truth <= figure.high
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim: what was measured, and the range in which it is promised, in percent."""
-
-    name: str
-    measured: float
-    low: float
-    high: float
-
-
 def _percent(results: Iterable[bool | None]) -> float:
     """Return how many in a hundred were true, of those with an answer; NaN without one."""
     answers = [result for result in results if result is not None]
@@ -292,10 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="file for the rows")
     options = parser.parse_args(arguments)
     with ProcessPoolExecutor() as pool:
-        rows = measure(options.quick, pool)
-    print("| claim | measured | promised |\n|---|---:|---:|")
-    for row in rows:
-        print(f"| {row.name} | {row.measured:g} | {row.low:g} to {row.high:g} |")
+        rows = [*measure(options.quick, pool), *fairness.rows(options.quick)]
+    print(as_table(rows))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode({"rows": rows})))
     return int(not all(row.low <= row.measured <= row.high for row in rows))
