@@ -199,6 +199,7 @@ async def _fence(
         outcome = await _put_back(connection, catalog, exposure, state, now)
     if outcome is not FenceOutcome.put_back:
         also_closed = await _remember(connection, exposure, outcome, now)
+    await connection.execute(SQL["lock_credits"], [exposure.lead_id, *also_closed])
     return FencedExposure(
         lead_id=ids.encode("lead", exposure.lead_id),
         assignment_id=ids.encode("asg", exposure.assignment_id),

@@ -60,6 +60,21 @@ with moved as (
 )
 update assignment set state = 'lapsed', reason = 'restored', settled_at = $3, due_at = null where id = $2;
 
+-- name: lock_credits
+-- The credits that the commit takes back for these leads. Their triggers run lead by lead, each in the order of the businesses:
+-- two transactions that take back several leads could wait for one another. So all are locked before, in one order.
+select c.credit
+from share_credit c
+where (c.vertical_id, c.mode, c.business_id) in (
+    select l.vertical_id, a.mode, change.key::uuid
+    from assignment a
+    join lead l on l.id = a.lead_id
+    join decision d on d.lead_id = a.lead_id and d.made_at = a.awarded_at and d.assignment_id = a.id
+    cross join lateral jsonb_each_text(d.credits) as change
+    where a.lead_id = any($1::uuid[]) and a.state = 'released')
+order by c.vertical_id, c.mode, c.business_id
+for no key update;
+
 -- name: lock_windows
 -- A person who is being submitted now is inserted before the person is protected, or finds the protection.
 lock table person_window in share row exclusive mode;

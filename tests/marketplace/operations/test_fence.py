@@ -23,9 +23,10 @@ from marketplace.operations.verify import verify
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings, load
 from routing.calendar import CapWindow
+from routing.ranking import Strategy
 from routing.subscription import Cap
 from tests.builders.forks import run
-from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
+from tests.builders.marketplaces import NOWHERE, PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import until
 from tests.conftest import MASTER_KEY, SECRETS
 from tests.marketplace.database.test_journal import an_exposure
@@ -37,6 +38,11 @@ FULL = 100_000
 SWEEPS = """select exists (select from pg_stat_activity
     where application_name = 'marketplace_worker' and query_start > $1 and query like '%skip locked%')"""
 "Whether a worker has looked for due work since."
+
+
+CHANGE_CREDIT = "update share_credit set credit = credit where business_id = $1"
+WAITS_FOR_LOCK = """select exists (select from pg_stat_activity
+    where application_name = 'marketplace_worker' and wait_event_type = 'Lock')"""
 
 
 @pytest.fixture
@@ -256,6 +262,30 @@ async def test_a_lead_that_two_businesses_saw_is_told_and_stops_nobody(settings:
         assert (report.outcomes[FenceOutcome.contradicted], report.beyond_repair) == (1, True)
         assert await market.state(lead_id) == "delivered"
         assert await fenced(market) == {}
+
+
+async def test_a_fence_takes_credits_back_in_the_order_in_which_awards_change_them(settings: Settings) -> None:
+    """The fence ends two leads at once. The first changed the credit of the later business alone, the second that of
+    the earlier one. Meanwhile an award has changed the earlier one's, and goes on to the later one's."""
+    async with marketplace(settings, roofing(strategy=Strategy.fair)) as market:
+        buyers = sorted([await market.buyer(DEAD) for _ in range(2)], key=lambda buyer: buyer.business_id)
+        leads = []
+        for number, paused in enumerate(buyers, start=1):
+            await pause(market, paused)
+            leads.append((await market.submit(number)).id)
+            assert await market.distribution.distribute(leads[-1])
+            await market.owner.execute("update subscription set state = 'active'")
+        keys = await market.owner.fetch("select key from person_window where lead_id = any($1)", leads)
+        persons = tuple(row["key"] for row in keys)
+        await exposed_elsewhere(market, buyers[0], clock.new_id(), persons=persons)
+        async with market.owner.acquire() as award, asyncio.TaskGroup() as group, award.transaction():
+            await award.execute(CHANGE_CREDIT, buyers[0].business_id)
+            fencing = group.create_task(fenced(market))
+            assert await until(lambda: market.value(WAITS_FOR_LOCK), PATIENCE)
+            await award.execute(CHANGE_CREDIT, buyers[1].business_id)
+        assert fencing.result() == {FenceOutcome.absent: 1}
+        assert [await market.state(lead_id) for lead_id in leads] == ["unsold", "unsold"]
+        assert await findings(market) == []
 
 
 async def test_a_rehearsal_is_put_back_without_money(settings: Settings) -> None:
