@@ -27,6 +27,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "security/audit.sql": (WORK,),
     "database/background.sql": (WORK,),
     "rules/catalog.sql": (API, WORK),
+    "rules/arrivals.sql": (WORK,),
     "database/db.sql": (API, WORK, REPORTS, FEEDER),
     "delivery/queries.sql": (WORK,),
     "demo/figures.sql": (OWNER,),
