@@ -66,7 +66,7 @@ def demo(
 ) -> None:
     """Show the whole marketplace at work on a live stream of invented people.
 
-    Starts engines, API, workers and the receivers of 36 businesses as real processes, sends inquiries for some seconds,
+    Starts engines, API, workers and the receivers of 37 businesses as real processes, sends inquiries for some seconds,
     and reports their outcomes. Exits with 1 if a promise was broken. Ctrl-C ends the stream early, with the report.
     """
     refuse_external(os.environ, allowed=on_external_engines)

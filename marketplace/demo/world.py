@@ -1,4 +1,4 @@
-"""Invented businesses of the demo: two verticals, eight metropolitan areas, 36 businesses with a subscription each.
+"""Invented businesses of the demo: two verticals, eight metropolitan areas, 37 businesses with a subscription each.
 
 Everything follows from the seed and the time of the start: opening hours are set around it, so that most businesses are
 open at any time. Names say that they are invented. Prices and budgets are plausible, not researched.
@@ -197,14 +197,18 @@ def _km(metro: Metro, latitude: float, longitude: float) -> float:
 
 
 # Businesses: two builders and a specialist in each metropolitan area, and twelve schools. One service is rare in each
-# area, and each specialist has a different peculiarity.
+# area, and each specialist has a different peculiarity. SMALL_FIRM_CITY has a small firm besides, and a builder of ten
+# times its weight: a strategy that counts the leads of each day anew would hardly ever choose the small firm.
+
+SMALL_FIRM_CITY: Final = "Denver"
 
 
 def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: datetime) -> Iterator[DemoBusiness]:
     for position, (metro, oddity) in enumerate(zip(METROS, _oddities(now), strict=True)):
         number = 3 * position + 1
         rare, *common = random.sample(SERVICES, len(SERVICES))
-        yield _builder(number, metro, Area(prefixes=metro.prefixes), common, _price(random), weight=3)
+        weight = 10 if metro.city == SMALL_FIRM_CITY else 3
+        yield _builder(number, metro, Area(prefixes=metro.prefixes), common, _price(random), weight=weight)
         circle = Circle(latitude=metro.latitude, longitude=metro.longitude, km=random.choice((15.0, 20.0, 25.0)))
         yield _builder(
             number + 1,
@@ -225,6 +229,8 @@ def _home_businesses(random: Random, homes: dict[str, tuple[str, ...]], now: dat
             bant=BantMinimum(minimum_score=60, minimum_budget_minor=400_000, timing_within_days=60),
         )
         yield oddity(specialist)
+        if metro.city == SMALL_FIRM_CITY:
+            yield _builder(3 * len(METROS) + 1, metro, Area(prefixes=metro.prefixes), common, 5_500)
 
 
 def _price(random: Random) -> int:

@@ -26,6 +26,7 @@ from marketplace.runtime import clock
 from marketplace.runtime.clock import seeded
 from marketplace.security.sealing import Sealer
 from marketplace.shared_leads.csv_import import subscription_fault
+from routing.decision import CandidateRecord
 from routing.inquiry import Mode
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
 from routing.matching import SubscriptionIndex
@@ -125,6 +126,21 @@ def test_people_ask_in_order_of_time_and_more_by_day_than_by_night() -> None:
     assert 60 < len(moments) / 14 < 120
     hours = Counter(moment.astimezone(ZONE).hour for moment in moments)
     assert hours[11] > 4 * hours[3]
+
+
+def test_a_small_firm_beside_a_large_one_gets_the_leads_that_are_due_to_it() -> None:
+    """Its part of a lead is an eleventh, or less where others could have had the lead."""
+    story = fortnight()
+    small = next(business for business in story.world.businesses if business.slug == "builder-25")
+    [own] = [each for each in story.rules.index.values() if each.definition == small.definition]
+    due, won = 0.0, 0
+    for decision in story.table("decision"):
+        if decision["outcome"] == "held":
+            won += decision["subscription_id"] == own.id
+            records = msgspec.json.decode(decision["candidates"], type=tuple[CandidateRecord, ...])
+            due += sum(dict(record.scores).get("part", 0) for record in records if record.subscription_id == own.id)
+    assert due > 3
+    assert abs(won - due) <= 1
 
 
 def test_every_move_of_the_past_is_one_of_the_life_tables() -> None:
