@@ -1,14 +1,17 @@
 """Pace of caps in the database: curves that are learned, decisions that follow them, awards that keep to them."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from marketplace.distribution.explorer import find_arrivals
-from marketplace.distribution.store import read_candidates
+import msgspec
+
+from marketplace.distribution.explorer import decide_again, find_arrivals, load_recorded_rules
+from marketplace.distribution.store import find_case, list_decisions, read_candidates
 from marketplace.rules.arrivals import SPAN, learn_curves
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
+from routing.lifecycle import LeadState
 from routing.matching import Rule
 from routing.pacing import FLAT, HOURS
 from routing.subscription import SubscriptionDefinition
@@ -74,6 +77,32 @@ async def test_a_paced_lead_is_left_to_others_and_the_record_says_until_when(set
         other = await market.buyer(receiver.url)
         third = await market.sold(3)
         assert await market.value("select business_id from assignment where lead_id = $1", third) == other.business_id
+
+
+async def test_a_paced_decision_is_repeated_with_the_curve_of_its_time(settings: Settings) -> None:
+    """Every lead of the later curve arrives in the first hours of the day, so that the whole cap would be open."""
+    async with marketplace(settings) as market, Receiver(ok) as receiver:
+        await market.buyer(receiver.url, paced(5))
+        await market.sold(1)
+        second = await market.sold(2)
+        local_hour = (datetime.now(UTC).hour - 1) % 24  # in which the day of the business begins
+        early = [1_000_000 if hour % 24 == local_hour else 1 for hour in range(HOURS)]
+        await market.owner.execute("insert into arrival_curve values ($1, now(), $2)", market.vertical_id, early)
+        rules = await Catalog(market.worker).current()
+        async with market.worker.acquire() as connection:
+            case = await find_case(connection, second)
+            (decision,) = await list_decisions(connection, second)
+            assert case is not None
+            records, at = read_candidates(decision.candidates), decision.made_at
+            before = await load_recorded_rules(connection, records, case.facts, "US", at, rules)
+            after = await load_recorded_rules(connection, records, case.facts, "US", clock.now(), rules)
+            lead = msgspec.structs.replace(case, state=LeadState.received)
+            again, later = [
+                (await decide_again(connection, [(lead, rules.by_slug["roofing"])], recorded, at, records))[0]
+                for recorded in (before, after)
+            ]
+        assert (again.outcome, again.candidates) == ("unsold", records)
+        assert later.outcome == "held"
 
 
 async def test_leads_that_are_decided_at_the_same_moment_do_not_exceed_the_pace(settings: Settings) -> None:
