@@ -70,10 +70,11 @@ lock: .venv/dev  ## resolve the newest versions and pin each by its hashes, nami
 	$(LOCK) --group build --upgrade --output-file requirements-build.lock
 	$(LOCK) pyproject.toml --upgrade --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra embedded --constraint requirements.lock --upgrade --output-file requirements-embedded.lock
-	$(LOCK) pyproject.toml --extra embedded --group dev --constraint requirements-embedded.lock --upgrade \
-		--output-file requirements-dev.lock
-	$(LOCK) pyproject.toml --extra embedded --group dev --group browser --constraint requirements-dev.lock --upgrade \
-		--output-file requirements-browser.lock
+	$(LOCK) pyproject.toml --extra learning --constraint requirements.lock --upgrade --output-file requirements-learning.lock
+	$(LOCK) pyproject.toml --extra embedded --extra learning --group dev --constraint requirements-embedded.lock \
+		--constraint requirements-learning.lock --upgrade --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra embedded --extra learning --group dev --group browser --constraint requirements-dev.lock \
+		--upgrade --output-file requirements-browser.lock
 
 clean:  ## remove the environment, the embedded data and all caches
 	if [ -L .data/elsewhere ]; then rm -rf "$$(readlink .data/elsewhere)"; fi

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("marketplace", "routing", "billing")
 LOCKS = ("requirements.lock", "requirements-embedded.lock", "requirements-dev.lock", "requirements-browser.lock")
 """Each holds all of the one before it and more."""
+LEARNING_LOCK = "requirements-learning.lock"
+"""What trains points cards, beside an installation without engines."""
 IMPURE = frozenset(
     (
         *(
@@ -167,10 +169,10 @@ def test_no_module_is_named_for_nothing() -> None:
 
 
 def test_the_lock_pins_by_hash_and_names_no_host() -> None:
-    for lock in ("requirements-build.lock", *LOCKS):
+    for lock in ("requirements-build.lock", LEARNING_LOCK, *LOCKS):
         lines = (ROOT / lock).read_text().splitlines()
         pins = [number for number, line in enumerate(lines) if "==" in line]
-        assert len(pins) > (50 if lock in LOCKS else 3)
+        assert len(pins) > (3 if lock == "requirements-build.lock" else 50)
         assert all("--hash=sha256:" in lines[number + 1] for number in pins)
         assert not [line for line in lines if "://" in line or line.startswith(("-", "django=="))]
 
@@ -187,14 +189,17 @@ def packages(lock: str) -> set[str]:
 def test_each_lock_holds_all_of_the_one_before_it() -> None:
     for smaller, larger in pairwise(LOCKS):
         assert pins(smaller) <= pins(larger), larger
+    assert pins("requirements.lock") <= pins(LEARNING_LOCK) <= pins("requirements-dev.lock")
 
 
-def test_an_image_has_neither_engines_nor_build_tools() -> None:
+def test_an_image_has_neither_engines_nor_build_tools_nor_what_trains() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     engines = set(project["project"]["optional-dependencies"]["embedded"])
     tools = set(project["build-system"]["requires"])
     assert set(project["dependency-groups"]["build"]) == tools
-    assert not (engines | tools) & packages("requirements.lock")
+    learning = set(project["project"]["optional-dependencies"]["learning"])
+    assert not (engines | tools | learning) & packages("requirements.lock")
+    assert learning <= packages(LEARNING_LOCK)
     assert engines <= packages("requirements-embedded.lock")
     assert tools <= packages("requirements-build.lock")
     dockerfile = (ROOT / "Dockerfile").read_text()
