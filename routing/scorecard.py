@@ -52,6 +52,9 @@ FEATURE_TITLES: Final[Mapping[str, str]] = {
 NEED_PREFIX: Final = "need."
 """Beginning of the name of a feature that is a need field of the vertical."""
 
+EVIDENCE_SUFFIX: Final = "_evidence"
+"""End of the name of a feature that says how an answer is known."""
+
 AREA_CHARACTERS: Final = 2
 """Characters of the postal code that the area has. More would single out neighbourhoods, and with them their people."""
 

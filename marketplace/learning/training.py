@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from marketplace.learning.evaluation import (
+    GROUP_FEATURES,
     HORIZON_WEEKS,
     CardEvaluation,
     Flags,
@@ -39,6 +41,7 @@ from marketplace.learning.evaluation import (
 )
 from routing.inquiry import amount_in_words
 from routing.scorecard import (
+    EVIDENCE_SUFFIX,
     FEATURE_TITLES,
     NEED_PREFIX,
     SMALLEST_PART,
@@ -53,6 +56,7 @@ from routing.scorecard import (
     compile_scorecard,
     round_points,
 )
+from routing.vertical import VerticalDefinition
 
 LEAST_WINS: Final = 50
 """Fewest wins from which a card is trained, and fewest leads that ended without one."""
@@ -69,7 +73,7 @@ MOST_VALUES: Final = 200
 MOST_RANGES: Final = 20
 """Most ranges of a number, with about equal numbers of leads."""
 
-RIDGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+RIDGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Inverse strengths of the ridge that are tried: variances that points are supposed to have."""
 
 ROUNDS: Final = 4
@@ -103,7 +107,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Vertical to train for, words for its features, and what decides by chance.
 
     `titles` are words for features besides `FEATURE_TITLES`, `labels` words for values by feature. `excluded` features
-    are not learned from. The same rows and plan give the same card. `first` and `last` are the days of the leads.
+    are not learned from, and the card is judged by the values of the features in `groups`. The same rows and plan give
+    the same card. `first` and `last` are the days of the leads.
     """
 
     vertical: str
@@ -111,11 +116,24 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     titles: Mapping[str, str] = {}
     labels: Mapping[str, Mapping[str, str]] = {}
     excluded: frozenset[str] = frozenset({"mode"})
+    groups: tuple[str, ...] = GROUP_FEATURES
     folds: int = 5
     seed: int = 1
     horizon: int = HORIZON_WEEKS
     first: date | None = None
     last: date | None = None
+
+
+def plan_for(vertical: str, definition: VerticalDefinition, seed: int = 1) -> TrainingPlan:
+    """Return the plan for a vertical, with the words of its questions and choices; `vertical` is its slug."""
+    needs = {NEED_PREFIX + name: field for name, field in definition.needs.items()}
+    return TrainingPlan(
+        vertical=vertical,
+        currency=definition.currency,
+        titles={name: field.label.rstrip("?:") for name, field in needs.items() if field.label},
+        labels={name: {choice: choice.replace("_", " ") for choice in field.choices} for name, field in needs.items()},
+        seed=seed,
+    )
 
 
 class TrainingRefusalReason(StrEnum):
@@ -150,7 +168,12 @@ class TrainedCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train(rows: Sequence[TrainingRow], plan: TrainingPlan) -> TrainedCard | TrainingRefusal:
-    """Return a card with its judgement out of fold, or the reason why there is none."""
+    """Return a card with its judgement out of fold, or the reason why there is none. Uses one processor."""
+    with threadpool_limits(limits=1):
+        return _train(rows, plan)
+
+
+def _train(rows: Sequence[TrainingRow], plan: TrainingPlan) -> TrainedCard | TrainingRefusal:
     sample = _sample(rows)
     refusal = _refusal(sample, plan)
     if refusal is not None:
@@ -165,7 +188,7 @@ def train(rows: Sequence[TrainingRow], plan: TrainingPlan) -> TrainedCard | Trai
     ]
     return TrainedCard(
         card=_fit(sample, plan),
-        evaluation=evaluate(judged, horizon=plan.horizon),
+        evaluation=evaluate(judged, group_features=plan.groups, horizon=plan.horizon),
         out_of_fold=tuple(chances.tolist()),
     )
 
@@ -308,7 +331,10 @@ def is_protected(name: str) -> bool:
 
 
 def _coding(name: str, column: Sequence[FeatureValue | None]) -> _Coding | None:
-    """Return the coding of one feature: a number if most values are numbers. None if there is nothing to compare."""
+    """Return the coding of one feature: a number if most values are numbers. None if there is nothing to compare.
+
+    How an answer is known says nothing beside the answer if it is always known in the same way.
+    """
     present = [value for value in column if value is not None]
     numbers = np.array([value for value in present if not isinstance(value, str)], dtype=float)
     if len(numbers) * 2 > len(present):
@@ -317,6 +343,8 @@ def _coding(name: str, column: Sequence[FeatureValue | None]) -> _Coding | None:
         unknown = len(numbers) < len(column)
         return _NumberCoding(name=name, edges=edges, shares_above=shares) if edges or unknown else None
     counts = Counter(value for value in present if isinstance(value, str))
+    if name.endswith(EVIDENCE_SUFFIX) and len(counts) == 1:
+        return None
     frequent = [level for level, count in counts.most_common(MOST_VALUES) if count >= LEAST_LEADS_OF_A_VALUE]
     bins = len(frequent) + (len(present) > sum(counts[level] for level in frequent)) + (len(present) < len(column))
     return _CategoryCoding(name=name, levels=tuple(sorted(frequent))) if bins > 1 else None
@@ -360,8 +388,7 @@ def _fit(sample: _Sample, plan: TrainingPlan) -> Scorecard:
         for _ in range(ROUNDS):
             log_odds = _regress(columns, wins, ridge, everything).log_odds(columns)
             wins = expected_wins(sample.outcomes, 1 / (1 + np.exp(-log_odds)), course)
-    active = _directed(codings, columns, wins, ridge)
-    return _card(codings, columns, sample, _regress(columns, wins, ridge, active), plan)
+    return _card(codings, columns, sample, _directed(codings, columns, wins, ridge), plan)
 
 
 def _choose_ridge(sample: _Sample, wins: Floats, plan: TrainingPlan) -> float:
@@ -405,8 +432,8 @@ def _deviance(log_odds: Floats, wins: Floats) -> float:
     return float(2 * (wins * np.logaddexp(0, -log_odds) + (1 - wins) * np.logaddexp(0, log_odds)).sum())
 
 
-def _directed(codings: Sequence[_Coding], columns: Floats, wins: Floats, ridge: float) -> Flags:
-    """Return the columns that are left when every number has one direction that the outcomes do not contradict.
+def _directed(codings: Sequence[_Coding], columns: Floats, wins: Floats, ridge: float) -> _Regression:
+    """Return the regression in which every number has one direction that the outcomes do not contradict.
 
     The direction is that of the free steps together. Steps against it are taken out, which makes one range of two,
     until there are none. A number keeps all its steps if the outcomes contradict its direction (`CONTRADICTION`).
@@ -421,23 +448,26 @@ def _directed(codings: Sequence[_Coding], columns: Floats, wins: Floats, ridge: 
             above = np.array(coding.shares_above)
             alone = np.zeros(columns.shape[1])
             alone[steps] = np.sign(free.points[steps] @ (above * (1 - above)))
-            active = _without_contrary_steps(columns, wins, ridge, alone)
-            removed = int((~active).sum())
-            directed = _deviance(_regress(columns, wins, ridge, active).log_odds(columns), wins)
-            if removed == 0 or directed - deviance <= chi2.ppf(1 - CONTRADICTION, removed):
+            directed, removed = _without_contrary_steps(columns, wins, ridge, alone, free)
+            loss = _deviance(directed.log_odds(columns), wins) - deviance
+            if removed == 0 or loss <= chi2.ppf(1 - CONTRADICTION, removed):
                 directions += alone
         start += coding.width
-    return _without_contrary_steps(columns, wins, ridge, directions)
+    return _without_contrary_steps(columns, wins, ridge, directions, free)[0]
 
 
-def _without_contrary_steps(columns: Floats, wins: Floats, ridge: float, directions: Floats) -> Flags:
-    """Return the columns that are left when no step goes against its direction (1, -1, or 0 for none)."""
+def _without_contrary_steps(
+    columns: Floats, wins: Floats, ridge: float, directions: Floats, regression: _Regression
+) -> tuple[_Regression, int]:
+    """Return the regression in which no step goes against its direction, and the number of steps taken out for it.
+
+    `directions` are 1, -1, or 0 for none, and `regression` is the one with all steps.
+    """
     active = np.ones(columns.shape[1], dtype=bool)
-    while True:
-        contrary = _regress(columns, wins, ridge, active).points * directions < 0
-        if not contrary.any():
-            return active
+    while (contrary := regression.points * directions < 0).any():
         active &= ~contrary
+        regression = _regress(columns, wins, ridge, active)
+    return regression, int((~active).sum())
 
 
 # Card.
@@ -510,7 +540,7 @@ def _range_labels(name: str, edges: Steps, plan: TrainingPlan) -> Iterator[str]:
     def words(value: float) -> str:
         return amount_in_words(int(value), str(plan.currency)) if is_money else f"{value:,.0f}"
 
-    yield f"up to {words(edges[0])}"
+    yield words(0) if edges[0] == 0 else f"up to {words(edges[0])}"
     for low, high in pairwise(edges):
         yield words(high) if high == low + 1 else f"{words(low + 1)} to {words(high)}"
     yield f"over {words(edges[-1])}"
