@@ -304,7 +304,8 @@ class _CategoryCoding(msgspec.Struct, frozen=True, kw_only=True):
             name=self.name,
             title=_title(self.name, plan),
             bins={
-                level: _bin(words.get(level, level), value) for level, value in zip(self.levels, by_level, strict=True)
+                level: _bin(words.get(level, level.replace("_", " ")), value)
+                for level, value in zip(self.levels, by_level, strict=True)
             },
             other=_bin("another answer", other),
             unknown=_bin("not known", unknown),
