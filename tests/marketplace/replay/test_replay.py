@@ -48,7 +48,7 @@ def write_file(path: Path) -> Path:
     rows = [good | {"Prospect ID": f"good-{number}"} for number in range(6)]
     rows.append(good | {"Prospect ID": "nowhere", "Country": "Uganda", "Specialization": "Rural and Agribusiness"})
     rows.append(good | {"Prospect ID": "early", "Lead Origin": "Lead Import"})
-    rows.append(row | {"Prospect ID": "thin", "What is your current occupation": "Unemployed", "Country": "India"})
+    rows.append(row | {"Prospect ID": "thin", "Total Time Spent on Website": "60.0", "Country": "India"})
     rows.append(good | {"Prospect ID": "leave-alone", "Do Not Email": "Yes"})
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
