@@ -36,6 +36,7 @@ FEATURE_TITLES: Final[Mapping[str, str]] = {
     "area": "Area",
     "language": "Language",
     "provider": "Provider",
+    "business": "Business",
     "source": "Source",
     "form": "Form",
     "campaign": "Campaign",
@@ -268,7 +269,8 @@ def feature_values(facts: Facts, *, provider: str, language: str | None = None) 
 
     `language` is a language tag such as "en". There is no contact data here, and of the place only the country and
     `AREA_CHARACTERS` of the postal code. The hour and the weekday are those of the person, and unknown without a time
-    zone.
+    zone. The business is not among the values: whoever asks for the chance with one business adds it as "business",
+    and without it a card answers for the average one.
     """
     place, signals = facts.place, facts.signals
     values: dict[str, FeatureValue] = {

@@ -166,6 +166,18 @@ def test_a_rare_value_is_pulled_to_the_average_and_a_rarer_one_is_another() -> N
     assert campaign.other.points > 0
 
 
+def test_a_lead_without_a_business_has_the_chance_with_the_average_one() -> None:
+    """Two businesses that win 20 and 60 %, and a third with few leads, which is pulled to the average."""
+    rows = rows_by_share({"slow": 0.2, "fast": 0.6}, name="business", count=400)
+    rows += [TrainingRow(values={"business": "new", "source": "s0"}, outcome=ended(place < 3)) for place in range(20)]
+    compiled = compile_scorecard(trained(rows).card)
+    chances = {name: chance(compiled, {"business": name}).probability for name in ("slow", "fast", "new")}
+    average = chance(compiled, {}).probability
+    assert chances["slow"] == pytest.approx(0.2, abs=0.03)
+    assert chances["fast"] == pytest.approx(0.6, abs=0.03)
+    assert 3 / 20 < chances["new"] < average < chances["fast"]
+
+
 def test_protected_attributes_are_never_learned_from() -> None:
     rows = [
         TrainingRow(values={"need.gender": "f" if won else "m", "source": f"s{place // 2 % 2}"}, outcome=ended(won))
