@@ -14,6 +14,8 @@ from marketplace.rules.catalog import Catalog
 
 SQL = Queries(__file__, "arrivals.sql")
 
+PASS: Final = "arrival_curves"
+"Name of the background pass."
 PASS_SECONDS: Final = 600.0
 "Interval of the search for curves that are due."
 VALID: Final = timedelta(days=1)
@@ -24,7 +26,7 @@ SPAN: Final = timedelta(weeks=4)
 
 async def keep_learning(pool: Pool, catalog: Catalog, stopping: asyncio.Event) -> None:
     """Learn due curves until `stopping` is set, within the budget of background passes."""
-    await keep_passing(pool, "arrival_curves", lambda: learn_curves(pool, catalog), stopping, every=PASS_SECONDS)
+    await keep_passing(pool, PASS, lambda: learn_curves(pool, catalog), stopping, every=PASS_SECONDS)
 
 
 async def learn_curves(pool: Pool, catalog: Catalog) -> int:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from marketplace.database.background import run_pass
 from marketplace.distribution.explorer import decide_again, find_arrivals, load_recorded_rules
 from marketplace.distribution.store import find_case, list_decisions, read_candidates
-from marketplace.rules.arrivals import SPAN, learn_curves
+from marketplace.rules.arrivals import PASS, SPAN, learn_curves
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
@@ -56,6 +57,7 @@ async def test_a_curve_is_learned_from_the_qualified_leads_of_four_weeks_where_c
         assert plan is not None
         assert (before.sums[-1], plan.sums[-1]) == (3_600 * sum(FLAT), 3_600 * sum(curve))
         assert await learn_curves(market.worker, catalog) == 0
+        assert await run_pass(market.worker, PASS, lambda: learn_curves(market.worker, catalog), every=1.0)
         async with market.worker.acquire() as connection:
             assert await find_arrivals(connection, "roofing", now) == FLAT
             assert await find_arrivals(connection, "roofing", clock.now()) == tuple(curve)
