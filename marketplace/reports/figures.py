@@ -4,6 +4,7 @@ The SQL functions of migrations/0014_reports.sql define each field. Columns of p
 newest hours are computed when they are read. Callers see no difference.
 """
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -366,6 +367,15 @@ async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:
     """Return all providers, businesses or verticals by number."""
     statement = {"provider": "list_providers", "business": "list_businesses", "vertical": "list_verticals"}[kind]
     return {party.number: party for party in await fetch_rows(connection, SQL[statement], Party)}
+
+
+async def list_last_reports(connection: Connection, business_id: UUID | None) -> dict[int, int]:
+    """Return when each business, or the one named, last reported an outcome, in seconds since 1970, by its number.
+
+    Seconds are rounded up, so that a report is not after the time. A business that never reported is missing.
+    """
+    rows = await connection.fetch(SQL["list_last_reports"], business_id)
+    return {row["business"]: math.ceil(row["reported_at"].timestamp()) for row in rows}
 
 
 async def list_subscriptions(connection: Connection, mode: str) -> dict[int, ReportSubscription]:

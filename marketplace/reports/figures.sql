@@ -78,3 +78,14 @@ from subscription s
 join business b on b.id = s.business_id
 join vertical v on v.id = s.vertical_id
 where s.mode = $1;
+
+-- name: list_last_reports
+-- When each business, or the one named, last reported an outcome of any live lead. A row per business with a report.
+select b.number as business, last.recorded_at as reported_at
+from business b
+cross join lateral (
+    select d.recorded_at from disposition d
+    where d.business_id = b.id and d.undone_at is null
+    order by d.recorded_at desc limit 1
+) last
+where $1::uuid is null or b.id = $1;

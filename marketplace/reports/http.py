@@ -140,7 +140,7 @@ async def show_speed(
     report = await load_speed(services.reports, question, by)
     if not wants_csv(request):
         return report
-    columns = ("group", "name", "leads", "what", "timed", "p50_ms", "p95_ms", "p99_ms")
+    columns = ("group", "name", "leads", "what", "timed", "p50_ms", "p95_ms", "p99_ms", "waiting")
     return _file("speed", columns, (line for pace in (report.total, *report.groups) for line in _speed_lines(pace)))
 
 
@@ -152,7 +152,8 @@ def _speed_lines(pace: GroupSpeed) -> Iterable[Sequence[Any]]:
     spreads |= {"contact": response.contact, "touch, open hours": response.touch_open}
     spreads |= {"contact, open hours": response.contact_open}
     for what, spread in spreads.items():
-        yield pace.key, pace.name, pace.leads, what, spread.leads, spread.p50_ms, spread.p95_ms, spread.p99_ms
+        times = spread.p50_ms, spread.p95_ms, spread.p99_ms
+        yield pace.key, pace.name, pace.leads, what, spread.leads, *times, spread.waiting
 
 
 # Routing.

@@ -19,6 +19,7 @@ from billing.roi import assess
 from marketplace.database.background import keep_passing
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
 from marketplace.reports import question as report_question
+from marketplace.reports.figures import list_last_reports
 from marketplace.reports.question import Question
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import NotFound
@@ -116,13 +117,12 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
         exclusive, as_of = await _exclusive(connection, question, currency, now)
         span = (question.business_id, currency, question.since, question.until)
         shared = await connection.fetch(SQL["list_shared"], *span)
-        reported = await connection.fetch(SQL["list_last_reports"], question.business_id)
+        last_reports = await list_last_reports(connection, question.business_id)
         vertical_id = vertical["id"] if vertical else None
         assumptions = await fetch_rows(
             connection, SQL["list_assumptions"], Assumption, question.business_id, vertical_id, currency
         )
     number = vertical["number"] if vertical else None
-    last_reports = {row["business"]: int(row["reported_at"].timestamp()) for row in reported}
     answer = await asyncio.to_thread(_answer, exclusive, shared, last_reports, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
     return RoiReport(

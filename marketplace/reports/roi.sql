@@ -44,17 +44,6 @@ select string_agg(record, '') as records from (
 select records, source = 'demo' as demo from shared_import
 where ($1::uuid is null or business_id = $1) and currency = $2 and undone_at is null and last_received_at >= $3 and first_received_at < $4;
 
--- name: list_last_reports
--- When each business, or the one named, last reported an outcome of any live lead. A row per business with a report.
-select b.number as business, last.recorded_at as reported_at
-from business b
-cross join lateral (
-    select d.recorded_at from disposition d
-    where d.business_id = b.id and d.undone_at is null
-    order by d.recorded_at desc limit 1
-) last
-where $1::uuid is null or b.id = $1;
-
 -- name: list_assumptions
 -- Assumptions of the business before those of the operator; those on the vertical before those on all verticals.
 select business_id, shared_cost_minor, shared_win_rate, shared_leads, shared_won, shared_weeks, shared_value_minor, copies::float8 as copies, labour_minor,

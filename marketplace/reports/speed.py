@@ -1,9 +1,12 @@
 """Speed report: the time of each step from the person's click to the first contact, and who took that time.
 
-Every step is timed for the leads that took it. Percentiles are interpolated as PostgreSQL's percentile_cont does.
+Every step up to the acknowledgement is timed for the leads that took it; percentiles are interpolated as PostgreSQL's
+percentile_cont does. Touch and contact may never come, so their percentiles are of all acknowledged leads: those that
+were not reached yet count as not yet (Kaplan and Meier), up to the last report of their business.
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,8 +17,19 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from billing.outcomes import observed_until
+from billing.waiting import times_within
 from marketplace.database.db import Pool, Queries, session
-from marketplace.reports.figures import CHANNELS, LeadSelection, Numbers, grouped, list_parties, load_leads, local_hours
+from marketplace.reports.figures import (
+    CHANNELS,
+    LeadSelection,
+    Numbers,
+    grouped,
+    list_last_reports,
+    list_parties,
+    load_leads,
+    local_hours,
+)
 from marketplace.reports.question import Question, ReportBasis, basis
 from marketplace.rules.hours import compile_hours
 from marketplace.runtime import ids
@@ -44,12 +58,17 @@ class SpeedGrouping(StrEnum):
 
 
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds within which 50, 95 and 99 % of the leads stayed; null without leads."""
+    """Milliseconds within which 50, 95 and 99 % of the leads took a step; null without leads.
+
+    `leads` took the step. `waiting` leads have not taken it up to the last report of their business; they count in the
+    percentiles of touch and contact. A percentile is null if it is not reached: then fewer leads have taken the step.
+    """
 
     leads: int
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    waiting: int = 0
 
 
 class SpeedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,11 +126,12 @@ WATERFALL: Final = (
 
 async def load_speed(pool: Pool, question: Question, by: SpeedGrouping | None = None) -> SpeedReport:
     """Load the report, also grouped by `by`."""
-    fields = [field for _, field, _ in WATERFALL] + ["theirs", "subscription", "acknowledged", "demo"]
+    fields = [field for _, field, _ in WATERFALL] + ["theirs", "subscription", "acknowledged", "demo", "business"]
     leads = await load_leads(pool, question, [*fields, *((by,) if by in FIELDS else ())])
     async with session(pool) as connection:
         parties = await list_parties(connection, by) if by in PARTIES else {}
         rows = await connection.fetch(SQL["list_hours"])
+        last_reports = await list_last_reports(connection, question.business_id)
     hours = {row["number"]: msgspec.json.decode(row["hours"], type=OpenHours) for row in rows}
     named: dict[int, tuple[str, str]] = {
         number: (ids.encode(PREFIXES[by], party.id) if by != SpeedGrouping.vertical else party.name, party.name)
@@ -122,7 +142,7 @@ async def load_speed(pool: Pool, question: Question, by: SpeedGrouping | None = 
         named = {number: (name, name) for number, name in enumerate(CHANNELS) if name}
     if by is SpeedGrouping.hour:
         named = {hour: (f"{hour:02}", f"{hour:02}:00 to {hour:02}:59") for hour in range(24)}
-    return await asyncio.to_thread(_speed, question, by, leads, named, hours)
+    return await asyncio.to_thread(_speed, question, by, leads, named, hours, last_reports)
 
 
 class TimeBands(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,12 +175,13 @@ def _speed(
     leads: LeadSelection,
     named: Mapping[int, tuple[str, str]],
     hours: Mapping[int, OpenHours],
+    last_reports: Mapping[int, int],
 ) -> SpeedReport:
     """Compute the report. `named` has the key and name of each group by its number."""
-    times = _times(leads, hours)
+    times = _times(leads, hours, last_reports)
     groups: list[GroupSpeed] = []
     with ThreadPoolExecutor(SORTS_AT_ONCE) as threads:  # numpy releases the interpreter while it sorts
-        total = dict(zip(times, threads.map(spread, times.values()), strict=True))
+        total = dict(zip(times, threads.map(lambda duration: duration.percentiles(), times.values()), strict=True))
         if by is not None:
             groups = _group_paces(question, by, leads, named, times, threads)
     return SpeedReport(
@@ -176,7 +197,7 @@ def _group_paces(
     by: SpeedGrouping,
     leads: LeadSelection,
     named: Mapping[int, tuple[str, str]],
-    times: Mapping[str, Numbers],
+    times: Mapping[str, "_Duration"],
     threads: ThreadPoolExecutor,
 ) -> list[GroupSpeed]:
     """Compute the speed of each named group, those with the most leads first."""
@@ -184,10 +205,10 @@ def _group_paces(
     order, slices = grouped(codes)
     groups = [group for group in slices if group[0] in named]
     groups.sort(key=lambda group: group[1].start - group[1].stop)
-    ordered = list(threads.map(lambda values: values[order], times.values()))
+    ordered = list(threads.map(lambda duration: duration.of(order), times.values()))
 
     def spread_all(group: tuple[int, slice]) -> dict[str, Percentiles]:
-        return {name: spread(values[group[1]]) for name, values in zip(times, ordered, strict=True)}
+        return {name: each.of(group[1]).percentiles() for name, each in zip(times, ordered, strict=True)}
 
     largest = groups[:MOST_GROUPS]
     in_threads = len(leads) > len(groups) * WORTH_A_THREAD  # for small groups, threads only wait for each other
@@ -209,19 +230,66 @@ _FILTERS: Final = {
 }
 
 
-def _times(leads: LeadSelection, hours: Mapping[int, OpenHours]) -> dict[str, Numbers]:
-    """Return every duration of the report for each lead, in milliseconds; NaN if the lead did not take the step."""
+class _Duration(msgspec.Struct, frozen=True):
+    """One duration of each lead in milliseconds: `took` if it ended, else how long it has `waited`; NaN for neither.
+
+    `waited` is None for a step of which only the leads that took it count.
+    """
+
+    took: Numbers
+    waited: Numbers | None = None
+
+    def of(self, rows: Numbers | slice) -> "_Duration":
+        """Return the durations of these leads."""
+        return _Duration(self.took[rows], None if self.waited is None else self.waited[rows])
+
+    def percentiles(self) -> Percentiles:
+        """Return the percentiles; with those that wait they are estimates for all leads."""
+        if self.waited is None:
+            return spread(self.took)
+        p50, p95, p99 = (
+            None if time is None else round(time, 3) for time in times_within(self.took, self.waited, SHARES)
+        )
+        leads, waiting = (int(np.count_nonzero(~np.isnan(times))) for times in (self.took, self.waited))
+        return Percentiles(leads=leads, p50_ms=p50, p95_ms=p95, p99_ms=p99, waiting=waiting)
+
+
+def _times(
+    leads: LeadSelection, hours: Mapping[int, OpenHours], last_reports: Mapping[int, int]
+) -> dict[str, _Duration]:
+    """Return every duration of the report for each lead."""
     times = {name: leads[field] for name, field, _whose in WATERFALL}
     steps = [name for name, _field, _whose in WATERFALL if name != "received"]
     until = _until([times[name] for name in steps])
     times |= {f"until {name}": reached for name, reached in zip(steps, until, strict=True)}
-    theirs = np.minimum(leads["theirs"], times["until acknowledged"])
+    acknowledged = times["until acknowledged"]
+    theirs = np.minimum(leads["theirs"], acknowledged)
     times["business"] = theirs
-    times["own"] = times["until acknowledged"] - theirs
-    contacted = times["touched"] + times["contacted"]
+    times["own"] = acknowledged - theirs
+    times["contact"] = times["touched"] + times["contacted"]
     at, subscription = leads.minutes() * 60 + leads["acknowledged"] / 1000, leads["subscription"]
-    touch_open, contact_open = open_each(at, (times["touched"], contacted), subscription, hours)
-    return times | {"touch open": touch_open, "contact": contacted, "contact open": contact_open}
+    times["touch open"], times["contact open"] = open_each(
+        at, (times["touched"], times["contact"]), subscription, hours
+    )
+    last_report = observed_until(leads["business"], last_reports, math.ceil(leads.as_of.timestamp()))
+    followed = _positive(1000 * (last_report - at))
+    untouched, uncontacted = (np.where(np.isnan(times[name]), followed, np.nan) for name in ("touched", "contact"))
+    (open_followed,) = open_each(at, (uncontacted,), subscription, hours)
+    waits = {
+        "touched": untouched,
+        "until touched": untouched + acknowledged,
+        "contacted": _positive(uncontacted - times["touched"]),
+        "until contacted": uncontacted + acknowledged,
+        "touch open": np.where(np.isnan(untouched), np.nan, open_followed),
+        "contact": uncontacted,
+        "contact open": open_followed,
+    }
+    return {name: _Duration(took, waits.get(name)) for name, took in times.items()}
+
+
+def _positive(values: Numbers) -> Numbers:
+    """Return the values above 0, NaN in place of the others."""
+    return np.where(values > 0, values, np.nan)
 
 
 def _until(took: Iterable[Numbers]) -> list[Numbers]:
@@ -256,6 +324,10 @@ def _pace(key: str, name: str, leads: int, spreads: Mapping[str, Percentiles], r
     )
 
 
+SHARES: Final = (0.5, 0.95, 0.99)
+"Shares of the leads for which a report gives a time."
+
+
 def spread(values: Numbers) -> Percentiles:
     """Return the percentiles of the values that are not NaN."""
     ordered = np.sort(values)  # NaN comes last
@@ -263,7 +335,7 @@ def spread(values: Numbers) -> Percentiles:
     if not count:
         return Percentiles(leads=0, p50_ms=None, p95_ms=None, p99_ms=None)
     percentiles = []
-    for quantile in (0.5, 0.95, 0.99):
+    for quantile in SHARES:
         place = quantile * (count - 1)
         below = int(place)
         low, high = float(ordered[below]), float(ordered[min(below + 1, count - 1)])

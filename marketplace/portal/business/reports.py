@@ -27,7 +27,7 @@ from marketplace.reports.question import Question, basis, read_question
 from marketplace.reports.roi import Assumption, RoiReport, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
 from marketplace.reports.roi_http import MOST_LEADS, MOST_WEEKS
-from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
+from marketplace.reports.speed import GroupSpeed, Percentiles, SpeedGrouping, SpeedReport, load_speed
 from marketplace.runtime import clock, errors
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind
@@ -73,7 +73,7 @@ class AssumptionForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A step in the history of a group of leads, with percentiles of its duration."""
+    """A step of a group of leads, with percentiles of its duration. `waiting` leads have not taken it yet."""
 
     group: str
     step: str
@@ -82,6 +82,7 @@ class TimedStep(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    waiting: int = 0
 
 
 class ReturnFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,10 +120,16 @@ WHOSE_TIME: Final = {
 }
 
 
+def within(figure: TimedStep | Percentiles, name: str = "p50_ms") -> str:
+    """Return a percentile in words, also if fewer leads than it needs have taken the step so far."""
+    value = getattr(figure, name)
+    return "Not reached yet" if value is None and figure.leads else took(value)
+
+
 def _percentile(heading: str, name: str) -> Column[TimedStep]:
     return Column(
         heading,
-        lambda step: took(getattr(step, name)),
+        lambda step: within(step, name),
         file=name,
         value=lambda step: _whole(getattr(step, name)),
         style="num",
@@ -142,6 +149,9 @@ STEPS: Final = Listing[TimedStep](
             value=lambda step: step.whose,
         ),
         Column("Leads", lambda step: step.leads, file="leads", style="num"),
+        Column(
+            "Not yet", lambda step: step.waiting or None, file="waiting", value=lambda step: step.waiting, style="num"
+        ),
         _percentile("Half within", "p50_ms"),
         _percentile("95% within", "p95_ms"),
         _percentile("99% within", "p99_ms"),
@@ -245,6 +255,7 @@ def steps_of(pace: GroupSpeed) -> list[TimedStep]:
             p50_ms=step.took.p50_ms,
             p95_ms=step.took.p95_ms,
             p99_ms=step.took.p99_ms,
+            waiting=step.took.waiting,
         )
         for step in pace.waterfall
     ]
@@ -291,7 +302,8 @@ def _by_hour(report: SpeedReport) -> Markup | None:
         "Minutes until you reached them, by hour of receipt",
         [f"{hour}:00" for hour in hours],
         [series],
-        about="By the hour in which we received the lead; the median of the people that you reached.",
+        about="By the hour in which we received the lead. People not reached yet count as not yet; an hour in which "
+        "fewer than half were reached has no point.",
     )
 
 

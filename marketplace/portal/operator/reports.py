@@ -11,7 +11,15 @@ from marketplace.database.db import session
 from marketplace.directory import store as directory_store
 from marketplace.portal import charts
 from marketplace.portal.business.overview import draw_returns
-from marketplace.portal.business.reports import COMPARISON, RANGES, ComparedFigure, TimedStep, compared, steps_of
+from marketplace.portal.business.reports import (
+    COMPARISON,
+    RANGES,
+    ComparedFigure,
+    TimedStep,
+    compared,
+    steps_of,
+    within,
+)
 from marketplace.portal.frame import badge, duration, number, page, percent, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
@@ -150,7 +158,7 @@ WIDENINGS: Final = Listing[Widening](
 def _percentile(heading: str, name: str) -> Column[TimedStep]:
     return Column(
         heading,
-        lambda step: took(getattr(step, name)),
+        lambda step: within(step, name),
         file=name,
         value=lambda step: getattr(step, name),
         style="num",
@@ -165,6 +173,9 @@ STEPS: Final = Listing[TimedStep](
         Column("Step", lambda step: STEP_WORDS[step.step], file="step", value=lambda step: step.step),
         Column("Spent by", lambda step: words(step.whose), file="whose", value=lambda step: step.whose),
         Column("Leads", lambda step: step.leads, file="leads", style="num"),
+        Column(
+            "Not yet", lambda step: step.waiting or None, file="waiting", value=lambda step: step.waiting, style="num"
+        ),
         _percentile("Median", "p50_ms"),
         _percentile("95%", "p95_ms"),
         _percentile("99%", "p99_ms"),
@@ -183,7 +194,7 @@ def pace_listing(by: SpeedGrouping) -> Listing[GroupSpeed]:
             Column("Ours, 95%", lambda pace: took(pace.own.p95_ms), style="num"),
             Column("Business, median", lambda pace: took(pace.business.p50_ms), style="num"),
             Column("Business, 95%", lambda pace: took(pace.business.p95_ms), style="num"),
-            Column("Person reached, median", lambda pace: took(pace.response.contact.p50_ms), style="num"),
+            Column("Person reached, median", lambda pace: within(pace.response.contact), style="num"),
         ),
     )
 

@@ -76,6 +76,35 @@ async def test_business_hours_stand_still_while_the_business_is_closed(ledger: L
     assert response.contact_open.p50_ms == pytest.approx(3 * 3_600_000, abs=20)  # 17 to 18, and 8 to 10
 
 
+async def test_people_who_were_not_reached_yet_count_as_not_yet_up_to_the_last_report_of_their_business(
+    ledger: Ledger,
+) -> None:
+    """Four of ten people are reached after ten minutes each, and two more after three hours: half within three."""
+    at = DAY + timedelta(hours=15)  # 10:00 in Chicago, open
+    leads = [await ledger.sold("Ann", at) for _ in range(10)]
+    for lead in leads[:4]:
+        await ledger.tells(lead, "contacted", at + timedelta(minutes=10, milliseconds=250))
+    await ledger.sold("Bob", at)  # who reports nothing: of him nothing is known
+    later = await ledger.sold("Ann", at + timedelta(minutes=2))
+    await ledger.tells(later, "unreachable", at + timedelta(minutes=30))
+    await ledger.keep()
+    response = (await load_speed(ledger.reports, asked())).total.response
+    assert response.contact == Percentiles(leads=4, p50_ms=None, p95_ms=None, p99_ms=None, waiting=7)
+    for lead in leads[4:6]:
+        await ledger.tells(lead, "contacted", at + timedelta(hours=3, milliseconds=250))
+    await ledger.tells(later, "unreachable", at + timedelta(hours=4))
+    await ledger.keep()
+    report = await load_speed(ledger.reports, asked(), SpeedGrouping.business)
+    assert report.total.response.contact == Percentiles(leads=6, p50_ms=10_800_000, p95_ms=None, p99_ms=None, waiting=5)
+    assert report.total.response.contact_open.p50_ms == pytest.approx(10_800_000, abs=20)
+    ann, bob = sorted(report.groups, key=lambda group: group.name)
+    assert ann.response.contact == report.total.response.contact
+    assert bob.response.contact == percentiles(0, None, None, None)
+    steps = {step.name: step for step in report.total.waterfall}
+    assert (steps["contacted"].took.leads, steps["contacted"].took.waiting) == (6, 1)
+    assert steps["acknowledged"].took.waiting == 0
+
+
 async def test_speed_is_told_apart_by_party_market_channel_and_hour(ledger: Ledger) -> None:
     await ledger.sold("Ann", DAY + timedelta(hours=3), exposed_ms=10)
     await ledger.sold("Bob", DAY + timedelta(hours=3, minutes=30), exposed_ms=20, channel="feed", vertical="solar")
