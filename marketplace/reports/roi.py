@@ -6,6 +6,7 @@ A worker stores the outcome of each lead as a binary record, a few seconds after
 
 import asyncio
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -75,6 +76,52 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True):
     labour_minor: int
     source: str
     made_at: datetime
+
+
+class ShareFault(StrEnum):
+    """Fault in the cost and the success of shared leads that somebody states."""
+
+    missing = "missing"
+    """A figure is missing without which the others cannot be used."""
+    stated_twice = "stated_twice"
+    """The share won is stated beside the numbers from which it follows."""
+    too_many_won = "too_many_won"
+    """More leads were won than there were."""
+
+
+class StatedShare(msgspec.Struct, frozen=True, kw_only=True):
+    """Cost of a shared lead and the share won, as stated: a rate, or so many won of so many within so many weeks.
+
+    All may be None: then nothing is stated.
+    """
+
+    shared_cost_minor: int | None
+    shared_win_rate: float | None = None
+    shared_leads: int | None
+    shared_won: int | None
+    shared_weeks: int | None
+
+    @property
+    def win_rate(self) -> float | None:
+        """The share won: as counted, else as stated."""
+        if self.shared_leads and self.shared_won:
+            return self.shared_won / self.shared_leads
+        return self.shared_win_rate
+
+    def fault(self) -> tuple[str, ShareFault] | None:
+        """Return the name of the first field at fault and its fault; None without a fault."""
+        counts = {name: getattr(self, name) for name in ("shared_leads", "shared_won", "shared_weeks")}
+        missing = [name for name, count in counts.items() if count is None]
+        if missing and len(missing) < len(counts):
+            return missing[0], ShareFault.missing
+        if not missing and self.shared_win_rate is not None:
+            return "shared_win_rate", ShareFault.stated_twice
+        if self.shared_leads is not None and self.shared_won is not None and self.shared_won > self.shared_leads:
+            return "shared_won", ShareFault.too_many_won
+        if (self.shared_cost_minor is None) != (self.win_rate is None):
+            name = "shared_cost_minor" if self.shared_cost_minor is None else "shared_win_rate"
+            return name, ShareFault.missing
+        return None
 
 
 class RoiStratum(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from marketplace.database.db import Pool, transaction
 from marketplace.directory.wire import BUSINESS, SLUG, Currency, Name, Slug, fault, reach_of
 from marketplace.reports import roi
 from marketplace.reports.question import DATE, Question, read_question
-from marketplace.reports.roi import RoiReport, load_roi, save_assumption
+from marketplace.reports.roi import RoiReport, ShareFault, StatedShare, load_roi, save_assumption
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind, Principal, Scope
@@ -175,26 +175,32 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
         yield "note", "", note
 
 
-def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
-    counts = {name: getattr(assumption, name) for name in ("shared_leads", "shared_won", "shared_weeks")}
-    rate = assumption.shared_win_rate
-    if missing := [name for name, count in counts.items() if count is None]:
-        if len(missing) < len(counts):
-            detail = (
-                "Send shared_leads, shared_won and shared_weeks together: won how many of how many, within how long."
-            )
-            return (Fault(pointer=f"/{missing[0]}", code=FaultCode.field_missing, detail=detail),)
-    elif rate is not None:
-        detail = "Leave out shared_win_rate where shared_won and shared_leads are sent: it follows from them."
-        return (Fault(pointer="/shared_win_rate", code=FaultCode.value_not_allowed, detail=detail),)
-    elif counts["shared_won"] > counts["shared_leads"]:
-        detail = "Of so many leads no more can have been won."
-        return (Fault(pointer="/shared_won", code=FaultCode.value_not_allowed, detail=detail),)
-    if (assumption.shared_cost_minor is None) == (rate is None and bool(missing)):
+_TOGETHER: Final = "Send shared_leads, shared_won and shared_weeks together: won how many of how many, within how long."
+_BOTH: Final = "Send cost and win rate together: neither can be used alone."
+
+
+def _share_of(assumption: AssumptionBody) -> StatedShare:
+    return StatedShare(**{name: getattr(assumption, name) for name in StatedShare.__struct_fields__})
+
+
+def _share_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
+    """Return the fault of the stated cost and share, with its place and a sentence; () without one."""
+    fault = _share_of(assumption).fault()
+    if fault is None:
         return ()
-    field = "shared_cost_minor" if assumption.shared_cost_minor is None else "shared_win_rate"
-    detail = "Send cost and win rate together: neither can be used alone."
-    return (Fault(pointer=f"/{field}", code=FaultCode.field_missing, detail=detail),)
+    name, kind = fault
+    code, detail = {
+        ShareFault.missing: (
+            FaultCode.field_missing,
+            _BOTH if name in ("shared_cost_minor", "shared_win_rate") else _TOGETHER,
+        ),
+        ShareFault.stated_twice: (
+            FaultCode.value_not_allowed,
+            "Leave out shared_win_rate where shared_won and shared_leads are sent: it follows from them.",
+        ),
+        ShareFault.too_many_won: (FaultCode.value_not_allowed, "Of so many leads no more can have been won."),
+    }[kind]
+    return (Fault(pointer=f"/{name}", code=code, detail=detail),)
 
 
 @put(
@@ -202,7 +208,7 @@ def _pair_faults(assumption: AssumptionBody) -> tuple[Fault, ...]:
     tags=["reports"],
     dependencies={
         "caller": require(Scope.feedback_write, Scope.operate, mode="live"),
-        "assumption": provide_body(AssumptionBody, _pair_faults),
+        "assumption": provide_body(AssumptionBody, _share_faults),
     },
     doc=RouteDoc(query=(BUSINESS,)),
 )
@@ -213,7 +219,7 @@ async def assume(
 
     The figures are used if no shared leads were imported, or too few have ended, and are labelled as declared.
     """
-    if faults := _pair_faults(assumption):
+    if faults := _share_faults(assumption):
         raise errors.InvalidInput(faults)
     if assumption.currency not in MINOR_DIGITS:
         raise fault(
@@ -226,8 +232,7 @@ async def assume(
 async def _save(pool: Pool, caller: Principal, business_id: UUID | None, assumption: AssumptionBody) -> AssumptionView:
     now = clock.now()
     fields = {name: getattr(assumption, name) for name in AssumptionBody.__struct_fields__}
-    if assumption.shared_leads and assumption.shared_won:
-        fields["shared_win_rate"] = assumption.shared_won / assumption.shared_leads
+    fields["shared_win_rate"] = _share_of(assumption).win_rate
     async with transaction(pool) as connection:
         if not await save_assumption(connection, clock.new_id(), business_id, now, **fields):
             raise errors.NotFound("There is no such business or vertical.")

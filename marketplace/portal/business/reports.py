@@ -24,7 +24,7 @@ from marketplace.portal.frame import DASH, duration, field_amount, money, number
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import Question, basis, read_question
-from marketplace.reports.roi import Assumption, RoiReport, load_roi, save_assumption
+from marketplace.reports.roi import Assumption, RoiReport, ShareFault, StatedShare, load_roi, save_assumption
 from marketplace.reports.roi import usual as half_a_year
 from marketplace.reports.roi_http import MOST_LEADS, MOST_WEEKS
 from marketplace.reports.speed import GroupSpeed, Percentiles, SpeedGrouping, SpeedReport, load_speed
@@ -519,20 +519,32 @@ async def assume(request: AnyRequest) -> Response[bytes]:
     return redirect(request, f"{HOME}/roi", "Saved. The comparison uses these figures.")
 
 
+_FIELDS: Final = {
+    "shared_cost_minor": "cost",
+    "shared_win_rate": "leads",
+    "shared_leads": "leads",
+    "shared_won": "won",
+    "shared_weeks": "weeks",
+}
+"Field of the form for each part of a stated share; the form asks for numbers in place of the share."
+
+
 def _win_rate(form: AssumptionForm, cost_minor: int | None) -> float | None:
     """Return the share of shared leads won. Raises InvalidInput if the form has some of its figures and not all."""
-    figures = {"cost": cost_minor, "leads": form.leads, "won": form.won, "weeks": form.weeks}
-    missing = [name for name, figure in figures.items() if figure is None]
-    if missing and len(missing) < len(figures):
-        detail = (
-            "Enter the price, the leads that you counted, how many you won and within how many weeks. Each is needed."
-        )
-        raise field_fault(missing[0], FaultCode.field_missing, detail)
-    if form.leads is None or form.won is None:
-        return None
-    if form.won > form.leads:
-        raise field_fault("won", FaultCode.value_not_allowed, f"You cannot have won more than the {form.leads} leads.")
-    return form.won / form.leads
+    share = StatedShare(
+        shared_cost_minor=cost_minor, shared_leads=form.leads, shared_won=form.won, shared_weeks=form.weeks
+    )
+    match share.fault():
+        case (name, ShareFault.too_many_won):
+            detail = f"You cannot have won more than the {form.leads} leads."
+            raise field_fault(_FIELDS[name], FaultCode.value_not_allowed, detail)
+        case (name, _):
+            detail = (
+                "Enter the price, the leads that you counted, how many you won and within how many weeks. Each is "
+                "needed."
+            )
+            raise field_fault(_FIELDS[name], FaultCode.field_missing, detail)
+    return share.win_rate
 
 
 # Sources.
