@@ -75,7 +75,7 @@ def side(chance: np.random.Generator, setting: Setting, effects: Floats, rate: f
         happened = (chance.random(number) < np.minimum(rates, 1)) & (week < age)
         v, once = np.where(happened, worth, 0.0), np.ones(number)
         return Cells(
-            business=business,
+            cluster=business,
             weeks=np.where(happened, week + 1, age),
             happened=happened,
             leads=once,

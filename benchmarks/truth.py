@@ -1,8 +1,7 @@
 """Measure whether the comparison with shared leads tells the truth, in simulated marketplaces whose truth is known.
 
 Each row is one claim: how often a verdict was wrong, or how often an interval held the true value, with the range that
-docs/ROI.md promises. Leads arrive evenly over the weeks before a look; the business knows at the look what happened up
-to it. Wins come early rather than late within 13 weeks. The draws are fixed by seeds.
+docs/ROI.md promises. The marketplaces are those of benchmarks/marketplaces.py.
 
     python -m benchmarks.truth [--quick] [--json FILE]
 
@@ -13,107 +12,28 @@ to it. Wins come early rather than late within 13 weeks. The draws are fixed by 
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from benchmarks import fairness
 from benchmarks.claims import Row, as_table
+from benchmarks.marketplaces import ALONE, CONTACTED, SEED, YEAR_WEEKS, Source, answer, buy, holds
+from benchmarks.uneven_marketplaces import (
+    alike_weeks,
+    heavy_tails,
+    large_businesses,
+    two_sizes_of_jobs,
+)
 from billing.evidence import EvidenceBasis, SharedLeadAssumption
-from billing.findings import Roi, RoiVerdict
-from billing.intervals import Figure
-from billing.lifetable import WEEKS, Floats
-from billing.outcomes import WEEK_SECONDS, LeadColumns, evidence_of, observed_until
+from billing.findings import RoiVerdict
+from billing.lifetable import WEEKS
+from billing.outcomes import WEEK_SECONDS, evidence_of, observed_until
 from billing.roi import assess
-
-SEED: Final = 20_261_201
-YEAR_WEEKS: Final = 52
-CONTACTED: Final = 0.6
-"Share of leads that are reached in the end, if not won."
-LATE: Final = 2.5
-"Shape of the time to a win: of the wins, 82 % come in the first half of 13 weeks."
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One source of leads: leads per business and week, share won within 13 weeks, prices and values in minor units.
-
-    `price_spread` and `value_spread` are standard deviations of logarithms.
-    """
-
-    weekly: float
-    rate: float
-    price: float = 8_000.0
-    price_spread: float = 0.1
-    value: float = 200_000.0
-    value_spread: float = 0.8
-
-
-class Purchase(msgspec.Struct, frozen=True, kw_only=True):
-    """All leads of one source that businesses bought over some weeks, with what became of them in the end."""
-
-    business: np.ndarray
-    arrived: np.ndarray
-    cost_minor: np.ndarray
-    contacted: np.ndarray
-    won: np.ndarray
-    value_minor: np.ndarray
-
-    def seen(self, week: float) -> LeadColumns:
-        """Return what is known at the end of a week: leads that have arrived, and what has happened to them."""
-        here = np.flatnonzero(self.arrived < week * WEEK_SECONDS)
-        age = (week * WEEK_SECONDS - self.arrived[here]).astype(np.int64)
-        won = np.where(self.won[here] < age, self.won[here], -1)
-        contacted = np.where(self.contacted[here] < age, self.contacted[here], -1)
-        return LeadColumns(
-            business=self.business[here],
-            stratum=np.zeros(len(here), np.int64),
-            age_seconds=age,
-            cost_minor=self.cost_minor[here],
-            contacted_seconds=contacted,
-            won_seconds=won,
-            won_minor=np.where(won >= 0, self.value_minor[here], 0),
-            qualified=np.full(len(here), -1),
-            ended=((won >= 0) | (age > 8 * WEEK_SECONDS)).astype(np.int64),
-        )
-
-
-def buy(chance: np.random.Generator, source: Source, weeks: float, skill: Floats, sizes: Floats) -> Purchase:
-    """Draw the leads that businesses buy over some weeks.
-
-    A business wins `skill` times the source's rate of its leads, and buys `sizes` times the source's leads.
-    """
-    counts = chance.poisson(source.weekly * weeks * sizes)
-    business = np.repeat(np.arange(len(sizes)), counts)
-    number = len(business)
-    never = np.iinfo(np.int64).max
-
-    def log_normal(mean: float, spread: float) -> np.ndarray:
-        return chance.lognormal(math.log(mean) - spread**2 / 2, spread, number).round().astype(np.int64)
-
-    wins = chance.random(number) < source.rate * skill[business]
-    time = (chance.beta(1, LATE, number) * WEEKS * WEEK_SECONDS).astype(np.int64)
-    reached = wins | (chance.random(number) < (CONTACTED - source.rate) / (1 - source.rate))
-    contact = (chance.beta(1, 8, number) * WEEKS * WEEK_SECONDS).astype(np.int64)
-    return Purchase(
-        business=business,
-        arrived=(chance.random(number) * weeks * WEEK_SECONDS).astype(np.int64),
-        cost_minor=np.maximum(log_normal(source.price, source.price_spread), 1),
-        contacted=np.where(reached, np.where(wins, np.minimum(contact, time), contact), never),
-        won=np.where(wins, time, never),
-        value_minor=log_normal(source.value, source.value_spread),
-    )
-
-
-ALONE: Final = np.ones(1)
-
-
-def answer(exclusive: Purchase, shared: Purchase, week: float, seed: int = 1) -> Roi:
-    """Return the report's answer at the end of a week."""
-    return assess(evidence_of(exclusive.seen(week), shared.seen(week)), seed)
 
 
 def looks_of_a_year(ratio: float, seed: int) -> tuple[bool, bool]:
@@ -144,7 +64,7 @@ def unequal_businesses(seed: int) -> tuple[bool, bool | None]:
     exclusive = buy(chance, Source(weekly=3, rate=0.12), 2 * WEEKS, skill, skill)
     shared = buy(chance, Source(weekly=3, rate=0.15), 2 * WEEKS, skill, 1 / skill)
     roi = answer(exclusive, shared, 2 * WEEKS, seed)
-    return roi.verdict is RoiVerdict.likely_yes, _holds(roi.ratio, 0.8)
+    return roi.verdict is RoiVerdict.likely_yes, holds(roi.ratio, 0.8)
 
 
 def uneven_prices(seed: int) -> tuple[bool | None, bool | None, bool | None]:
@@ -157,9 +77,9 @@ def uneven_prices(seed: int) -> tuple[bool | None, bool | None, bool | None]:
     roi = answer(exclusive, shared, YEAR_WEEKS)
     equal = roi.break_even.price_minor if roi.break_even else None
     return (
-        _holds(roi.exclusive.per_contacted_minor, ours.price / CONTACTED),
-        _holds(roi.exclusive.revenue_per_unit, ours.rate * ours.value / ours.price),
-        _holds(equal, theirs.price * ours.rate / theirs.rate),
+        holds(roi.exclusive.per_contacted_minor, ours.price / CONTACTED),
+        holds(roi.exclusive.revenue_per_unit, ours.rate * ours.value / ours.price),
+        holds(equal, theirs.price * ours.rate / theirs.rate),
     )
 
 
@@ -172,7 +92,7 @@ def pooled_prices(seed: int) -> bool | None:
     exclusive, shared = (buy(chance, source, 2 * WEEKS, skill, np.ones(UNEQUAL)) for source in (ours, theirs))
     shared = msgspec.structs.replace(shared, cost_minor=(shared.cost_minor * level[shared.business]).astype(np.int64))
     roi = answer(exclusive, shared, 2 * WEEKS, seed)
-    return _holds(roi.break_even.price_minor if roi.break_even else None, theirs.price * ours.rate / theirs.rate)
+    return holds(roi.break_even.price_minor if roi.break_even else None, theirs.price * ours.rate / theirs.rate)
 
 
 def everybody_contacted(seed: int) -> bool | None:
@@ -230,13 +150,7 @@ def untimed_wins(seed: int) -> bool | None:
     reported = np.where(chance.random(len(contacted)) < 0.5, contacted, np.iinfo(np.int64).max)
     exclusive = msgspec.structs.replace(exclusive, contacted=np.minimum(reported, exclusive.won))
     speed = answer(exclusive, exclusive, 2 * WEEKS).speed
-    return _holds(speed.ratio if speed else None, 1.0)
-
-
-def _holds(figure: Figure | None, truth: float) -> bool | None:
-    if figure is None or figure.low is None or figure.high is None:
-        return None
-    return figure.low <= truth <= figure.high
+    return holds(speed.ratio if speed else None, 1.0)
 
 
 def _percent(results: Iterable[bool | None]) -> float:
@@ -275,7 +189,34 @@ def measure(quick: bool, pool: ProcessPoolExecutor) -> list[Row]:
         row("silent for the last half of half a year, 1.3: told no", draws(falls_silent, few), 0, 2.5),
         row("declared share counted from 100 leads, equal: told yes or no", draws(declared_share, many), 0, 2.5),
         row("wins reported without a contact, speed without effect: ratio held", draws(untimed_wins, many)),
+        *(row(*claim) for claim in _uneven(many, draws)),
     ]
+
+
+def _uneven(count: int, draws: Callable[..., list[Any]]) -> Iterator[tuple[str, Iterable[bool | None], float, float]]:
+    """Yield the claims about uneven and clustered leads: name, results and promised range."""
+    for name, spread, index in (("log-normal values, 2.0", 2.0, 0.0), ("Pareto values, 1.5", 0.0, 1.5)):
+        results = draws(heavy_tails, count, spread, index)
+        yield f"{name}: said to be too uneven, no range", (each[0] for each in results), 95, 100
+        yield f"{name}: a range or verdict that is wrong", (each[1] for each in results), 0, 2.5
+    results = draws(heavy_tails, count, 1.2, 0.0)
+    yield "log-normal values, 1.2: said to be too uneven", (each[0] for each in results), 0, 5
+    yield "log-normal values, 1.2: revenue per unit held", (each[2] for each in results), 93, 97
+    results = draws(two_sizes_of_jobs, count)
+    yield "a fifth of the jobs 8 times as large as the others: said to be too uneven", results, 0, 15
+    results = draws(large_businesses, count, 0.8)
+    yield "two of 20 businesses buy 80 %: said to be too uneven, no range", (each[0] for each in results), 100, 100
+    results = draws(large_businesses, count, 0.5)
+    yield "two of 20 businesses buy half: said to be too uneven", (each[0] for each in results), 0, 5
+    yield "two of 20 businesses buy half: ratio held", (each[1] for each in results), 93, 97
+    for name, common, bursts in (
+        ("weeks alike", 0.0, 0.0),
+        ("weeks alike in both sources", 1.0, 0.0),
+        ("weeks alike, leads in bursts", 0.0, 1.0),
+    ):
+        results = draws(alike_weeks, count, common, bursts)
+        for place, figure in enumerate(("share won", "revenue per unit", "ratio")):
+            yield f"{name}: {figure} held", (each[place] for each in results), 93, 97
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,26 +13,34 @@ from billing.intervals import (
     Ratio,
     Resampling,
     amount,
+    between_clusters,
     cost_per_event,
     freedom_of,
     mean_error,
+    normal_ratio,
     pooled_freedom,
     pooled_share,
     ratio,
     share,
+    weekly_freedom,
 )
-from billing.lifetable import Cells, Floats, at_risk, exhausted, per_lead, tables_of
+from billing.lifetable import Cells, Floats, Linear, at_risk, exhausted, per_lead, tables_of, without_each
 
 
 class Estimator:
     """Estimates rates, costs and revenue up to the end of week `horizon`.
 
-    Without a `resampling` the leads are taken as independent, which holds for the leads of one business. With one, the
-    variance is that between businesses, because the leads of one business resemble each other.
+    With a `resampling` the variance is that between businesses, because the leads of one business resemble each other.
+    Without one, the leads are those of one business: their variance is that of independent leads or that between the
+    weeks in which they arrived, whichever is larger. If the values of jobs are `heavy_tailed`, amounts of revenue have
+    no intervals.
     """
 
-    def __init__(self, businesses: int, horizon: int, resampling: Resampling | None) -> None:
+    def __init__(
+        self, businesses: int, horizon: int, resampling: Resampling | None, *, heavy_tailed: bool = False
+    ) -> None:
         self.businesses, self.horizon, self.resampling = businesses, horizon, resampling
+        self.heavy_tailed = heavy_tailed
         self._cache: dict[tuple[int, int], tuple[Cells, tuple[Floats, Floats]]] = {}
 
     def rate(self, cells: Cells, horizon: int | None = None) -> Figure | None:
@@ -52,11 +60,11 @@ class Estimator:
             return None
         line = per_lead(once, weeks)
         if self.resampling is None:
-            return share(line.estimate, line.variance(once), observed)
+            return share(line.estimate, self._rate_variance(line, once), observed)
         rates, _ = self._resampled(cells, weeks)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_odds = np.log(rates / (1 - rates))
-        return pooled_share(line.estimate, self.resampling.variance(log_odds), len(np.unique(cells.business)))
+        return pooled_share(line.estimate, self.resampling.variance(log_odds), cells.clusters)
 
     def per_event(self, side: Side, cells: Cells, rate: Figure | None) -> Figure | None:
         """Return the cost of one event in minor units: the cost per lead over `rate`.
@@ -71,16 +79,19 @@ class Estimator:
             return cost_per_event(cost.estimate, error, rate)
         rates, _ = self._resampled(cells, self.horizon)
         variance = self.resampling.variance(cost.logs - _log(rates))
-        return amount(cost.estimate / rate.value, variance, pooled_freedom(side.businesses))
+        return amount(cost.estimate / rate.value, variance, pooled_freedom(side.clusters))
 
     def revenue(self, side: Side) -> Figure:
-        """Return the revenue per unit spent on the leads of a side."""
-        return amount(*self._quotient((self._value(side),), (self._cost(side),)))
+        """Return the revenue per unit spent on the leads of a side; without an interval if jobs are too uneven."""
+        revenue = amount(*self._quotient((self._value(side),), (self._cost(side),)))
+        return Figure(value=revenue.value) if self.heavy_tailed else revenue
 
     def revenue_ratio(self, numerator: Side, denominator: Side) -> Ratio:
-        """Return the revenue per unit spent of one side, divided by that of the other."""
+        """Return the revenue per unit spent of one side, divided by that of the other; without an interval if jobs are
+        too uneven."""
         above = self._value(numerator), self._cost(denominator)
-        return ratio(*self._quotient(above, (self._cost(numerator), self._value(denominator))))
+        quotient = ratio(*self._quotient(above, (self._cost(numerator), self._value(denominator))))
+        return Ratio(value=quotient.value) if self.heavy_tailed else quotient
 
     def revenue_over(self, side: Side, counted: CountedRate, cost_minor: float, value_minor: float | None) -> Ratio:
         """Return the revenue per unit spent on the leads of a side, divided by that of stated leads.
@@ -89,7 +100,8 @@ class Estimator:
         """
         above = self._value(side) if value_minor else self._win_rate(side)
         stated = counted.rate * (value_minor or 1.0) / cost_minor
-        return ratio(*_over(self._quotient((above,), (self._cost(side),)), stated, counted))
+        quotient = ratio(*_over(self._quotient((above,), (self._cost(side),)), stated, counted))
+        return Ratio(value=quotient.value) if value_minor and self.heavy_tailed else quotient
 
     def win_ratio_over(self, side: Side, counted: CountedRate) -> Figure:
         """Return the win rate of a side, divided by a stated one."""
@@ -118,17 +130,19 @@ class Estimator:
         variance, freedom = 0.0, 1.0
         if self.resampling is None and line.estimate > 0:
             variance, freedom = line.variance(cells) / line.estimate**2, max(line.freedom(cells), 1.0)
-        return _Quantity(line.estimate, variance, freedom, side.businesses, logs)
+            logs = line.by_cluster(cells, len(side.leads)) / line.estimate
+        return _Quantity(line.estimate, variance, freedom, side.clusters, logs)
 
     def _cost(self, side: Side) -> "_Quantity":
         """Return the cost per lead."""
         cost = side.cost_per_lead
         if self.resampling is None:
             freedom = max(float(side.leads.sum()) - 1, 1.0)
-            return _Quantity(cost, side.cost_variance / cost**2, freedom, side.businesses, _NONE)
+            logs = without_each((side.cost_minor - cost * side.leads) / side.cost_minor.sum(), side.leads)
+            return _Quantity(cost, side.cost_variance / cost**2, freedom, side.clusters, logs)
         weights = self.resampling.weights
         logs = _log((weights @ side.cost_minor) / (weights @ side.leads))
-        return _Quantity(cost, 0.0, 1.0, side.businesses, logs)
+        return _Quantity(cost, 0.0, 1.0, side.clusters, logs)
 
     def _quotient(
         self, numerators: tuple["_Quantity", ...], denominators: tuple["_Quantity", ...]
@@ -139,12 +153,26 @@ class Estimator:
         if min(quantity.estimate for quantity in both) <= 0:
             return 0.0, math.inf, 0.0
         above, below = (math.prod(quantity.estimate for quantity in part) for part in (numerators, denominators))
-        if self.resampling is None:
-            parts = [(quantity.log_variance, quantity.freedom) for quantity in both if quantity.log_variance > 0]
-            return above / below, sum(variance for variance, _ in parts), freedom_of(*parts)
-        logs = sum(quantity.logs for quantity in numerators) - sum(quantity.logs for quantity in denominators)
-        freedom = pooled_freedom(min(quantity.businesses for quantity in both))
-        return above / below, self.resampling.variance(np.asarray(logs)), freedom
+        logs = np.asarray(
+            sum(quantity.logs for quantity in numerators) - sum(quantity.logs for quantity in denominators)
+        )
+        clusters = min(quantity.clusters for quantity in both)
+        if self.resampling is not None:
+            return above / below, self.resampling.variance(logs), pooled_freedom(clusters)
+        parts = [(quantity.log_variance, quantity.freedom) for quantity in both if quantity.log_variance > 0]
+        alone, freedom = sum(variance for variance, _ in parts), freedom_of(*parts)
+        between = between_clusters(logs)
+        if between <= alone:
+            return above / below, alone, freedom
+        return above / below, between, min(freedom, weekly_freedom(clusters))
+
+    def _rate_variance(self, line: Linear, cells: Cells) -> float:
+        """Return the variance of the rate of one business, as of a normal distribution."""
+        between = between_clusters(line.by_cluster(cells, int(cells.cluster.max()) + 1))
+        alone = line.variance(cells)
+        if between <= alone:
+            return alone
+        return max(between * normal_ratio(weekly_freedom(cells.clusters)) ** 2, alone)
 
     def _resampled(self, cells: Cells, weeks: int) -> tuple[Floats, Floats]:
         """Return the rate and the value per lead in each resample, computed once for each pair of cells and weeks."""
@@ -160,13 +188,14 @@ _NONE: Final[Floats] = np.empty(0)
 
 
 class _Quantity(msgspec.Struct, frozen=True):
-    """Estimate for one source. Of one business: the variance of its logarithm and the degrees of freedom of that
-    variance. Of several: its logarithm in every resample."""
+    """Estimate for one source. Of one business: the variance of its logarithm for independent leads, the degrees of
+    freedom of that variance, and what each week of arrival adds to the logarithm. Of several: the logarithm in every
+    resample. `clusters` is the effective number of weeks or businesses."""
 
     estimate: float
     log_variance: float
     freedom: float
-    businesses: int
+    clusters: float
     logs: Floats
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from billing.lifetable import WEEKS, Cells, Floats, at_risk
+from billing.lifetable import WEEKS, Cells, Floats, at_risk, effective_number
 
 LEAST_WINS: Final = 10
 "Least wins of each source. With fewer, the value of a single job decides the figure: see the coverage in docs/ROI.md."
@@ -45,10 +45,11 @@ class EvidenceBasis(StrEnum):
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source.
 
-    `leads` (a count, or a sum of weights) and `cost_minor` (minor units, without labour) have one element per business.
-    `cost_variance` is that of the mean cost of a lead, in squared minor units; 0 if all leads cost the same. `outcomes`
-    is the number of leads known to be won or lost, `oldest_weeks` the age of the first lead in whole weeks. `won`,
-    `contacted` and `qualified` are the life tables of these three events.
+    `leads` (a count, or a sum of weights) and `cost_minor` (minor units, without labour) have one element per cluster:
+    a business, or with a single business a week of arrival. `cost_variance` is that of the mean cost of a lead, in
+    squared minor units; 0 if all leads cost the same. `outcomes` is the number of leads known to be won or lost,
+    `oldest_weeks` the age of the first lead in whole weeks. `won`, `contacted` and `qualified` are the life tables of
+    these events.
     """
 
     leads: Floats
@@ -66,9 +67,9 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         return float(self.cost_minor.sum() / self.leads.sum())
 
     @property
-    def businesses(self) -> int:
-        """Number of businesses with leads of this source."""
-        return int((self.leads > 0).sum())
+    def clusters(self) -> float:
+        """Effective number of clusters: their number if each has as many leads."""
+        return effective_number(self.leads)
 
 
 class SharedLeadAssumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +117,8 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     sources, exclusive then shared, weighted so that a business has the same part in both; `fewest` counts these
     businesses. `matched` has the leads of strata with both sources, exclusive then shared, the shared ones weighted to
     the exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. With several
-    businesses each has strata of its own. `labour_minor` is the cost of working on one lead, in minor units. `speed` is
+    businesses each has strata of its own. `labour_minor` is the cost of working on one lead, in minor units.
+    `heavy_tailed` is true if the jobs won from either source are too uneven for an interval of revenue. `speed` is
     ordered from the fastest band; the first `fast_bands` are fast.
     """
 
@@ -132,9 +134,16 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     strata: tuple[Stratum, ...] = ()
     silent: int = 0
     silent_days: int = 0
+    heavy_tailed: bool = False
     labour_minor: int = 0
     speed: tuple[ContactSpeed, ...] = ()
     fast_bands: int = 2
+
+    @property
+    def buyers(self) -> int:
+        """Number of businesses with exclusive leads, or of their groups."""
+        leads = self.exclusive.leads
+        return int((leads > 0).sum()) if self.businesses > 1 else int(leads.any())
 
 
 def horizon_of(*sides: Side | None) -> int:

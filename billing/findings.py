@@ -15,12 +15,23 @@ class RoiVerdict(StrEnum):
     """No shared leads were imported and no figures for them were declared."""
     not_enough_data = "not_enough_data"
     """Too few leads are known to be won or lost."""
+    too_uneven = "too_uneven"
+    """A few jobs make up most of the revenue, or a few businesses bought most of the leads: no range can be given."""
     likely_yes = "likely_yes"
     """Exclusive leads most likely pay better: the ratio's interval for verdicts lies above 1, for matched leads too."""
     likely_no = "likely_no"
     """Exclusive leads most likely pay worse: the ratio's interval for verdicts lies below 1, for matched leads too."""
     cannot_tell = "cannot_tell"
     """The difference may be chance: the ratio's interval for verdicts contains 1."""
+
+
+class Unevenness(StrEnum):
+    """Reason why no range can be given for a comparison with enough data, in order of precedence."""
+
+    businesses = "businesses"
+    """A few businesses bought most of the leads, so that they alone would decide."""
+    jobs = "jobs"
+    """A few jobs make up so much of the revenue that the next large one could change the answer."""
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):

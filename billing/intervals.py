@@ -20,7 +20,11 @@ MOST_CLUSTERS: Final = 200
 "Largest number of units to resample. More businesses are put into this many groups: the same variance in less time."
 MANY_BUSINESSES: Final = 15
 "Least businesses for the bootstrap. With fewer, its intervals are too narrow, and the wider jackknife is used."
+LEAST_EVEN: Final = 4.0
+"""Least effective number of businesses, (Σn)² / Σn² with the leads n of each. If two of twenty have 80 % of the leads
+it is 3, and those two decide everything."""
 _LOW, _HIGH = 0.025, 0.975
+_NORMAL_HIGH = 1.959964
 _VERDICT_HIGH = 0.997523
 """Share of the standard normal distribution below 2.81. How seldom somebody who looks every week is then misled is
 measured by `python -m benchmarks.truth`: see docs/ROI.md."""
@@ -133,6 +137,25 @@ def freedom_of(*parts: tuple[float, float]) -> float:
     return total**2 / sum(variance**2 / freedom for variance, freedom in parts) if total > 0 else 1.0
 
 
+def between_clusters(parts: Floats) -> float:
+    """Return the variance of an estimate from by how much it is above what it would be without each cluster of leads.
+
+    That is the jackknife's variance; 0 with fewer than two clusters. A cluster without leads does not count.
+    """
+    count = np.count_nonzero(parts)
+    return float((parts**2).sum()) * (count - 1) / count if count > 1 else 0.0
+
+
+def normal_ratio(freedom: float) -> float:
+    """Return how much wider a 95 % interval by Student's t is than one by the normal distribution."""
+    return t_quantile(_HIGH, freedom) / _NORMAL_HIGH
+
+
+def weekly_freedom(weeks: float) -> float:
+    """Return the degrees of freedom of a variance between weeks from their effective number, as `pooled_freedom`."""
+    return max(weeks - 2, 1.0)
+
+
 class Resampling(msgspec.Struct, frozen=True, kw_only=True):
     """Weight of each business in each resample: one row per resample, one column per business.
 
@@ -161,12 +184,16 @@ def resample(businesses: int, seed: int) -> Resampling:
     return Resampling(weights=counts.astype(float), scale=1.0)
 
 
-def pooled_freedom(businesses: int) -> int:
-    """Return the degrees of freedom of a variance between businesses: a ratio of two means leaves two fewer."""
-    return businesses - 2
+def pooled_freedom(businesses: float) -> float:
+    """Return the degrees of freedom of a variance between businesses: a ratio of two means leaves two fewer.
+
+    `businesses` is their effective number, which is small if few businesses have most of the leads. With fewer than
+    `LEAST_EVEN` there is no freedom, and so no interval.
+    """
+    return businesses - 2 if businesses >= LEAST_EVEN else 0.0
 
 
-def pooled_share(estimate: float, odds_variance: float, businesses: int) -> Figure:
+def pooled_share(estimate: float, odds_variance: float, businesses: float) -> Figure:
     """Return a rate, with an interval from the variance of its log odds between businesses."""
     if not (0 < estimate < 1 and math.isfinite(odds_variance)):
         return Figure(value=estimate)

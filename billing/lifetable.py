@@ -20,15 +20,15 @@ WEEKS: Final = 13
 
 
 class Cells(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over leads with the same business, weeks at risk and outcome: nine columns of equal length, one row each.
+    """Sums over leads with the same cluster, weeks at risk and outcome: nine columns of equal length, one row each.
 
     `weeks` counts the weeks at risk, at most 13: up to and including the week of the event if it `happened`, else the
     age in whole weeks. With a weight u per lead (1, or from matching) and a value v of its event, `leads` sums u,
-    `squares` u², `value` u·v, `cross` u²·v, `value_squares` u²·v² and `value_fourths` u⁴·v⁴. `business` numbers the
-    businesses from 0.
+    `squares` u², `value` u·v, `cross` u²·v, `value_squares` u²·v² and `value_fourths` u⁴·v⁴. `cluster` numbers from 0
+    what makes leads alike: their business, or with a single business the week in which they arrived.
     """
 
-    business: Integers
+    cluster: Integers
     weeks: Integers
     happened: NDArray[np.bool_]
     leads: Floats
@@ -50,6 +50,11 @@ class Cells(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def clusters(self) -> float:
+        """Effective number of clusters: their number if each has as many leads."""
+        return effective_number(np.bincount(self.cluster, self.leads).astype(float))
+
+    @property
     def events(self) -> int:
         """Number of leads with the event; with matching, the rounded sum of their weights."""
         return round(float(self.leads[self.happened].sum()))
@@ -59,7 +64,7 @@ def cells_of(rows: Any) -> Cells:
     """Return cells from rows with the nine columns of `Cells` in their order."""
     table = np.array(rows, float).reshape(-1, 9).T
     return Cells(
-        business=table[0].astype(np.int64),
+        cluster=table[0].astype(np.int64),
         weeks=table[1].astype(np.int64),
         happened=table[2].astype(bool),
         leads=table[3],
@@ -69,6 +74,22 @@ def cells_of(rows: Any) -> Cells:
         value_squares=table[7],
         value_fourths=table[8],
     )
+
+
+def effective_number(parts: Floats) -> float:
+    """Return (Σp)² / Σp²: the number of parts if they are equal, close to 1 if one of them is nearly everything."""
+    squares = float((parts**2).sum())
+    return float(parts.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def without_each(parts: Any, leads: Any) -> Floats:
+    """Return by how much an estimate is above what it would be without each cluster, from what each adds to it.
+
+    A cluster with the share h of the leads holds the estimate back by that share: 1 / (1 - h) times as much.
+    """
+    others = leads.sum() - leads
+    away: Floats = np.divide(parts * leads.sum(), others, out=np.zeros(len(leads)), where=others > 0)
+    return away
 
 
 def at_risk(cells: Cells) -> Floats:
@@ -107,10 +128,15 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
     slope: Floats
 
     def variance(self, cells: Cells) -> float:
-        """Return the variance of the estimate, with the effect of censoring."""
+        """Return the variance of the estimate, with the effect of censoring, of leads that are independent."""
         n = cells.leads.sum() ** 2 / cells.squares.sum()
         spread = self.base**2 * cells.squares + 2 * self.base * self.slope * cells.cross
         return float((spread + self.slope**2 * cells.value_squares).sum() * n / max(n - 1, 1))
+
+    def by_cluster(self, cells: Cells, clusters: int) -> Floats:
+        """Return by how much the estimate is above what it would be without each cluster."""
+        parts = np.bincount(cells.cluster, self.base * cells.leads + self.slope * cells.value, clusters)
+        return without_each(parts, np.bincount(cells.cluster, cells.leads, clusters))
 
     def freedom(self, cells: Cells) -> float:
         """Return Satterthwaite's degrees of freedom of that variance: few if it comes mostly from a few large wins."""
@@ -143,14 +169,14 @@ def per_lead(cells: Cells, horizon: int) -> Linear:
 
 
 class Tables(msgspec.Struct, frozen=True, kw_only=True):
-    """Life tables: leads at risk, events and the value of events, one row per business, one column per week."""
+    """Life tables: leads at risk, events and the value of events, one row per cluster, one column per week."""
 
     risk: Floats
     events: Floats
     value: Floats
 
     def weighted(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Return the rate and the value per lead for each row of `weights`, which has one column per business."""
+        """Return the rate and the value per lead for each row of `weights`, which has one column per cluster."""
         risk = weights @ self.risk
         with np.errstate(divide="ignore", invalid="ignore"):
             hazard = np.where(risk > 0, (weights @ self.events) / risk, 0.0)
@@ -161,15 +187,15 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
         return rate, (before * worth).sum(axis=1)
 
 
-def tables_of(cells: Cells, horizon: int, businesses: int) -> Tables:
-    """Return one life table per business, up to the end of week `horizon`."""
+def tables_of(cells: Cells, horizon: int, clusters: int) -> Tables:
+    """Return one life table per cluster, up to the end of week `horizon`."""
     weeks = np.minimum(cells.weeks, horizon)
     events = cells.happened & (cells.weeks <= horizon)
-    position = cells.business * (horizon + 1) + weeks
-    size = businesses * (horizon + 1)
+    position = cells.cluster * (horizon + 1) + weeks
+    size = clusters * (horizon + 1)
 
     def sum_by_week(positions: Integers, amounts: Floats) -> Floats:
-        return np.bincount(positions, amounts, size).astype(float).reshape(businesses, horizon + 1)
+        return np.bincount(positions, amounts, size).astype(float).reshape(clusters, horizon + 1)
 
     ending = sum_by_week(position, cells.leads)
     return Tables(

@@ -23,6 +23,7 @@ from billing.evidence import (
 )
 from billing.intervals import MOST_CLUSTERS
 from billing.lifetable import WEEKS, Cells, Floats, Integers
+from billing.tails import is_heavy_tailed
 
 WEEK_SECONDS: Final = 604_800
 UNDATED: Final = -2
@@ -67,11 +68,12 @@ class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source, in columns of equal length.
 
     Seconds count from receipt, -1 for an event that did not happen and `UNDATED` for a win whose day is unknown.
-    `business` numbers the businesses from 0 without large gaps. `qualified` is 1, 0, or -1 if the business did not say.
-    `ended` is 1 for a lead that was won or lost.
+    `business` numbers the businesses from 0 without large gaps; `week` is the week of receipt, counted from any week.
+    `qualified` is 1, 0, or -1 if the business did not say. `ended` is 1 for a lead that was won or lost.
     """
 
     business: Integers
+    week: Integers
     stratum: Integers
     age_seconds: Integers
     cost_minor: Integers
@@ -125,6 +127,7 @@ def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> LeadCo
     rows = [
         (
             numbers[lead.business],
+            int(lead.received_at.timestamp()) // WEEK_SECONDS,
             lead.stratum,
             seconds_to(lead, lead.observed_until),
             lead.cost_minor,
@@ -173,32 +176,70 @@ def evidence_of(
     exclusive_numbers, shared_numbers = np.split(numbers, [len(exclusive.business)])
     exclusive = msgspec.structs.replace(exclusive, business=exclusive_numbers)
     shared = msgspec.structs.replace(shared, business=shared_numbers)
-    exclusive_side = _side(exclusive, total)
-    shared, shared_side, horizon = _shared_side(shared, total, exclusive_side)
-    compared = _within_businesses(exclusive_side, shared_side) if shared_side else None
+    clusters = _Clusters.of(total, exclusive, shared)
+    exclusive_side = _side(exclusive, clusters)
+    shared, shared_side, horizon = _shared_side(shared, clusters, exclusive_side)
+    compared = _compared(exclusive_side, shared_side, total) if shared_side else None
     strata = _Strata.of(exclusive.stratum, shared.stratum)
     matching = strata.of_businesses(exclusive.business, shared.business, total) if total > 1 else strata
     matched = None
     if matching.overlap >= LEAST_OVERLAP:  # with less nobody compares them
-        matched = _match(exclusive, shared, matching, total, exclusive_side)
+        matched = _match(exclusive, shared, matching, clusters, exclusive_side)
     count = min(total, MOST_CLUSTERS)
+    groups = min(clusters.count, MOST_CLUSTERS)
     return RoiEvidence(
         businesses=count,
         all_businesses=total,
         silent=silent,
-        exclusive=_group(exclusive_side, count),
-        shared=_group(shared_side, count) if shared_side else None,
+        exclusive=_group(exclusive_side, groups),
+        shared=_group(shared_side, groups) if shared_side else None,
         assumed=assumed,
         labour_minor=labour_minor,
         silent_days=silent_days,
-        compared=(_group(compared[0], count), _group(compared[1], count)) if compared else None,
-        fewest=compared[0].businesses if compared else 0 if shared_side else exclusive_side.businesses,
-        matched=(_group(matched[0], count), _group(matched[1], count)) if matched else None,
+        compared=(_group(compared[0], groups), _group(compared[1], groups)) if compared else None,
+        fewest=_count_compared(compared, shared_side, exclusive_side, total),
+        matched=(_group(matched[0], groups), _group(matched[1], groups)) if matched else None,
         overlap=matching.overlap,
         strata=strata.largest(),
-        speed=_speed(exclusive, count, horizon),
+        heavy_tailed=is_heavy_tailed(_values(exclusive)) or is_heavy_tailed(_values(shared)),
+        speed=_speed(exclusive, clusters, horizon),
         fast_bands=FAST_BANDS,
     )
+
+
+class _Clusters(msgspec.Struct, frozen=True):
+    """What makes leads alike: their business, or with a single business (`first_week`) the week in which they came."""
+
+    count: int
+    first_week: int | None = None
+
+    @classmethod
+    def of(cls, businesses: int, exclusive: LeadColumns, shared: LeadColumns) -> "_Clusters":
+        """Return the clusters of the leads of both sources."""
+        weeks = np.concatenate((exclusive.week, shared.week))
+        if businesses > 1 or not len(weeks):
+            return cls(businesses)
+        first = int(weeks.min())
+        return cls(int(weeks.max()) - first + 1, first)
+
+    def numbers(self, leads: LeadColumns) -> Integers:
+        """Return the cluster of each lead, from 0."""
+        return leads.business if self.first_week is None else leads.week - self.first_week
+
+
+def _compared(exclusive: Side, shared: Side, businesses: int) -> tuple[Side, Side] | None:
+    """Return the leads that are compared: all of a single business, else those of businesses with both sources."""
+    if businesses > 1:
+        return _within_businesses(exclusive, shared)
+    return (exclusive, shared) if exclusive.leads.any() and shared.leads.any() else None
+
+
+def _count_compared(compared: tuple[Side, Side] | None, shared: Side | None, exclusive: Side, businesses: int) -> int:
+    """Return the number of businesses that are compared, or without shared leads of those with exclusive leads."""
+    if compared is None and shared is not None:
+        return 0
+    leads = (compared[0] if compared else exclusive).leads
+    return int((leads > 0).sum()) if businesses > 1 else int(leads.any())
 
 
 def observed_until(business: Integers, last_reports: Mapping[int, int], now: int) -> Integers:
@@ -228,7 +269,7 @@ def date_wins(leads: LeadColumns, horizon: int) -> LeadColumns:
     return msgspec.structs.replace(leads, won_seconds=np.where(undated, latest, leads.won_seconds))
 
 
-def _shared_side(shared: LeadColumns, businesses: int, exclusive: Side) -> tuple[LeadColumns, Side | None, int]:
+def _shared_side(shared: LeadColumns, clusters: _Clusters, exclusive: Side) -> tuple[LeadColumns, Side | None, int]:
     """Return the shared leads with every win dated, their side (None without leads), and the horizon.
 
     The horizon does not depend on the dates: a lead without a dated win is at risk up to its age, and a date in the
@@ -237,11 +278,11 @@ def _shared_side(shared: LeadColumns, businesses: int, exclusive: Side) -> tuple
     if not len(shared.business):
         return shared, None, horizon_of(exclusive, None)
     dated = date_wins(shared, WEEKS)
-    side = _side(dated, businesses)
+    side = _side(dated, clusters)
     horizon = horizon_of(exclusive, side)
     if dated is not shared and 0 < horizon < WEEKS:
         dated = date_wins(shared, horizon)
-        side = _side(dated, businesses)
+        side = _side(dated, clusters)
     return dated, side, horizon
 
 
@@ -267,10 +308,10 @@ def _weigh(side: Side, factor: Floats) -> Side:
     """Return the side with each lead's weight multiplied by the factor of its business; 0 leaves a business out."""
 
     def weigh(cells: Cells) -> Cells:
-        rows = np.flatnonzero(factor[cells.business])
-        u = factor[cells.business[rows]]
+        rows = np.flatnonzero(factor[cells.cluster])
+        u = factor[cells.cluster[rows]]
         return Cells(
-            business=cells.business[rows],
+            cluster=cells.cluster[rows],
             weeks=cells.weeks[rows],
             happened=cells.happened[rows],
             leads=cells.leads[rows] * u,
@@ -297,7 +338,7 @@ def _group(side: Side, count: int) -> Side:
         return side
 
     def group(cells: Cells) -> Cells:
-        return msgspec.structs.replace(cells, business=cells.business % count)
+        return msgspec.structs.replace(cells, cluster=cells.cluster % count)
 
     numbers = np.arange(len(side.leads)) % count
     return msgspec.structs.replace(
@@ -318,8 +359,9 @@ def _counting(leads: LeadColumns) -> NDArray[np.bool_]:
     return paid & reporting[leads.business] if len(paid) else paid
 
 
-def _side(leads: LeadColumns, businesses: int, weights: Floats | None = None) -> Side:
+def _side(leads: LeadColumns, clusters: _Clusters, weights: Floats | None = None) -> Side:
     """Count leads into cells; each lead counts once, or with its weight."""
+    cluster = clusters.numbers(leads)
     age = _whole_weeks(leads.age_seconds)
     contacted, qualified = _funnel_steps(leads)
     ended = leads.ended > 0
@@ -329,15 +371,20 @@ def _side(leads: LeadColumns, businesses: int, weights: Floats | None = None) ->
     if weights is not None:
         cost, outcomes = weights * leads.cost_minor, round(float(weights[ended].sum()))
     return Side(
-        leads=np.bincount(leads.business, weights, businesses).astype(float),
-        cost_minor=np.bincount(leads.business, cost, businesses).astype(float),
+        leads=np.bincount(cluster, weights, clusters.count).astype(float),
+        cost_minor=np.bincount(cluster, cost, clusters.count).astype(float),
         cost_variance=_variance_of_mean(leads.cost_minor, weights),
         oldest_weeks=int(leads.age_seconds.max(initial=0)) // WEEK_SECONDS,
         outcomes=outcomes,
-        won=_cells(leads.business, age, leads.won_seconds, weights, leads.won_minor),
-        contacted=_cells(leads.business, age, contacted, weights, once),
-        qualified=_cells(leads.business, age, np.where(qualified, contacted, -1), weights, once),
+        won=_cells(cluster, age, leads.won_seconds, weights, leads.won_minor),
+        contacted=_cells(cluster, age, contacted, weights, once),
+        qualified=_cells(cluster, age, np.where(qualified, contacted, -1), weights, once),
     )
+
+
+def _values(leads: LeadColumns) -> Floats:
+    """Return the values of the won jobs that have one."""
+    return leads.won_minor[(leads.won_seconds >= 0) & (leads.won_minor > 0)].astype(float)
 
 
 def _variance_of_mean(cost_minor: Integers, weights: Floats | None) -> float:
@@ -371,7 +418,7 @@ def _whole_weeks(seconds: Integers) -> Integers:
     return np.clip(seconds // WEEK_SECONDS, 0, WEEKS)
 
 
-def _cells(business: Integers, age: Integers, event: Integers, weights: Floats | None, values: Integers) -> Cells:
+def _cells(cluster: Integers, age: Integers, event: Integers, weights: Floats | None, values: Integers) -> Cells:
     """Count leads into cells of an event.
 
     `age` is in whole weeks, `event` in seconds from receipt (negative if it did not happen), `values` the value of the
@@ -379,14 +426,14 @@ def _cells(business: Integers, age: Integers, event: Integers, weights: Floats |
     """
     week = event // WEEK_SECONDS
     happened = (event >= 0) & (week < age)
-    return _count_cells(business, np.where(happened, week + 1, age), happened.astype(np.int64), weights, values)
+    return _count_cells(cluster, np.where(happened, week + 1, age), happened.astype(np.int64), weights, values)
 
 
 def _count_cells(
-    business: Integers, weeks: Integers, happened: Integers, weights: Floats | None, values: Integers
+    cluster: Integers, weeks: Integers, happened: Integers, weights: Floats | None, values: Integers
 ) -> Cells:
-    """Sum leads with the same business, weeks at risk and outcome (0 or 1); each counts once, or with its weight."""
-    key = (business * (WEEKS + 1) + weeks) * 2 + happened
+    """Sum leads with the same cluster, weeks at risk and outcome (0 or 1); each counts once, or with its weight."""
+    key = (cluster * (WEEKS + 1) + weeks) * 2 + happened
     counts = np.bincount(key)
     keys = np.flatnonzero(counts)
     events = np.flatnonzero(happened)  # few: most leads are not won, and only events have a value
@@ -399,7 +446,7 @@ def _count_cells(
 
     number = counts[keys].astype(float)
     return Cells(
-        business=keys // 2 // (WEEKS + 1),
+        cluster=keys // 2 // (WEEKS + 1),
         weeks=keys // 2 % (WEEKS + 1),
         happened=keys % 2 > 0,
         leads=number if weights is None else total(key, weights),
@@ -471,7 +518,7 @@ class _Strata:
 
 
 def _match(
-    exclusive: LeadColumns, shared: LeadColumns, strata: _Strata, businesses: int, exclusive_side: Side
+    exclusive: LeadColumns, shared: LeadColumns, strata: _Strata, clusters: _Clusters, exclusive_side: Side
 ) -> tuple[Side, Side] | None:
     """Return both sides restricted to common strata, the shared leads weighted to the exclusive leads' mix of strata.
 
@@ -484,12 +531,12 @@ def _match(
     scale = strata.shared_counts[common].sum() / strata.exclusive_counts[common].sum()
     weights = scale * strata.exclusive_counts / np.maximum(strata.shared_counts, 1)
     matched = exclusive.only(common[strata.exclusive])
-    matched_side = exclusive_side if matched is exclusive else _side(matched, businesses)
+    matched_side = exclusive_side if matched is exclusive else _side(matched, clusters)
     in_common = common[strata.shared]
-    return matched_side, _side(shared.only(in_common), businesses, weights[strata.shared[in_common]])
+    return matched_side, _side(shared.only(in_common), clusters, weights[strata.shared[in_common]])
 
 
-def _speed(leads: LeadColumns, businesses: int, horizon: int) -> tuple[ContactSpeed, ...]:
+def _speed(leads: LeadColumns, clusters: _Clusters, horizon: int) -> tuple[ContactSpeed, ...]:
     """Return the contacted leads that are at least as old as the horizon, by band of time to first contact.
 
     A win reported without an earlier contact says nothing about the time to contact, so that such a lead is left out.
@@ -502,10 +549,11 @@ def _speed(leads: LeadColumns, businesses: int, horizon: int) -> tuple[ContactSp
     band = np.searchsorted([limit for _, limit in BANDS], old.contacted_seconds)
     won = ((old.won_seconds >= 0) & (old.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
     once = np.broadcast_to(np.int64(1), len(won))
+    cluster = clusters.numbers(old) % MOST_CLUSTERS
     return tuple(
         ContactSpeed(
             band=name,
-            cells=_count_cells(old.business[at] % businesses, once[at], won[at], None, once[at]),
+            cells=_count_cells(cluster[at], once[at], won[at], None, once[at]),
         )
         for number, (name, _) in enumerate(BANDS)
         for at in (np.flatnonzero(band == number),)

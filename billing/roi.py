@@ -34,8 +34,9 @@ from billing.findings import (
     SourceFigures,
     SpeedBand,
     SpeedEffect,
+    Unevenness,
 )
-from billing.intervals import Figure, Ratio, counted_rate, resample, share
+from billing.intervals import LEAST_EVEN, Figure, Ratio, counted_rate, resample, share
 from billing.lifetable import Cells, per_lead
 from billing.wording import notes, price_sentence, speed_sentence, verdict_sentence
 
@@ -49,18 +50,18 @@ def assess(evidence: RoiEvidence, seed: int) -> Roi:
     shared = _usable_import(evidence)
     horizon = _horizon(evidence, shared)
     resampling = resample(evidence.businesses, seed) if evidence.businesses > 1 else None
-    estimator = Estimator(evidence.businesses, max(horizon, 1), resampling)
+    estimator = Estimator(evidence.businesses, max(horizon, 1), resampling, heavy_tailed=evidence.heavy_tailed)
     exclusive = _with_labour(evidence.exclusive, evidence.labour_minor)
     ours = _figures(exclusive, EvidenceBasis.records, estimator, horizon)
     comparison = _Comparison()
     if shared is not None:
         comparison = _compare_with_import(evidence, shared, estimator, horizon)
     elif evidence.assumed is not None:
-        comparison = _compare_with_assumption(evidence.assumed, exclusive, evidence.labour_minor, ours, estimator)
+        comparison = _compare_with_assumption(evidence, evidence.assumed, exclusive, ours, estimator)
     verdict = _verdict(evidence, shared, horizon, comparison)
     return Roi(
         verdict=verdict,
-        sentence=verdict_sentence(verdict, evidence, ours, comparison.theirs, comparison.within),
+        sentence=verdict_sentence(verdict, evidence, ours, comparison.theirs, comparison.within, comparison.uneven),
         horizon_weeks=horizon,
         businesses=evidence.all_businesses,
         exclusive=ours,
@@ -88,7 +89,7 @@ class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     `within` has the revenue per unit spent of both sources in the leads that are compared, `spent` the cost of an
     exclusive lead among them. `longer` is true if wins of shared leads were counted for more weeks than the horizon:
-    then a higher win rate of theirs proves nothing.
+    then a higher win rate of theirs proves nothing. `uneven` says why the ratio has no interval, if it is for that.
     """
 
     theirs: SourceFigures | None = None
@@ -98,6 +99,7 @@ class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
     break_even: BreakEven | None = None
     matched: MatchedComparison | None = None
     longer: bool = False
+    uneven: Unevenness | None = None
 
 
 def _usable_import(evidence: RoiEvidence) -> Side | None:
@@ -133,13 +135,19 @@ def _compare_with_import(evidence: RoiEvidence, shared: Side, estimator: Estimat
             evidence.labour_minor,
         ),
         matched=_matched(evidence, estimator),
+        uneven=_unevenness(evidence, (exclusive, imported), values=True),
     )
 
 
 def _compare_with_assumption(
-    assumed: SharedLeadAssumption, exclusive: Side, labour_minor: int, ours: SourceFigures, estimator: Estimator
+    evidence: RoiEvidence,
+    assumed: SharedLeadAssumption,
+    exclusive: Side,
+    ours: SourceFigures,
+    estimator: Estimator,
 ) -> _Comparison:
     """Compare with declared or assumed figures. Without the numbers they were counted from there are no intervals."""
+    labour_minor = evidence.labour_minor
     theirs = _assumed_figures(assumed, labour_minor, ours)
     revenue = theirs.revenue_per_unit
     if not (ours.revenue_per_unit and ours.win_rate and revenue and revenue.value > 0):
@@ -154,13 +162,21 @@ def _compare_with_assumption(
     return _Comparison(
         theirs=theirs,
         within=ComparedLeads(
-            businesses=exclusive.businesses, exclusive_per_unit=ours.revenue_per_unit, shared_per_unit=revenue
+            businesses=evidence.buyers, exclusive_per_unit=ours.revenue_per_unit, shared_per_unit=revenue
         ),
         spent=ours.spent_per_lead_minor,
         ratio=ratio,
         break_even=_break_even(ours.spent_per_lead_minor / cost, win_ratio, _divide(win_ratio, 1 / cost), labour_minor),
         longer=(assumed.weeks or 0) > estimator.horizon,
+        uneven=_unevenness(evidence, (exclusive,), values=assumed.value_minor is not None),
     )
+
+
+def _unevenness(evidence: RoiEvidence, sides: tuple[Side, ...], *, values: bool) -> Unevenness | None:
+    """Return why leads are too uneven to compare. `values` says whether the values of jobs enter the comparison."""
+    if evidence.businesses > 1 and min(side.clusters for side in sides) < LEAST_EVEN:
+        return Unevenness.businesses
+    return Unevenness.jobs if values and evidence.heavy_tailed else None
 
 
 def _with_labour(side: Side, labour_minor: int) -> Side:
@@ -319,8 +335,8 @@ def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
             bands.append(SpeedBand(band=speed.band, leads=leads, wins=speed.cells.events, win_rate=rate))
     if not bands:
         return None
-    fast = _merge_bands(evidence.speed[: evidence.fast_bands], evidence.businesses)
-    slow = _merge_bands(evidence.speed[evidence.fast_bands :], evidence.businesses)
+    fast = _merge_bands(evidence.speed[: evidence.fast_bands], len(evidence.exclusive.leads))
+    slow = _merge_bands(evidence.speed[evidence.fast_bands :], len(evidence.exclusive.leads))
     ratio = None
     if fast and slow and min(fast.won.events, slow.won.events) >= LEAST_WINS:
         ratio = Estimator(estimator.businesses, 1, estimator.resampling).win_ratio(fast, slow)
@@ -328,14 +344,14 @@ def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
     return SpeedEffect(bands=tuple(bands), fast=limit, ratio=ratio, sentence=speed_sentence(limit, ratio))
 
 
-def _merge_bands(bands: tuple[ContactSpeed, ...], businesses: int) -> Side | None:
+def _merge_bands(bands: tuple[ContactSpeed, ...], clusters: int) -> Side | None:
     """Return the leads of several bands as one side that knows only of wins; None without leads."""
     parts = [band.cells for band in bands if len(band.cells.leads)]
     if not parts:
         return None
     names = Cells.__struct_fields__
     cells = Cells(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-    leads = np.bincount(cells.business, cells.leads, businesses).astype(float)
+    leads = np.bincount(cells.cluster, cells.leads, clusters).astype(float)
     return Side(leads=leads, cost_minor=leads, outcomes=0, won=cells, contacted=cells, qualified=cells)
 
 
@@ -347,10 +363,10 @@ def _verdict(evidence: RoiEvidence, shared: Side | None, horizon: int, compariso
     few = evidence.businesses > 1 and evidence.fewest < LEAST_BUSINESSES
     if not horizon or few or not all(has_enough_outcomes(side) for side in sides):
         return RoiVerdict.not_enough_data
-    return _judge_ratios(comparison)
+    return RoiVerdict.too_uneven if comparison.uneven else _judge_ratios(comparison)
 
 
-UNANSWERED = (RoiVerdict.nothing_to_compare, RoiVerdict.not_enough_data)
+UNANSWERED = (RoiVerdict.nothing_to_compare, RoiVerdict.not_enough_data, RoiVerdict.too_uneven)
 """Verdicts that do not compare the sources."""
 
 

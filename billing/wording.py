@@ -13,7 +13,7 @@ from billing.evidence import (
     Side,
     weeks_until_enough,
 )
-from billing.findings import ComparedLeads, MatchedComparison, RoiVerdict, SourceFigures
+from billing.findings import ComparedLeads, MatchedComparison, RoiVerdict, SourceFigures, Unevenness
 from billing.intervals import MANY_BUSINESSES, Figure
 
 MOST_WEEKS: Final = 104
@@ -28,6 +28,11 @@ VERDICTS: Final = {
     RoiVerdict.likely_yes: "Most likely yes",
     RoiVerdict.likely_no: "Most likely no",
     RoiVerdict.cannot_tell: "We cannot tell yet",
+    RoiVerdict.too_uneven: "Too uneven to say",
+}
+UNEVEN: Final = {
+    Unevenness.businesses: "a few businesses bought most of the leads, and they alone would decide the answer.",
+    Unevenness.jobs: "a few jobs make up so much of the revenue that the next large one could change the answer.",
 }
 
 
@@ -37,6 +42,7 @@ def verdict_sentence(
     ours: SourceFigures,
     theirs: SourceFigures | None,
     compared: ComparedLeads | None,
+    uneven: Unevenness | None = None,
 ) -> str:
     """Return the verdict in words: revenue per unit spent of both sources, leads it rests on, and leads still open."""
     if verdict is RoiVerdict.nothing_to_compare or theirs is None:
@@ -53,6 +59,9 @@ def verdict_sentence(
     still_open = f"; {_count(ours.open, 'lead')} may still be won" if ours.open else ""
     exclusive = _per_unit(compared.exclusive_per_unit if compared else ours.revenue_per_unit)
     shared = _per_unit(compared.shared_per_unit if compared else theirs.revenue_per_unit)
+    if verdict is RoiVerdict.too_uneven and uneven is not None:
+        where = f"{UNEVEN[uneven]} So far "
+        chance = ""
     return (
         f"{VERDICTS[verdict]}: {where}each 1 spent on exclusive leads brought back {exclusive}, and on shared leads "
         f"{shared}{basis}{chance}. This rests on {_count(ours.outcomes, 'lead')} with a known outcome{still_open}."
@@ -147,6 +156,8 @@ def _notes_on_data(evidence: RoiEvidence, horizon: int) -> Iterator[str]:
     if horizon:
         weeks = _count(horizon, "week")
         yield f"A job counts if it was won within {weeks} of the lead's arrival. Younger leads are open."
+    if evidence.heavy_tailed:
+        yield "A few jobs make up most of the revenue. It has no range, because the next large job could change it."
     if evidence.businesses > 1 and evidence.fewest < MANY_BUSINESSES:
         businesses = _count(evidence.fewest, "business")
         yield f"Only {businesses} reported outcomes of leads, so the ranges are wide."

@@ -15,7 +15,7 @@ import numpy as np
 
 from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum
 from billing.findings import Roi
-from billing.outcomes import UNDATED, LeadColumns, WonJobs, evidence_of, observed_until, won_so_far
+from billing.outcomes import UNDATED, WEEK_SECONDS, LeadColumns, WonJobs, evidence_of, observed_until, won_so_far
 from billing.roi import assess
 from marketplace.database.background import keep_passing
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
@@ -241,6 +241,7 @@ def _leads(records: Any, until: Any) -> LeadColumns:
     flags, vertical, area = small["told"], small["vertical"], small["area"]
     return LeadColumns(
         business=small["business"],
+        week=(columns["received"] // WEEK_SECONDS).astype(np.int32),
         stratum=np.where((vertical > 0) & (area > 0), vertical.astype(np.int64) * _AREAS + area, 0),
         age_seconds=np.maximum(until - columns["received"], 0).astype(np.int32),
         cost_minor=columns["cost"],

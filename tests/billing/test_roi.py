@@ -338,6 +338,71 @@ def test_businesses_with_one_source_are_no_part_of_the_comparison() -> None:
     assert more.ratio.value == pytest.approx(both.ratio.value)
 
 
+def test_jobs_of_which_a_few_make_up_the_revenue_get_no_range_and_no_verdict() -> None:
+    """The largest of 68 jobs are 3, 9, 27 … times a usual one: whether there is one more decides the revenue."""
+    usual = bought(LeadOrigin.exclusive, 800, 120)
+    large = [msgspec.structs.replace(lead, won_minor=200_000 * 3**power) for power, lead in enumerate(usual[:8])]
+    shared = bought(LeadOrigin.shared, 800, 48)
+    result = answer([*large, *usual[60:]], shared)
+    assert result.verdict is RoiVerdict.too_uneven
+    assert result.ratio is not None
+    assert (result.ratio.low, result.ratio.verdict_low) == (None, None)
+    assert result.exclusive.revenue_per_unit is not None
+    assert result.exclusive.revenue_per_unit.low is None
+    assert result.exclusive.win_rate is not None
+    assert result.exclusive.win_rate.low is not None
+    assert result.sentence.startswith(
+        "Too uneven to say: a few jobs make up so much of the revenue that the next large one could change the answer. "
+        "So far each 1 spent on exclusive leads brought back "
+    )
+    assert result.prices == ()
+    assert any("has no range" in note for note in result.notes)
+    # a stated share without a value compares how often leads are won, which jobs do not change
+    counted = msgspec.structs.replace(DECLARED, win_rate=0.01, leads=4_000, won=40, weeks=13)
+    assert answer([*large, *usual[60:]], assumed=counted).verdict is RoiVerdict.likely_yes
+
+
+def test_two_businesses_with_most_of_the_leads_do_not_answer_for_twenty() -> None:
+    def bought_by(leads: tuple[int, ...]) -> Roi:
+        both = []
+        for number, count in enumerate(leads):
+            both += bought(LeadOrigin.exclusive, count, count // 4 + number % 3, business=f"b{number}")
+            both += bought(LeadOrigin.shared, count, count // 20 + number % 2, business=f"b{number}")
+        return answer(both)
+
+    even, uneven = bought_by((40,) * 20), bought_by((320, 320, *[9] * 18))
+    assert even.verdict is RoiVerdict.likely_yes
+    assert uneven.verdict is RoiVerdict.too_uneven
+    assert uneven.exclusive.win_rate is not None
+    assert uneven.exclusive.win_rate.low is None
+    assert uneven.sentence.startswith(
+        "Too uneven to say: a few businesses bought most of the leads, and they alone would decide the answer. So far "
+    )
+
+
+def test_leads_of_one_business_that_are_alike_within_a_week_make_the_range_wider() -> None:
+    """The same leads and wins: once spread evenly over twelve weeks, once all wins in three of them."""
+
+    def over_weeks(wins: tuple[int, ...]) -> list[LeadOutcome]:
+        leads = []
+        for number, won in enumerate(wins):
+            for lead in bought(LeadOrigin.exclusive, 40, won):
+                later = {name: getattr(lead, name) for name in ("received_at", "won_at", "contacted_at")}
+                moved = {name: at - timedelta(weeks=number) for name, at in later.items() if at is not None}
+                leads.append(msgspec.structs.replace(lead, **moved))
+        return leads
+
+    shared = bought(LeadOrigin.shared, 400, 40)
+    even, alike = (answer(over_weeks(wins), shared) for wins in ((5,) * 12, (20, 0, 0, 0) * 3))
+    rates = [result.exclusive.win_rate for result in (even, alike)]
+    widths = [rate.high - rate.low for rate in rates if rate and rate.low is not None and rate.high is not None]
+    assert [rate.value for rate in rates if rate] == pytest.approx([60 / 480] * 2)
+    # by hand: weeks win 0 or 1/2, on average 1/8, so that a week's share has the standard deviation 0.226
+    error = 0.2261 / 12**0.5
+    assert widths[1] == pytest.approx(2 * 2.228 * error, rel=0.1)  # t with 12 - 2 degrees of freedom
+    assert widths[0] == pytest.approx(2 * 1.96 * (0.125 * 0.875 / 480) ** 0.5, rel=0.03)
+
+
 def test_time_to_contact_is_told_as_an_association() -> None:
     fast = bought(LeadOrigin.exclusive, 100, 30, contacted_at=OLD + timedelta(minutes=4))
     slow = bought(LeadOrigin.exclusive, 100, 10, contacted_at=OLD + timedelta(hours=5))

@@ -89,8 +89,8 @@ def test_a_rate_of_zero_has_an_interval_and_an_amount_of_zero_has_none(st: Any) 
 def test_the_variance_under_censoring_is_greenwoods() -> None:
     cells = tabulate(leads(600)).exclusive.won
     line = per_lead(cells.counted(), WEEKS)
-    table = tables_of(cells, WEEKS, 1)
-    risk, events = table.risk[0], table.events[0]
+    table = tables_of(cells, WEEKS, int(cells.cluster.max()) + 1)
+    risk, events = table.risk.sum(axis=0), table.events.sum(axis=0)
     greenwood = (1 - line.estimate) ** 2 * float((events / (risk * (risk - events))).sum())
     assert line.variance(cells.counted()) == pytest.approx(greenwood, rel=0.01)
 
@@ -132,7 +132,7 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
 
     def log_revenue(numbers: list[int]) -> float:
         """Return the logarithm of the revenue per unit spent of these businesses alone."""
-        rows = np.isin(exclusive.won.business, numbers)
+        rows = np.isin(exclusive.won.cluster, numbers)
         cells = Cells(**{name: getattr(exclusive.won, name)[rows] for name in Cells.__struct_fields__})
         spent = exclusive.cost_minor[numbers].sum() / exclusive.leads[numbers].sum()
         return math.log(per_lead(cells, WEEKS).estimate / spent)
@@ -141,13 +141,14 @@ def test_of_few_businesses_the_interval_is_the_jackknife_with_students_t_worked_
     logs = [log_revenue([each for each in everybody if each != left_out]) for left_out in everybody]
     mean = sum(logs) / count
     error = math.sqrt((count - 1) / count * sum((each - mean) ** 2 for each in logs))
-    factor = math.exp(st.t.ppf(0.975, count - 2) * error)
+    even = exclusive.leads.sum() ** 2 / (exclusive.leads**2).sum()
+    factor = math.exp(st.t.ppf(0.975, even - 2) * error)
     figure = Estimator(count, WEEKS, resample(count, SEED)).revenue(exclusive)
     assert figure.value == pytest.approx(math.exp(log_revenue(everybody)), rel=1e-9)
     assert (figure.low, figure.high) == pytest.approx((figure.value / factor, figure.value * factor), rel=1e-9)
 
 
-@pytest.mark.parametrize("businesses", [3, 4, 8, 14, 40])
+@pytest.mark.parametrize("businesses", [4, 8, 14, 40])
 def test_of_whole_businesses_students_t_has_two_degrees_of_freedom_fewer_than_businesses(
     st: Any, businesses: int
 ) -> None:
