@@ -41,7 +41,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Purchase(msgspec.Struct, frozen=True, kw_only=True):
-    """All leads of one source that businesses bought over some weeks, with what became of them in the end."""
+    """All leads of one source that businesses bought over some weeks, with what became of them in the end.
+
+    Without a `kind` all are of one kind.
+    """
 
     business: np.ndarray
     arrived: np.ndarray
@@ -49,6 +52,7 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
     contacted: np.ndarray
     won: np.ndarray
     value_minor: np.ndarray
+    kind: np.ndarray | None = None
 
     def seen(self, week: float) -> LeadColumns:
         """Return what is known at the end of a week: leads that have arrived, and what has happened to them."""
@@ -60,6 +64,7 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
             business=self.business[here],
             week=self.arrived[here] // WEEK_SECONDS,
             stratum=np.zeros(len(here), np.int64),
+            kind=self.kind[here] if self.kind is not None else np.zeros(len(here), np.int64),
             age_seconds=age,
             cost_minor=self.cost_minor[here],
             contacted_seconds=contacted,

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks import fairness
 from benchmarks.claims import Row, as_table
+from benchmarks.contact_marketplaces import confounded_speed, median_to_contact
 from benchmarks.marketplaces import ALONE, CONTACTED, SEED, YEAR_WEEKS, Source, answer, buy, holds
 from benchmarks.uneven_marketplaces import (
     alike_weeks,
@@ -159,6 +160,9 @@ def _percent(results: Iterable[bool | None]) -> float:
     return round(100 * sum(answers) / len(answers), 1) if answers else math.nan
 
 
+Claims = Iterator[tuple[str, Iterable[bool | None], float, float]]
+"Claims: name, results and promised range."
+
 T = TypeVar("T")
 
 
@@ -190,11 +194,31 @@ def measure(quick: bool, pool: ProcessPoolExecutor) -> list[Row]:
         row("declared share counted from 100 leads, equal: told yes or no", draws(declared_share, many), 0, 2.5),
         row("wins reported without a contact, speed without effect: ratio held", draws(untimed_wins, many)),
         *(row(*claim) for claim in _uneven(many, draws)),
+        *(row(*claim) for claim in _contacts(many, draws)),
+        _median_row(draws(median_to_contact, many)),
     ]
 
 
-def _uneven(count: int, draws: Callable[..., list[Any]]) -> Iterator[tuple[str, Iterable[bool | None], float, float]]:
-    """Yield the claims about uneven and clustered leads: name, results and promised range."""
+def _contacts(count: int, draws: Callable[..., list[Any]]) -> Claims:
+    """Yield the claims about win rates by time to contact."""
+    causes = "vertical, budget, hour and business decide speed and wins"
+    yield f"{causes}, speed without effect: ratio held", draws(confounded_speed, count, 1.0, 1.0), 93, 97
+    yield (
+        f"{causes}, speed without effect, 20 businesses: ratio held",
+        draws(confounded_speed, count, 1.0, 20.0),
+        93,
+        97,
+    )
+    yield f"{causes}, 1.5 times as often if soon: ratio held", draws(confounded_speed, count, 1.5, 1.0), 93, 97
+
+
+def _median_row(medians: list[float]) -> Row:
+    name = "60 % of people are ever reached: median time to contact told, in percent of the true one"
+    return Row(name=name, measured=round(float(np.nanmedian(medians)), 1), low=90, high=110)
+
+
+def _uneven(count: int, draws: Callable[..., list[Any]]) -> Claims:
+    """Yield the claims about uneven and clustered leads."""
     for name, spread, index in (("log-normal values, 2.0", 2.0, 0.0), ("Pareto values, 1.5", 0.0, 1.5)):
         results = draws(heavy_tails, count, spread, index)
         yield f"{name}: said to be too uneven, no range", (each[0] for each in results), 95, 100

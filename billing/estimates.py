@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from billing.evidence import Side
+from billing.evidence import Side, SpeedComparison
 from billing.intervals import (
     CountedRate,
     Figure,
@@ -24,7 +24,17 @@ from billing.intervals import (
     share,
     weekly_freedom,
 )
-from billing.lifetable import Cells, Floats, Linear, at_risk, exhausted, per_lead, tables_of, without_each
+from billing.lifetable import (
+    Cells,
+    Floats,
+    Linear,
+    at_risk,
+    effective_number,
+    exhausted,
+    per_lead,
+    tables_of,
+    without_each,
+)
 
 
 class Estimator:
@@ -110,6 +120,18 @@ class Estimator:
     def win_ratio(self, numerator: Side, denominator: Side) -> Figure:
         """Return the win rate of one side, divided by that of the other."""
         return amount(*self._quotient((self._win_rate(numerator),), (self._win_rate(denominator),)))
+
+    def speed_ratio(self, compared: SpeedComparison) -> Figure:
+        """Return the win rate of leads contacted soon over that of leads contacted later, of the same strata."""
+        fast, slow = float(compared.fast.sum()), float(compared.slow.sum())
+        if fast <= 0 or slow <= 0:
+            return Figure(value=0.0)
+        if self.resampling is None:
+            # the logarithm of a ratio of counts is spread a little less than its variance says: no wider t is needed
+            return amount(fast / slow, compared.spread / (fast * slow), float(compared.leads))
+        weights = self.resampling.weights
+        variance = self.resampling.variance(_log(weights @ compared.fast) - _log(weights @ compared.slow))
+        return amount(fast / slow, variance, pooled_freedom(effective_number(compared.fast + compared.slow)))
 
     def equal_cost(self, numerator: Side, denominator: Side) -> Figure:
         """Return the cost of a lead of the first side at which both sides bring the same per unit spent."""

@@ -101,6 +101,23 @@ class ContactSpeed(msgspec.Struct, frozen=True, kw_only=True):
     cells: Cells
 
 
+class SpeedComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads that were contacted soon and later, compared within strata of leads that are otherwise alike.
+
+    `fast` and `slow` are weighted wins, one element per business or group of them: a stratum with f leads contacted
+    soon and s later gives its fast wins the weight s / (f + s) and its slow wins f / (f + s). The ratio of the two sums
+    is the ratio of win rates of Mantel and Haenszel; `spread` over their product is the variance of its logarithm for
+    independent leads (Greenland and Robins). The counts are those of the leads in strata with both.
+    """
+
+    fast: Floats
+    slow: Floats
+    spread: float
+    leads: int
+    fast_wins: int
+    slow_wins: int
+
+
 class Stratum(msgspec.Struct, frozen=True, kw_only=True):
     """Number of leads of one vertical in one area, by source. `key` is the value of `LeadOutcome.stratum`."""
 
@@ -119,7 +136,7 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     the exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. With several
     businesses each has strata of its own. `labour_minor` is the cost of working on one lead, in minor units.
     `heavy_tailed` is true if the jobs won from either source are too uneven for an interval of revenue. `speed` is
-    ordered from the fastest band; the first `fast_bands` are fast.
+    ordered from the fastest band; the first `fast_bands` are fast, and `speed_compared` compares them with the others.
     """
 
     businesses: int
@@ -138,6 +155,7 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     labour_minor: int = 0
     speed: tuple[ContactSpeed, ...] = ()
     fast_bands: int = 2
+    speed_compared: SpeedComparison | None = None
 
     @property
     def buyers(self) -> int:

@@ -101,12 +101,14 @@ class SpeedBand(msgspec.Struct, frozen=True, kw_only=True):
 class SpeedEffect(msgspec.Struct, frozen=True, kw_only=True):
     """Win rates by time to first contact.
 
-    `ratio` is the win rate of the fast bands over that of the slow ones, None if too few leads were won; `fast` names
-    the slowest band that counts as fast.
+    `ratio` is the win rate of the fast bands over that of the slow ones among leads of one business, vertical, budget
+    and time of day, None if too few were won; `leads` were compared so. `fast` names the slowest band that counts as
+    fast. The win rates of `bands` are those of all leads and compare nothing.
     """
 
     bands: tuple[SpeedBand, ...]
     fast: str
+    leads: int
     ratio: Figure | None
     sentence: str
 

@@ -18,6 +18,7 @@ from billing.evidence import (
     RoiEvidence,
     SharedLeadAssumption,
     Side,
+    SpeedComparison,
     Stratum,
     horizon_of,
 )
@@ -47,7 +48,8 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `received_at` is the time at which the business received it, `cost_minor` the net price. Events are known up to
     `observed_until`. `stratum` numbers the pair of vertical and area by which leads are matched, 0 if unknown.
-    `won_undated` marks a win whose day is unknown. Amounts are in minor units of one currency.
+    `kind` numbers what was known of it before it was contacted: vertical, budget, time of day. `won_undated` marks a
+    win whose day is unknown. Amounts are in minor units of one currency.
     """
 
     source: LeadOrigin
@@ -62,19 +64,22 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     won_minor: int = 0
     lost_at: datetime | None = None
     won_undated: bool = False
+    kind: int = 0
 
 
 class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
     """The leads of one source, in columns of equal length.
 
     Seconds count from receipt, -1 for an event that did not happen and `UNDATED` for a win whose day is unknown.
-    `business` numbers the businesses from 0 without large gaps; `week` is the week of receipt, counted from any week.
+    `business` numbers the businesses from 0 without large gaps; `week` is the week of receipt, counted from any week;
+    `kind` numbers what was known of the lead before it was contacted: vertical, budget, time of day.
     `qualified` is 1, 0, or -1 if the business did not say. `ended` is 1 for a lead that was won or lost.
     """
 
     business: Integers
     week: Integers
     stratum: Integers
+    kind: Integers
     age_seconds: Integers
     cost_minor: Integers
     contacted_seconds: Integers
@@ -129,6 +134,7 @@ def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> LeadCo
             numbers[lead.business],
             int(lead.received_at.timestamp()) // WEEK_SECONDS,
             lead.stratum,
+            lead.kind,
             seconds_to(lead, lead.observed_until),
             lead.cost_minor,
             seconds_to(lead, lead.contacted_at),
@@ -185,6 +191,7 @@ def evidence_of(
     matched = None
     if matching.overlap >= LEAST_OVERLAP:  # with less nobody compares them
         matched = _match(exclusive, shared, matching, clusters, exclusive_side)
+    timed = _timed(exclusive, horizon)
     count = min(total, MOST_CLUSTERS)
     groups = min(clusters.count, MOST_CLUSTERS)
     return RoiEvidence(
@@ -202,8 +209,9 @@ def evidence_of(
         overlap=matching.overlap,
         strata=strata.largest(),
         heavy_tailed=is_heavy_tailed(_values(exclusive)) or is_heavy_tailed(_values(shared)),
-        speed=_speed(exclusive, clusters, horizon),
+        speed=_speed(timed, clusters, horizon),
         fast_bands=FAST_BANDS,
+        speed_compared=_compare_speed(timed, horizon, count),
     )
 
 
@@ -536,20 +544,29 @@ def _match(
     return matched_side, _side(shared.only(in_common), clusters, weights[strata.shared[in_common]])
 
 
-def _speed(leads: LeadColumns, clusters: _Clusters, horizon: int) -> tuple[ContactSpeed, ...]:
-    """Return the contacted leads that are at least as old as the horizon, by band of time to first contact.
+def _timed(leads: LeadColumns, horizon: int) -> LeadColumns:
+    """Return the contacted leads that are at least as old as the horizon; none without a horizon.
 
     A win reported without an earlier contact says nothing about the time to contact, so that such a lead is left out.
     """
+    untimed = (leads.won_seconds >= 0) & (leads.contacted_seconds >= leads.won_seconds)
+    old = (leads.age_seconds >= horizon * WEEK_SECONDS) & (horizon > 0)
+    return leads.only((leads.contacted_seconds >= 0) & ~untimed & old)
+
+
+def _won_within(leads: LeadColumns, horizon: int) -> Integers:
+    """Return 1 for leads that were won within the horizon, 0 for others."""
+    return ((leads.won_seconds >= 0) & (leads.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
+
+
+def _speed(timed: LeadColumns, clusters: _Clusters, horizon: int) -> tuple[ContactSpeed, ...]:
+    """Return contacted leads by band of time to first contact; nothing without a horizon."""
     if not horizon:
         return ()
-    untimed = (leads.won_seconds >= 0) & (leads.contacted_seconds >= leads.won_seconds)
-    timed = (leads.contacted_seconds >= 0) & ~untimed
-    old = leads.only(timed & (leads.age_seconds >= horizon * WEEK_SECONDS))
-    band = np.searchsorted([limit for _, limit in BANDS], old.contacted_seconds)
-    won = ((old.won_seconds >= 0) & (old.won_seconds < horizon * WEEK_SECONDS)).astype(np.int64)
+    band = np.searchsorted([limit for _, limit in BANDS], timed.contacted_seconds)
+    won = _won_within(timed, horizon)
     once = np.broadcast_to(np.int64(1), len(won))
-    cluster = clusters.numbers(old) % MOST_CLUSTERS
+    cluster = clusters.numbers(timed) % MOST_CLUSTERS
     return tuple(
         ContactSpeed(
             band=name,
@@ -557,4 +574,30 @@ def _speed(leads: LeadColumns, clusters: _Clusters, horizon: int) -> tuple[Conta
         )
         for number, (name, _) in enumerate(BANDS)
         for at in (np.flatnonzero(band == number),)
+    )
+
+
+def _compare_speed(timed: LeadColumns, horizon: int, groups: int) -> SpeedComparison | None:
+    """Compare leads contacted within the fast bands with later ones of their business and kind; None without both."""
+    kinds = int(timed.kind.max(initial=0)) + 1
+    strata, stratum = np.unique(timed.business.astype(np.int64) * kinds + timed.kind, return_inverse=True)
+    fast, won = timed.contacted_seconds <= BANDS[FAST_BANDS - 1][1], _won_within(timed, horizon)
+
+    def count(rows: NDArray[np.bool_], each: Integers | None = None) -> Floats:
+        return np.bincount(stratum[rows], None if each is None else each[rows], len(strata)).astype(float)
+
+    numbers = np.array([count(fast), count(~fast), count(fast, won), count(~fast, won)])
+    both = (numbers[0] > 0) & (numbers[1] > 0)
+    if not both.any():
+        return None
+    fast_leads, slow_leads, fast_wins, slow_wins = numbers[:, both]
+    leads, wins = fast_leads + slow_leads, fast_wins + slow_wins
+    group = strata[both] // kinds % groups
+    return SpeedComparison(
+        fast=np.bincount(group, fast_wins * slow_leads / leads, groups).astype(float),
+        slow=np.bincount(group, slow_wins * fast_leads / leads, groups).astype(float),
+        spread=float(((wins * fast_leads * slow_leads - fast_wins * slow_wins * leads) / leads**2).sum()),
+        leads=int(leads.sum()),
+        fast_wins=int(fast_wins.sum()),
+        slow_wins=int(slow_wins.sum()),
     )

@@ -9,14 +9,12 @@ win rate w brings w·v / (p + c) per unit spent, so exclusive leads bring more p
 """
 
 import msgspec
-import numpy as np
 
 from billing.estimates import Estimator
 from billing.evidence import (
     LEAST_BUSINESSES,
     LEAST_OVERLAP,
     LEAST_WINS,
-    ContactSpeed,
     EvidenceBasis,
     RoiEvidence,
     SharedLeadAssumption,
@@ -325,7 +323,8 @@ def _matched(evidence: RoiEvidence, estimator: Estimator) -> MatchedComparison |
 def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
     """Return win rates by time to first contact; None without contacted leads that are old enough.
 
-    This is an association and not a cause: leads that are easy to win may also be easy to reach.
+    The ratio compares leads of one business, vertical, budget and time of day. It is an association and not a cause:
+    people who are easy to win may also be easy to reach.
     """
     bands = []
     for speed in evidence.speed:
@@ -335,24 +334,14 @@ def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
             bands.append(SpeedBand(band=speed.band, leads=leads, wins=speed.cells.events, win_rate=rate))
     if not bands:
         return None
-    fast = _merge_bands(evidence.speed[: evidence.fast_bands], len(evidence.exclusive.leads))
-    slow = _merge_bands(evidence.speed[evidence.fast_bands :], len(evidence.exclusive.leads))
-    ratio = None
-    if fast and slow and min(fast.won.events, slow.won.events) >= LEAST_WINS:
-        ratio = Estimator(estimator.businesses, 1, estimator.resampling).win_ratio(fast, slow)
+    compared, ratio = evidence.speed_compared, None
+    if compared is not None and min(compared.fast_wins, compared.slow_wins) >= LEAST_WINS:
+        ratio = estimator.speed_ratio(compared)
     limit = evidence.speed[evidence.fast_bands - 1].band
-    return SpeedEffect(bands=tuple(bands), fast=limit, ratio=ratio, sentence=speed_sentence(limit, ratio))
-
-
-def _merge_bands(bands: tuple[ContactSpeed, ...], clusters: int) -> Side | None:
-    """Return the leads of several bands as one side that knows only of wins; None without leads."""
-    parts = [band.cells for band in bands if len(band.cells.leads)]
-    if not parts:
-        return None
-    names = Cells.__struct_fields__
-    cells = Cells(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-    leads = np.bincount(cells.cluster, cells.leads, clusters).astype(float)
-    return Side(leads=leads, cost_minor=leads, outcomes=0, won=cells, contacted=cells, qualified=cells)
+    leads = compared.leads if compared else 0
+    return SpeedEffect(
+        bands=tuple(bands), fast=limit, leads=leads, ratio=ratio, sentence=speed_sentence(limit, leads, ratio)
+    )
 
 
 def _verdict(evidence: RoiEvidence, shared: Side | None, horizon: int, comparison: _Comparison) -> RoiVerdict:

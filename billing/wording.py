@@ -120,12 +120,16 @@ def _count(count: int, word: str) -> str:
     return f"{count} {word if count == 1 else plural}"
 
 
-def speed_sentence(band: str, ratio: Figure | None) -> str:
-    """Return the win ratio of fast to slow first contacts in words, without calling the speed its cause."""
+def speed_sentence(band: str, leads: int, ratio: Figure | None) -> str:
+    """Return the win ratio of fast to slow first contacts in words, without calling the speed its cause.
+
+    `leads` is the number of leads that could be compared with like ones.
+    """
     if ratio is None or ratio.low is None or ratio.high is None:
-        return f"Too few leads were won to compare those that were reached within {band} with those reached later."
+        return f"Too few leads were won to compare those that were reached within {band} with like ones reached later."
     comparison = (
-        f"Leads that were reached within {band} were won {_short(ratio.value)} times as often as those reached later"
+        f"Of leads with the same vertical, budget and time of day, those that were reached within {band} were won "
+        f"{_short(ratio.value)} times as often as those reached later ({_count(leads, 'lead')} compared)"
     )
     if ratio.low <= 1 <= ratio.high:
         return f"{comparison}, but that may be chance."

@@ -1895,7 +1895,9 @@ create function seconds_after(start timestamptz, at timestamptz) returns int lan
 select case when at is null then -1 else least(greatest(floor(date_part('epoch', at - start)), 0), 2000000000)::int end
 $$;
 
--- The reader that is a view, as it was but for what was undone; the other one, lead_figure, is in 0032.
+-- An exclusive lead that was paid for and what became of it, read from the truth: the charge less its refund, and the
+-- dispositions that were not undone. The last word decides between won and lost; a first contact stays one. Its clock begins
+-- when the business was shown the lead. The budget is what the person stated, in minor units.
 create view exclusive_outcome as
  select a.id as assignment_id,
     a.business_id,
@@ -1929,7 +1931,8 @@ create view exclusive_outcome as
             when final.kind <> 'won' then final.happened_at
             else null::timestamptz
         end as lost_at,
-    coalesce(told.demo, false) as demo
+    coalesce(told.demo, false) as demo,
+    ((i.facts -> 'budget') ->> 'minor')::bigint as budget_minor
    from assignment a
      join lead l on l.id = a.lead_id
      join inquiry i on i.id = a.lead_id
@@ -1954,7 +1957,7 @@ grant select on exclusive_outcome to marketplace_api, marketplace_reports, marke
 -- The same in big-endian numbers of fixed width, which marketplace/reports/roi.py reads: whose and what it was (business,
 -- vertical, area), when it was received (seconds since 1970), what it cost, the seconds until it was contacted and until
 -- it was won, what the win was worth, and in bits what was told: qualified 1, not qualified 2, ended 4, made up to look
--- at 8.
+-- at 8; from 256 on the band of the budget.
 create view exclusive_record as
  select o.assignment_id,
     o.business_id,
@@ -1976,7 +1979,7 @@ create view exclusive_record as
         case
             when o.demo then 8
             else 0
-        end) as record
+        end + 256 * budget_band(o.budget_minor)) as record
    from exclusive_outcome o
      join business b on b.id = o.business_id
      join vertical v on v.id = o.vertical_id;
@@ -2666,3 +2669,11 @@ begin
     on conflict (kind, id) do update set version = excluded.version;
     return null;
 end $$;
+
+
+-- Budget bands (migration 0056) ---------------------------------------------------------------------------------------
+
+-- Doublings of a person's budget in minor units, from 1; 0 if no budget was stated.
+create function budget_band(minor bigint) returns int language sql immutable parallel safe as $$
+select case when minor > 0 then floor(log(minor::float8) / log(2::float8))::int + 1 else 0 end
+$$;

@@ -5,6 +5,7 @@ A worker stores the outcome of each lead as a binary record, a few seconds after
 """
 
 import asyncio
+import math
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -20,7 +21,7 @@ from billing.roi import assess
 from marketplace.database.background import keep_passing
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
 from marketplace.reports import question as report_question
-from marketplace.reports.figures import list_last_reports
+from marketplace.reports.figures import DAY, list_last_reports, local_minutes
 from marketplace.reports.question import Question
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import NotFound
@@ -57,6 +58,11 @@ RECORD: Final = np.dtype(
 SHARED_RECORD: Final = np.dtype([*((name, RECORD[name].str) for name in RECORD.names or ()), ("observed", ">i8")])
 _QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO, _UNDATED = 1, 2, 4, 8, 16
 _AREAS: Final = 2**24
+_BUDGET_BITS: Final = 8
+_BUDGETS: Final = 64
+"Bands of budgets: doublings of an amount below 2^63, 0 for an unknown one. In a record they follow the first 8 bits."
+_FIRST_DAY, _SATURDAY = 3, 5
+"The first of January 1970 was a Thursday, 3; weekends begin on Saturday, 5."
 
 
 class Assumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,17 +230,18 @@ def _answer(
         if record is SHARED_RECORD:
             until = leads["observed"]
         else:
-            until = observed_until(leads["business"].astype(np.int32), last_reports, int(now.timestamp()))
-        sides.append(_leads(leads, until))
+            until = observed_until(leads["business"].astype(np.int32), last_reports, math.ceil(now.timestamp()))
+        sides.append(_leads(leads, until, question.zone))
         demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
     assumed, labour_minor = _assumed(assumptions)
-    silent_days = int(now.timestamp() - max(last_reports.values(), default=now.timestamp())) // 86_400
+    until_now = math.ceil(now.timestamp())  # as reports are rounded
+    silent_days = (until_now - max(last_reports.values(), default=until_now)) // 86_400
     evidence = evidence_of(sides[0], sides[1], assumed, labour_minor, silent_days)
     returned = int((sides[0].cost_minor <= 0).sum())
     return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
 
 
-def _leads(records: Any, until: Any) -> LeadColumns:
+def _leads(records: Any, until: Any, zone: str) -> LeadColumns:
     columns = {name: records[name].astype(np.int64) for name in ("received", "cost", "value")}
     halves = ("business", "vertical", "area", "contacted", "won", "told")
     small = {name: records[name].astype(np.int32) for name in halves}  # half the memory, which is read many times
@@ -243,6 +250,7 @@ def _leads(records: Any, until: Any) -> LeadColumns:
         business=small["business"],
         week=(columns["received"] // WEEK_SECONDS).astype(np.int32),
         stratum=np.where((vertical > 0) & (area > 0), vertical.astype(np.int64) * _AREAS + area, 0),
+        kind=_kinds(vertical, flags >> _BUDGET_BITS, columns["received"], zone),
         age_seconds=np.maximum(until - columns["received"], 0).astype(np.int32),
         cost_minor=columns["cost"],
         contacted_seconds=small["contacted"],
@@ -251,6 +259,21 @@ def _leads(records: Any, until: Any) -> LeadColumns:
         qualified=np.where(flags & _QUALIFIED > 0, 1, np.where(flags & _NOT_QUALIFIED > 0, 0, -1)).astype(np.int32),
         ended=(flags & _ENDED > 0).astype(np.int32),
     )
+
+
+DAY_PARTS: Final = (8, 12, 17)
+"Local hours at which the parts of a day begin, beside midnight: night, morning, afternoon, evening."
+
+
+def _kinds(vertical: Any, budget: Any, received: Any, zone: str) -> Any:
+    """Number what is known of leads before they are contacted: vertical, doublings of the budget, and time of receipt.
+
+    The time is the part of the day in `zone`, and whether it is on a weekend.
+    """
+    local = local_minutes(received // 60, zone)
+    part = np.searchsorted(DAY_PARTS, local // 60 % 24, side="right")
+    weekend = (local // DAY + _FIRST_DAY) % 7 >= _SATURDAY
+    return ((vertical * _BUDGETS + budget) * 2 + weekend) * (len(DAY_PARTS) + 1) + part
 
 
 def _assumed(assumptions: tuple[Assumption, ...]) -> tuple[SharedLeadAssumption | None, int]:

@@ -420,6 +420,30 @@ def test_time_to_contact_is_told_as_an_association() -> None:
     )
 
 
+def test_speed_is_compared_among_leads_of_one_kind() -> None:
+    """Of good leads 40 % are won and most contacted soon; of poor ones 10 % and few. Speed itself does nothing."""
+    soon, later = OLD + timedelta(minutes=4), OLD + timedelta(hours=5)
+    leads = [
+        *bought(LeadOrigin.exclusive, 200, 80, kind=1, contacted_at=soon),
+        *bought(LeadOrigin.exclusive, 50, 20, kind=1, contacted_at=later),
+        *bought(LeadOrigin.exclusive, 50, 5, kind=2, contacted_at=soon),
+        *bought(LeadOrigin.exclusive, 200, 20, kind=2, contacted_at=later),
+        *bought(
+            LeadOrigin.exclusive, 90, 90, kind=3, contacted_at=soon
+        ),  # none was contacted later: nothing to compare
+    ]
+    result = answer(leads).speed
+    assert result is not None
+    assert result.bands[0].win_rate.value > 2 * result.bands[1].win_rate.value
+    assert result.ratio is not None
+    assert result.ratio.value == pytest.approx(1.0)
+    assert result.leads == 500
+    assert result.sentence == (
+        "Of leads with the same vertical, budget and time of day, those that were reached within 30 minutes were won "
+        "1.0 times as often as those reached later (500 leads compared), but that may be chance."
+    )
+
+
 def test_the_same_evidence_gets_the_same_answer() -> None:
     leads = [*bought(LeadOrigin.exclusive, 90, 20), *bought(LeadOrigin.shared, 90, 12)]
     leads = [msgspec.structs.replace(lead, business=str(number)) for number in range(20) for lead in leads]

@@ -1,0 +1,65 @@
+"""Marketplaces in which it matters when people are contacted, or when that is told, for benchmarks/truth.py."""
+
+import math
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from benchmarks.marketplaces import ALONE, SEED, Source, answer, buy, holds
+from billing.lifetable import WEEKS, Floats
+from billing.waiting import times_within
+
+KINDS: Final = (2, 4, 8)
+"Verticals, bands of budgets, and times of the week, of which a lead's kind is made."
+GOOD: Final = (np.array([0.7, 1.3]), np.array([0.6, 0.9, 1.1, 1.4]), np.linspace(0.7, 1.3, 8))
+"How much more often than others the leads of each are won, and contacted soon."
+NEVER: Final = np.iinfo(np.int64).max
+
+
+def confounded_speed(effect: float, businesses: float, seed: int) -> bool | None:
+    """Return whether the ratio of win rates by time to contact held `effect`, the truth.
+
+    Leads of some verticals, budgets and hours, and those of some businesses, are won more often, and the same ones are
+    contacted within 30 minutes more often. A lead of the same kind is won `effect` times as often if contacted soon.
+    """
+    chance = np.random.default_rng((SEED, 21, seed))
+    count = int(businesses)
+    skill = np.exp(chance.normal(-0.03, 0.25, count)) if count > 1 else ALONE
+    weekly = 60 if count == 1 else 8
+    exclusive = buy(chance, Source(weekly=weekly, rate=0.2), 2 * WEEKS, np.ones(count), np.ones(count))
+    number = len(exclusive.won)
+    parts = [chance.integers(0, size, number) for size in KINDS]
+    good = math.prod(factors[part] for factors, part in zip(GOOD, parts, strict=True)) * skill[exclusive.business]
+    fast = chance.random(number) < np.clip(0.35 * good, 0.05, 0.95)
+    won = chance.random(number) < np.clip(0.1 * good * np.where(fast, effect, 1.0), 0, 1)
+    contacted = np.where(fast, chance.uniform(60, 1_700, number), chance.uniform(1_900, 80_000, number)).astype(
+        np.int64
+    )
+    time = contacted + 100_000 + (chance.beta(1, 2.5, number) * 11 * 604_800).astype(np.int64)
+    kind = (parts[0] * KINDS[1] + parts[1]) * KINDS[2] + parts[2]
+    exclusive = msgspec.structs.replace(exclusive, contacted=contacted, won=np.where(won, time, NEVER), kind=kind)
+    speed = answer(exclusive, exclusive, 2 * WEEKS, seed).speed
+    return holds(speed.ratio if speed else None, effect)
+
+
+REACHED: Final = 0.6
+"Share of people who are ever reached."
+TYPICAL: Final = 600.0
+"Median time to contact of those who are reached, in seconds."
+
+
+def median_to_contact(seed: int) -> float:
+    """Return the median time to contact as a report gives it, in percent of the true one.
+
+    Of 400 leads of 30 days, 60 % are ever reached, half of them within ten minutes. The truth is the time within which
+    half of all people are reached.
+    """
+    chance = np.random.default_rng((SEED, 22, seed))
+    time: Floats = np.where(chance.random(400) < REACHED, TYPICAL * np.exp(2 * chance.normal(size=400)), np.inf)
+    watched = chance.uniform(0, 30 * 86_400, 400)
+    (median,) = times_within(
+        np.where(time <= watched, time, np.nan), np.where(time <= watched, np.nan, watched), (0.5,)
+    )
+    # 0.5 / 0.6 of those who are reached: 0.9674 standard deviations above the mean of the logarithm
+    return math.nan if median is None else 100 * median / (TYPICAL * math.exp(2 * 0.967422))
