@@ -7,7 +7,10 @@ import msgspec
 import numpy as np
 
 from benchmarks.marketplaces import ALONE, SEED, Source, answer, buy, holds
+from billing.findings import RoiVerdict
 from billing.lifetable import WEEKS, Floats
+from billing.outcomes import WEEK_SECONDS, evidence_of, last_report, observed_until
+from billing.roi import assess
 from billing.waiting import times_within
 
 KINDS: Final = (2, 4, 8)
@@ -42,6 +45,44 @@ def confounded_speed(effect: float, businesses: float, seed: int) -> bool | None
     speed = answer(exclusive, exclusive, 2 * WEEKS, seed).speed
     return holds(speed.ratio if speed else None, effect)
 
+
+NEWEST: Final = 50
+"Reports from whose lateness a business's is known, as marketplace/reports/figures.sql reads them."
+
+
+def late_reports(monthly: float, seed: int) -> tuple[bool | None, bool]:
+    """Return whether the share won of exclusive leads held, and whether a business was told "likely no".
+
+    Both sources are equal. What became of an exclusive lead is reported two weeks later on average, or with `monthly` 1
+    at the end of each 30 days. Shared leads are imported with all their outcomes.
+    """
+    chance = np.random.default_rng((SEED, 23, seed))
+    weeks, now = 3 * WEEKS, 3 * WEEKS * WEEK_SECONDS
+    exclusive, shared = (buy(chance, Source(weekly=20, rate=0.15), weeks, ALONE, ALONE) for _ in range(2))
+    happened = np.array([exclusive.arrived + np.minimum(each, now) for each in (exclusive.contacted, exclusive.won)])
+    reported = happened + chance.exponential(2 * WEEK_SECONDS, happened.shape)
+    if monthly:
+        reported = np.ceil(happened / MONTH) * MONTH
+    done = (reported <= now) & (happened < now)
+    times = np.sort(reported[done])
+    newest = np.argsort(reported[done])[-NEWEST:]
+    next_report = times[np.searchsorted(times, happened[done][newest])]
+    last = last_report(int(times[-1]), (reported[done][newest] - next_report).astype(int).tolist())
+    until = observed_until(exclusive.business, {0: last}, now)
+    ours = exclusive.seen(weeks)
+    age = np.maximum(until - exclusive.arrived, 0)
+    ours = msgspec.structs.replace(
+        ours,
+        age_seconds=age,
+        contacted_seconds=np.where(done[0], exclusive.contacted, -1),
+        won_seconds=np.where(done[1], exclusive.won, -1),
+        ended=(done[1] | (age > 8 * WEEK_SECONDS)).astype(np.int64),
+    )
+    roi = assess(evidence_of(ours, shared.seen(weeks)), 1)
+    return holds(roi.exclusive.win_rate, 0.15), roi.verdict is RoiVerdict.likely_no
+
+
+MONTH: Final = 30 * 86_400
 
 REACHED: Final = 0.6
 "Share of people who are ever reached."

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import fairness
 from benchmarks.claims import Row, as_table
-from benchmarks.contact_marketplaces import confounded_speed, median_to_contact
+from benchmarks.contact_marketplaces import confounded_speed, late_reports, median_to_contact
 from benchmarks.marketplaces import ALONE, CONTACTED, SEED, YEAR_WEEKS, Source, answer, buy, holds
 from benchmarks.uneven_marketplaces import (
     alike_weeks,
@@ -33,7 +33,7 @@ from benchmarks.uneven_marketplaces import (
 from billing.evidence import EvidenceBasis, SharedLeadAssumption
 from billing.findings import RoiVerdict
 from billing.lifetable import WEEKS
-from billing.outcomes import WEEK_SECONDS, evidence_of, observed_until
+from billing.outcomes import WEEK_SECONDS, evidence_of, last_report, observed_until
 from billing.roi import assess
 
 
@@ -118,7 +118,7 @@ def falls_silent(seed: int) -> bool:
     arrived = 2 * WEEKS * WEEK_SECONDS - ours.age_seconds
     reports = np.concatenate([(arrived + events)[events >= 0] for events in (ours.won_seconds, ours.contacted_seconds)])
     last = int(reports[reports < WEEKS * WEEK_SECONDS].max())
-    until = observed_until(ours.business, {0: last}, 2 * WEEKS * WEEK_SECONDS)
+    until = observed_until(ours.business, {0: last_report(last, ())}, 2 * WEEKS * WEEK_SECONDS)
     age = np.maximum(until - arrived, 0)
     heard = {
         name: np.where(getattr(ours, name) < age, getattr(ours, name), -1)
@@ -210,6 +210,10 @@ def _contacts(count: int, draws: Callable[..., list[Any]]) -> Claims:
         97,
     )
     yield f"{causes}, 1.5 times as often if soon: ratio held", draws(confounded_speed, count, 1.5, 1.0), 93, 97
+    for when, monthly in (("two weeks late on average", 0.0), ("once a month", 1.0)):
+        results = draws(late_reports, count, monthly)
+        yield f"outcomes reported {when}, sources equal: share won held", (each[0] for each in results), 93, 97
+        yield f"outcomes reported {when}, sources equal: told no", (each[1] for each in results), 0, 2.5
 
 
 def _median_row(medians: list[float]) -> Row:

@@ -130,13 +130,14 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Complete input of the comparison. Both sides number the businesses alike, from 0 to `businesses` - 1.
 
     Beyond 200 of `all_businesses`, several share a number. `silent` businesses reported nothing and are in no figure;
-    `silent_days` have passed since the last report of any other. `compared` has the leads of businesses with both
-    sources, exclusive then shared, weighted so that a business has the same part in both; `fewest` counts these
-    businesses. `matched` has the leads of strata with both sources, exclusive then shared, the shared ones weighted to
-    the exclusive leads' mix of strata; `overlap` is the share of exclusive leads in such strata. With several
-    businesses each has strata of its own. `labour_minor` is the cost of working on one lead, in minor units.
-    `heavy_tailed` is true if the jobs won from either source are too uneven for an interval of revenue. `speed` is
-    ordered from the fastest band; the first `fast_bands` are fast, and `speed_compared` compares them with the others.
+    `silent_days` have passed since the last report of any other, and the reports of a single business are `late_days`
+    late. `compared` has the leads of businesses with both sources, exclusive then shared, weighted so that a business
+    has the same part in both; `fewest` counts these businesses. `matched` has the leads of strata with both sources,
+    exclusive then shared, the shared ones weighted to the exclusive leads' mix of strata; `overlap` is the share of
+    exclusive leads in such strata. With several businesses each has strata of its own. `heavy_tailed` is true if the
+    jobs won from either source are too uneven for an interval of revenue. `labour_minor` is the cost of working on one
+    lead, in minor units. `speed` is ordered from the fastest band; the first `fast_bands` are fast, and
+    `speed_compared` compares them with the others.
     """
 
     businesses: int
@@ -151,6 +152,7 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     strata: tuple[Stratum, ...] = ()
     silent: int = 0
     silent_days: int = 0
+    late_days: int = 0
     heavy_tailed: bool = False
     labour_minor: int = 0
     speed: tuple[ContactSpeed, ...] = ()

@@ -3,6 +3,7 @@
 Columns instead of objects, because a report on the whole marketplace counts a million leads while its reader waits.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -167,12 +168,14 @@ def evidence_of(
     assumed: SharedLeadAssumption | None = None,
     labour_minor: int = 0,
     silent_days: int = 0,
+    late_days: int = 0,
 ) -> RoiEvidence:
     """Return the evidence from the leads of both sources, counted into cells.
 
     Leads that cost nothing were given back and do not count. Leads of a business that reported nothing about any lead
     of the source do not count either: no report does not mean that a lead was lost. `labour_minor` is the cost of
-    working on one lead; `silent_days` is the time since the last report, for the answer's notes.
+    working on one lead; `silent_days` is the time since the last report, and `late_days` how late reports are, for the
+    answer's notes.
     """
     all_paying = exclusive.business[exclusive.cost_minor > 0]
     exclusive, shared = exclusive.only(_counting(exclusive)), shared.only(_counting(shared))
@@ -203,6 +206,7 @@ def evidence_of(
         assumed=assumed,
         labour_minor=labour_minor,
         silent_days=silent_days,
+        late_days=late_days,
         compared=(_group(compared[0], groups), _group(compared[1], groups)) if compared else None,
         fewest=_count_compared(compared, shared_side, exclusive_side, total),
         matched=(_group(matched[0], groups), _group(matched[1], groups)) if matched else None,
@@ -250,16 +254,38 @@ def _count_compared(compared: tuple[Side, Side] | None, shared: Side | None, exc
     return int((leads > 0).sum()) if businesses > 1 else int(leads.any())
 
 
-def observed_until(business: Integers, last_reports: Mapping[int, int], now: int) -> Integers:
+LATE_SHARE: Final = 0.9
+"Share of the newest reports whose lateness is allowed for. What is told later still is missing from the figures."
+
+
+class LastReport(msgspec.Struct, frozen=True, kw_only=True):
+    """When a business last reported an outcome, and up to when it has reported what happened; seconds of one clock."""
+
+    reported_at: int
+    told_until: int
+
+
+def last_report(reported_at: int, late_seconds: Sequence[int]) -> LastReport:
+    """Return the last report of a business, whose newest reports were each so many seconds late.
+
+    A report is late by the time since the first report of the business that could have told the same: one that tells
+    everything once a month is never late. What happened shortly before the last report is not known if reports are
+    late: leads are followed up to the last one less the lateness that nine in ten do not exceed.
+    """
+    late = sorted(late_seconds)[math.ceil(LATE_SHARE * len(late_seconds)) - 1] if late_seconds else 0
+    return LastReport(reported_at=reported_at, told_until=reported_at - late)
+
+
+def observed_until(business: Integers, last_reports: Mapping[int, LastReport], now: int) -> Integers:
     """Return for each lead the time up to which its outcome is known, in seconds of the same clock as `now`.
 
-    That is the last report of its business, whichever lead it was about: after it nothing is known, and a missing
-    report is no failure. `last_reports` maps numbers of businesses to these times; one that is missing never reported.
+    That is `told_until` of its business, whichever lead it reported on: after it nothing is known, and a missing report
+    is no failure. `last_reports` is by the number of the business; one that is missing never reported.
     """
     latest = np.zeros(int(business.max(initial=0)) + 1, np.int64)
-    for number, at in last_reports.items():
+    for number, report in last_reports.items():
         if number < len(latest):
-            latest[number] = min(at, now)
+            latest[number] = min(report.told_until, now)
     return latest[business]
 
 

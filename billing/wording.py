@@ -176,6 +176,12 @@ def _note_on_silence(evidence: RoiEvidence) -> Iterator[str]:
             f"The last outcome was reported {days} ago, and leads are followed up to then. A missing report is not "
             "counted as a failure."
         )
+    if evidence.businesses == 1 and evidence.late_days:
+        days = _count(evidence.late_days, "day")
+        yield (
+            f"Outcomes are often reported {days} late. So not all that happened in the {days} before the last report "
+            "is known yet, and leads are followed up to then."
+        )
 
 
 def _notes_on_assumption(evidence: RoiEvidence, horizon: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from billing.outcomes import LastReport, last_report
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session
 from marketplace.reports.question import Question
 
@@ -369,13 +370,15 @@ async def list_parties(connection: Connection, kind: str) -> dict[int, Party]:
     return {party.number: party for party in await fetch_rows(connection, SQL[statement], Party)}
 
 
-async def list_last_reports(connection: Connection, business_id: UUID | None) -> dict[int, int]:
-    """Return when each business, or the one named, last reported an outcome, in seconds since 1970, by its number.
+async def list_last_reports(connection: Connection, business_id: UUID | None) -> dict[int, LastReport]:
+    """Return the last report of each business, or of the one named, by its number, in seconds since 1970.
 
     Seconds are rounded up, so that a report is not after the time. A business that never reported is missing.
     """
     rows = await connection.fetch(SQL["list_last_reports"], business_id)
-    return {row["business"]: math.ceil(row["reported_at"].timestamp()) for row in rows}
+    return {
+        row["business"]: last_report(math.ceil(row["reported_at"].timestamp()), row["late_seconds"]) for row in rows
+    }
 
 
 async def list_subscriptions(connection: Connection, mode: str) -> dict[int, ReportSubscription]:

@@ -80,12 +80,21 @@ join vertical v on v.id = s.vertical_id
 where s.mode = $1;
 
 -- name: list_last_reports
--- When each business, or the one named, last reported an outcome of any live lead. A row per business with a report.
-select b.number as business, last.recorded_at as reported_at
+-- When each business, or the one named, last reported an outcome of any lead, and how many seconds late its 50 newest reports
+-- were: after the first report that came when what they tell had happened. A row per business with a report. Only
+-- reports of what happened over a day before can be late, so that most need no search.
+select b.number as business, max(newest.recorded_at) as reported_at,
+       array_agg(extract(epoch from newest.recorded_at - coalesce(next.recorded_at, newest.recorded_at))::bigint) as late_seconds
 from business b
 cross join lateral (
-    select d.recorded_at from disposition d
+    select d.recorded_at, d.happened_at from disposition d
     where d.business_id = b.id and d.undone_at is null
-    order by d.recorded_at desc limit 1
-) last
-where $1::uuid is null or b.id = $1;
+    order by d.recorded_at desc limit 50
+) newest
+left join lateral (
+    select n.recorded_at from disposition n
+    where n.business_id = b.id and n.undone_at is null and n.recorded_at >= newest.happened_at
+    order by n.recorded_at limit 1
+) next on newest.recorded_at - newest.happened_at > interval '1 day'
+where $1::uuid is null or b.id = $1
+group by b.number;

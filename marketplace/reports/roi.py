@@ -16,7 +16,16 @@ import numpy as np
 
 from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum
 from billing.findings import Roi
-from billing.outcomes import UNDATED, WEEK_SECONDS, LeadColumns, WonJobs, evidence_of, observed_until, won_so_far
+from billing.outcomes import (
+    UNDATED,
+    WEEK_SECONDS,
+    LastReport,
+    LeadColumns,
+    WonJobs,
+    evidence_of,
+    observed_until,
+    won_so_far,
+)
 from billing.roi import assess
 from marketplace.database.background import keep_passing
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_record, session, transaction
@@ -30,6 +39,7 @@ SQL = Queries(__file__, "roi.sql")
 
 USUAL_DAYS: Final = 180
 "Default span in days: two horizons of thirteen weeks, so that half of the leads are old enough."
+DAY_SECONDS: Final = 86_400
 SEED: Final = 2_026
 "Seed of the bootstrap, fixed so that the same evidence gives the same answer to the last digit."
 FOLLOW_SECONDS: Final = 5.0
@@ -213,7 +223,7 @@ async def _exclusive(
 def _answer(
     exclusive: list[Any],
     shared: list[Any],
-    last_reports: dict[int, int],
+    last_reports: dict[int, LastReport],
     question: Question,
     now: datetime,
     vertical: int | None,
@@ -235,8 +245,12 @@ def _answer(
         demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
     assumed, labour_minor = _assumed(assumptions)
     until_now = math.ceil(now.timestamp())  # as reports are rounded
-    silent_days = (until_now - max(last_reports.values(), default=until_now)) // 86_400
-    evidence = evidence_of(sides[0], sides[1], assumed, labour_minor, silent_days)
+    latest = max(last_reports.values(), key=lambda report: report.reported_at, default=None)
+    silent_days, late_days = 0, 0
+    if latest is not None:
+        silent_days = (until_now - latest.reported_at) // DAY_SECONDS
+        late_days = (latest.reported_at - latest.told_until) // DAY_SECONDS
+    evidence = evidence_of(sides[0], sides[1], assumed, labour_minor, silent_days, late_days)
     returned = int((sides[0].cost_minor <= 0).sum())
     return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from billing.outcomes import observed_until
+from billing.outcomes import LastReport, observed_until
 from billing.waiting import times_within
 from marketplace.database.db import Pool, Queries, session
 from marketplace.reports.figures import (
@@ -175,7 +175,7 @@ def _speed(
     leads: LeadSelection,
     named: Mapping[int, tuple[str, str]],
     hours: Mapping[int, OpenHours],
-    last_reports: Mapping[int, int],
+    last_reports: Mapping[int, LastReport],
 ) -> SpeedReport:
     """Compute the report. `named` has the key and name of each group by its number."""
     times = _times(leads, hours, last_reports)
@@ -255,36 +255,48 @@ class _Duration(msgspec.Struct, frozen=True):
 
 
 def _times(
-    leads: LeadSelection, hours: Mapping[int, OpenHours], last_reports: Mapping[int, int]
+    leads: LeadSelection, hours: Mapping[int, OpenHours], last_reports: Mapping[int, LastReport]
 ) -> dict[str, _Duration]:
     """Return every duration of the report for each lead."""
     times = {name: leads[field] for name, field, _whose in WATERFALL}
-    steps = [name for name, _field, _whose in WATERFALL if name != "received"]
+    steps = [name for name, _field, _whose in WATERFALL if name not in ("received", "touched", "contacted")]
     until = _until([times[name] for name in steps])
     times |= {f"until {name}": reached for name, reached in zip(steps, until, strict=True)}
+    times["business"] = np.minimum(leads["theirs"], times["until acknowledged"])
+    times["own"] = times["until acknowledged"] - times["business"]
+    return {name: _Duration(took) for name, took in times.items()} | _responses(leads, times, hours, last_reports)
+
+
+def _responses(
+    leads: LeadSelection,
+    times: Mapping[str, Numbers],
+    hours: Mapping[int, OpenHours],
+    last_reports: Mapping[int, LastReport],
+) -> dict[str, _Duration]:
+    """Return the time to touch and contact of each lead, or how long it has waited for them.
+
+    A lead is followed up to when its business has told what happened. What it told of later times does not count,
+    because the leads of which it may still tell would count as waiting.
+    """
     acknowledged = times["until acknowledged"]
-    theirs = np.minimum(leads["theirs"], acknowledged)
-    times["business"] = theirs
-    times["own"] = acknowledged - theirs
-    times["contact"] = times["touched"] + times["contacted"]
     at, subscription = leads.minutes() * 60 + leads["acknowledged"] / 1000, leads["subscription"]
-    times["touch open"], times["contact open"] = open_each(
-        at, (times["touched"], times["contact"]), subscription, hours
+    told_until = observed_until(leads["business"], last_reports, math.ceil(leads.as_of.timestamp()))
+    followed = _positive(1000 * (told_until - at))
+    touch, contact = (
+        np.where(took <= followed, took, np.nan) for took in (times["touched"], times["touched"] + times["contacted"])
     )
-    last_report = observed_until(leads["business"], last_reports, math.ceil(leads.as_of.timestamp()))
-    followed = _positive(1000 * (last_report - at))
-    untouched, uncontacted = (np.where(np.isnan(times[name]), followed, np.nan) for name in ("touched", "contact"))
-    (open_followed,) = open_each(at, (uncontacted,), subscription, hours)
-    waits = {
-        "touched": untouched,
-        "until touched": untouched + acknowledged,
-        "contacted": _positive(uncontacted - times["touched"]),
-        "until contacted": uncontacted + acknowledged,
-        "touch open": np.where(np.isnan(untouched), np.nan, open_followed),
-        "contact": uncontacted,
-        "contact open": open_followed,
+    untouched, uncontacted = (np.where(np.isnan(took), followed, np.nan) for took in (touch, contact))
+    touch_open, contact_open = open_each(at, (touch, contact), subscription, hours)
+    (followed_open,) = open_each(at, (uncontacted,), subscription, hours)
+    return {
+        "touched": _Duration(touch, untouched),
+        "until touched": _Duration(touch + acknowledged, untouched + acknowledged),
+        "contacted": _Duration(contact - touch, _positive(uncontacted - touch)),
+        "until contacted": _Duration(contact + acknowledged, uncontacted + acknowledged),
+        "touch open": _Duration(touch_open, np.where(np.isnan(untouched), np.nan, followed_open)),
+        "contact": _Duration(contact, uncontacted),
+        "contact open": _Duration(contact_open, followed_open),
     }
-    return {name: _Duration(took, waits.get(name)) for name, took in times.items()}
 
 
 def _positive(values: Numbers) -> Numbers:

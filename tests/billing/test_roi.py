@@ -10,7 +10,7 @@ import pytest
 
 from billing.evidence import EvidenceBasis, LeadOrigin, SharedLeadAssumption
 from billing.findings import Roi, RoiVerdict
-from billing.outcomes import LeadOutcome, WonJobs, leads_of, observed_until, tabulate, won_so_far
+from billing.outcomes import LeadOutcome, WonJobs, last_report, leads_of, observed_until, tabulate, won_so_far
 from billing.roi import assess
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -587,5 +587,18 @@ def test_a_win_reported_without_a_contact_before_it_says_nothing_about_the_time_
 
 def test_leads_are_followed_up_to_the_last_report_of_their_business() -> None:
     business = np.array([0, 1, 1, 3])
-    assert list(observed_until(business, {0: 500, 1: 2_000}, 1_000)) == [500, 1_000, 1_000, 0]
-    assert list(observed_until(np.array([], int), {0: 5}, 10)) == []
+    reports = {0: last_report(500, ()), 1: last_report(2_000, ())}
+    assert list(observed_until(business, reports, 1_000)) == [500, 1_000, 1_000, 0]
+    assert list(observed_until(np.array([], int), reports, 10)) == []
+
+
+def test_leads_of_a_business_whose_reports_are_late_are_followed_up_to_before_its_last_one() -> None:
+    late = [0] * 10 + [60] * 35 + [900] * 5
+    assert last_report(10_000, late).told_until == 10_000 - 60
+    assert last_report(10_000, [*late, 900]).told_until == 10_000 - 900
+    assert last_report(10_000, [0] * 50).told_until == 10_000
+    business = np.array([0, 1])
+    assert list(observed_until(business, {0: last_report(10_000, late)}, 20_000)) == [9_940, 0]
+    noted = tabulate([*bought(LeadOrigin.exclusive, 40, 12)])
+    sentences = assess(msgspec.structs.replace(noted, late_days=9), 1).notes
+    assert any("Outcomes are often reported 9 days late" in note for note in sentences)

@@ -37,7 +37,7 @@ async def test_a_record_has_the_doublings_of_the_budget_and_an_upgrade_adds_them
         "update kept_outcome set record = set_byte(record, 46, 0); "
         "update kept_outcome_run set records = (select string_agg(record, '' order by number) from kept_outcome)"
     )
-    migration = (migrations_directory() / "0054_budget_bands.sql").read_text()
+    migration = (migrations_directory() / "0056_budget_bands.sql").read_text()
     await owner.execute(migration[migration.index("update kept_outcome k set") :])
     assert await owner.fetchval(stored) == records
 
