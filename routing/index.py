@@ -377,6 +377,20 @@ class SubscriptionIndex(Mapping[UUID, Subscription]):
         return self._shelves.get((facts.vertical, facts.mode), _EMPTY)
 
 
+class HoldingIndex(SubscriptionIndex):
+    """Index that considers only the subscriptions whose area contains the lead.
+
+    The decisions are the same, because no other subscription can ever have the lead; but they have fewer near misses.
+    For many decisions that nobody reads one by one: with areas far apart, each takes a fraction of the time.
+    """
+
+    def near(self, facts: Facts) -> tuple[list[IndexEntry], int]:
+        """Return the entries whose area contains the lead, ordered by id, and the number of others."""
+        shelf = self._shelf(facts)
+        positions = shelf.holding(facts.place, code_of(facts.place), point_of(facts.place))
+        return [shelf.entries[position] for position in positions], len(shelf.entries) - len(positions)
+
+
 _EMPTY: Final = VerticalIndex()
 
 

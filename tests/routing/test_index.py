@@ -1,6 +1,7 @@
 """The index after any edits: the same answers and the same content as one built anew, and as reading every area."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing import index as index_module
-from routing.index import SubscriptionIndex, VerticalIndex, code_of, point_of
+from routing.index import HoldingIndex, SubscriptionIndex, VerticalIndex, code_of, point_of
 from routing.inquiry import Mode, Place
-from routing.matching import Area, Circle, Persona, Subscription, consider
+from routing.matching import Area, Circle, Persona, Rule, Subscription, consider, earliest_retry
 from routing.quota import SuspensionReason
 from tests.builders.subscriptions import MONDAY_NOON, a_definition, a_lead, a_subscription, a_verdict
 
@@ -147,3 +148,21 @@ def test_what_is_not_there_is_discarded_without_a_fault() -> None:
     index = SubscriptionIndex([a_subscription(1)])
     index.discard(UUID(int=2))
     assert list(index) == [UUID(int=1)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SUBSCRIPTIONS, max_size=8), PLACES)
+def test_an_index_of_those_that_hold_the_lead_leaves_out_only_what_can_never_have_it(
+    subscriptions: list[Subscription], place: Place
+) -> None:
+    lead = a_lead(place=place)
+    full, narrow = (
+        consider(kind(subscriptions), lead, a_verdict(), MONDAY_NOON) for kind in (SubscriptionIndex, HoldingIndex)
+    )
+    inside = [each for each in full.candidates if all(miss.rule is not Rule.outside_area for miss in each.failures)]
+    assert list(narrow.candidates) == inside
+    assert narrow.eligible == full.eligible
+    assert narrow.left_out == len(full.candidates) - len(inside)
+    later = MONDAY_NOON + timedelta(days=400)
+    retries = [earliest_retry(result.candidates, MONDAY_NOON, later) for result in (full, narrow)]
+    assert retries[0] == retries[1]
