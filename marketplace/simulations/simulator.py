@@ -1,0 +1,203 @@
+"""Decide again about past leads, in the order in which they came, by the rules in force or by changed ones.
+
+Pure: leads, rules and accounts in, a result for each lead out. `decide` and `complete` make every decision. These
+simplifications hold for every simulation, so that two of them differ by their rules alone:
+
+- A lead is decided about when it was received, a waiting one again at the time that the decision named.
+- A sale is final: the lead counts as delivered, paid and not returned.
+- A business whose endpoint could not be reached for a lead in fact is not offered that lead.
+- Money comes into a wallet, or leaves it for another reason than these leads, when it did in fact.
+- A business is paused, suspended or frozen all the time if it is so in the rules, and its endpoint works all the time.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+from uuid import UUID
+
+import msgspec
+
+from billing.pricing import Payout, payout_minor
+from marketplace.rules.catalog import Vertical
+from marketplace.rules.hours import compile_hours
+from marketplace.simulations.accounts import SimulatedAccounts, StartingAccounts
+from routing.decision import End, MatchedCandidates, OpenLead, Route, Wait, award_credits, complete, decide
+from routing.index import HoldingIndex
+from routing.inquiry import Facts
+from routing.lifecycle import LeadState
+from routing.shares import LEAD, business_weights, credit_changes
+from routing.subscription import Subscription
+
+
+class RecordedLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A past lead: what rules read of it, and what became of it.
+
+    `business_id` is the business that got it, None if nobody did; `won` says whether that business won the job.
+    `unreachable` are the businesses whose endpoint could not be reached for it.
+    """
+
+    id: UUID
+    provider_id: UUID
+    facts: Facts
+    received_at: datetime
+    business_id: UUID | None = None
+    won: bool = False
+    unreachable: tuple[UUID, ...] = ()
+
+
+class WalletMovement(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that came into a wallet, or left it if negative, for another reason than the leads of the simulation."""
+
+    business_id: UUID
+    amount_minor: int
+    made_at: datetime
+
+
+class SimulatedRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Rules of one vertical: its definition, its live subscriptions, and the payouts of providers by id."""
+
+    vertical: Vertical
+    subscriptions: tuple[Subscription, ...]
+    payouts: Mapping[UUID, Payout]
+
+
+class LeadEnd(StrEnum):
+    """End of a lead in a simulation."""
+
+    sold = "sold"
+    """A business got it."""
+    unsold = "unsold"
+    """It qualified, and no business could have it."""
+    rejected = "rejected"
+    """It did not qualify, or its date was too far away."""
+    waiting = "waiting"
+    """It still waited for its date or for a business when the simulation ended."""
+
+
+class SimulatedEnd(msgspec.Struct, frozen=True):
+    """End of one lead, with the sale if there is one: subscription, business, price and payout in minor units."""
+
+    end: LeadEnd
+    subscription_id: UUID | None = None
+    business_id: UUID | None = None
+    price_minor: int = 0
+    payout_minor: int = 0
+
+
+_UNSOLD, _REJECTED, _WAITING = (SimulatedEnd(end) for end in (LeadEnd.unsold, LeadEnd.rejected, LeadEnd.waiting))
+
+_DueLead = tuple[datetime, int, OpenLead]
+"Time of the next decision, place among the leads, and the lead."
+
+
+class Simulator:
+    """Simulation of one vertical by one set of rules, from the start of `accounts` to `until`."""
+
+    def __init__(
+        self,
+        rules: SimulatedRules,
+        accounts: StartingAccounts,
+        movements: Sequence[WalletMovement],
+        since: datetime,
+        until: datetime,
+    ) -> None:
+        """Prepare the rules. `movements` are in order of time."""
+        self._vertical, self._payouts = rules.vertical, rules.payouts
+        days = (until - since).days + 3
+        self._index = HoldingIndex(_prepare(each, since, days) for each in rules.subscriptions)
+        self._accounts = SimulatedAccounts(accounts)
+        self._movements = list(reversed(movements))
+        self._now, self._until = since, until
+        self._due: list[_DueLead] = []
+        self._providers: list[UUID] = []
+        self.ends: list[SimulatedEnd] = []
+        "End of each lead, in the order of `add`."
+        self.entitled: Counter[UUID] = Counter()
+        "Leads that each business is due by its weight among those that could have each lead, in billionths of a lead."
+
+    def add(self, leads: Iterable[RecordedLead]) -> None:
+        """Decide about the next leads, in the order in which they were received."""
+        for lead in leads:
+            self._advance(lead.received_at)
+            place = len(self.ends)
+            self.ends.append(_WAITING)
+            self._providers.append(lead.provider_id)
+            received = OpenLead(
+                lead_id=lead.id,
+                state=LeadState.received,
+                facts=lead.facts,
+                received_at=lead.received_at,
+                tried=frozenset(lead.unreachable),
+            )
+            self._decide(received, place, max(self._now, lead.received_at))
+
+    def finish(self) -> None:
+        """Decide about the leads that wait, up to the end of the simulation."""
+        self._advance(self._until)
+
+    def _advance(self, now: datetime) -> None:
+        """Decide again about the leads that are due by `now`, and apply the movements of wallets until then."""
+        while self._due and self._due[0][0] <= now:
+            due_at, place, lead = heapq.heappop(self._due)
+            self._now = max(self._now, due_at)
+            self._apply_movements()
+            self._decide(lead, place, self._now)
+        self._now = max(self._now, now)
+        self._apply_movements()
+
+    def _apply_movements(self) -> None:
+        while self._movements and self._movements[-1].made_at <= self._now:
+            movement = self._movements.pop()
+            self._accounts.deposit(movement.business_id, movement.amount_minor)
+
+    def _decide(self, lead: OpenLead, place: int, now: datetime) -> None:
+        vertical = self._vertical
+        result: MatchedCandidates | Route | Wait | End = decide(
+            lead, vertical.definition, vertical.version, self._index, now
+        )
+        if isinstance(result, MatchedCandidates):
+            result = complete(result, self._accounts.standings(result.eligible, now))
+        match result:
+            case Route():
+                self._sell(result, place, now)
+            case Wait(state=state, until=until):
+                qualified_at = lead.qualified_at or (now if state is LeadState.prospect else None)
+                waiting = msgspec.structs.replace(lead, state=state, qualified_at=qualified_at)
+                if until < self._until:
+                    heapq.heappush(self._due, (until, place, waiting))
+            case End(state=state):
+                self.ends[place] = _UNSOLD if state is LeadState.unsold else _REJECTED
+            case MatchedCandidates():
+                raise AssertionError("a completed decision is final")
+            case _:
+                assert_never(result)
+
+    def _sell(self, route: Route, place: int, now: datetime) -> None:
+        """Give the lead to the first of the ranking."""
+        subscription = self._index[route.ranked[0].candidate.subscription_id]
+        price = subscription.definition.price_minor
+        self.ends[place] = SimulatedEnd(
+            LeadEnd.sold,
+            subscription.id,
+            subscription.business_id,
+            price,
+            payout_minor(self._payouts[self._providers[place]], price),
+        )
+        credits = award_credits(route, (), subscription.id)
+        self._accounts.record_sale(subscription, now, credits)
+        if credits is None:
+            able = (self._index[ranked.candidate.subscription_id] for ranked in route.ranked)
+            weights = business_weights((each.business_id, each.definition) for each in able)
+            credits = credit_changes(weights, subscription.business_id)
+        self.entitled.update(credits)
+        self.entitled[subscription.business_id] += LEAD
+
+
+def _prepare(subscription: Subscription, since: datetime, days: int) -> Subscription:
+    """Return the subscription with its open hours compiled for `days` days, and without a breaker."""
+    hours = subscription.definition.hours
+    spans = compile_hours(hours, since, days) if hours else None
+    return msgspec.structs.replace(subscription, open_spans=spans, breaker_open_until=None)
