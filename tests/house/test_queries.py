@@ -67,6 +67,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "reports/speed.sql": (REPORTS,),
     "reports/roi.sql": (REPORTS,),
     "shared_leads/queries.sql": (API,),
+    "simulations/loading.sql": (REPORTS,),
     "operations/verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
 }
