@@ -2677,3 +2677,40 @@ end $$;
 create function budget_band(minor bigint) returns int language sql immutable parallel safe as $$
 select case when minor > 0 then floor(log(minor::float8) / log(2::float8))::int + 1 else 0 end
 $$;
+
+
+-- Simulations (migration 0059) ----------------------------------------------------------------------------------------
+
+-- One simulation. While it waits or is computed it has a due time: the process that computes it moves that ahead, and after a
+-- crash another worker takes it over. The result is kept for 30 days.
+create table simulation (
+    id uuid not null,
+    vertical_id uuid not null,
+    state text not null,
+    actor text not null,
+    request jsonb not null,
+    since timestamptz not null,
+    until timestamptz not null,
+    leads int not null default 0,
+    leads_done int not null default 0,
+    result jsonb,
+    tries int not null default 0,
+    due_at timestamptz,
+    made_at timestamptz not null,
+    ended_at timestamptz,
+    constraint simulation_pkey primary key (id),
+    constraint simulation_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint simulation_due check ((state in ('waiting', 'running')) = (due_at is not null)),
+    constraint simulation_ended check ((state in ('waiting', 'running')) = (ended_at is null)),
+    constraint simulation_leads check (leads >= 0),
+    constraint simulation_leads_done check (leads_done >= 0 and leads_done <= leads),
+    constraint simulation_result check ((state = 'done') = (result is not null)),
+    constraint simulation_state check (state in ('waiting', 'running', 'done', 'failed', 'cancelled')),
+    constraint simulation_time check (since < until)
+);
+create index simulation_due_soon on simulation (due_at) where (due_at is not null);
+create index simulation_oldest on simulation (made_at);
+grant insert, select, update (due_at, ended_at, state) on simulation to marketplace_api;
+grant select on simulation to marketplace_reports;
+grant delete, select, update (due_at, ended_at, leads, leads_done, result, state, tries) on simulation to
+    marketplace_worker;

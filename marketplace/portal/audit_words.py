@@ -67,6 +67,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "return.request": "Requested a return",
     "roi.assume": "Changed the assumptions about shared leads",
     "shared_leads.import": "Imported shared leads",
+    "simulation.cancel": "Cancelled a what-if",
+    "simulation.create": "Started a what-if",
     "subscription.create": "Created a subscription",
     "subscription.revise": "Changed a subscription",
     "subscription.suspend": "Suspended a subscription",

@@ -68,6 +68,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "reports/roi.sql": (REPORTS,),
     "shared_leads/queries.sql": (API,),
     "simulations/loading.sql": (REPORTS,),
+    "simulations/queries.sql": (WORK,),
     "operations/verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
 }
@@ -119,6 +120,10 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "reports/roi.sql": {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),
         "save_assumption": (API,),
+    },
+    "simulations/queries.sql": {
+        **dict.fromkeys(("insert_simulation", "count_open", "list_simulations", "cancel"), (API,)),
+        "find_simulation": (API, WORK),
     },
 }
 """Statements that others run than the rest of their file."""

@@ -489,6 +489,7 @@ PRIVILEGES = {
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact take_inquiry",
     ("marketplace_api", "insert"): """
+        simulation
         business_terms feed_ticket
         go_live
         file_import import_file import_row
@@ -502,6 +503,7 @@ PRIVILEGES = {
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
+        simulation
         feed feed_event feed_ticket
         go_live
         file_import import_file import_row
@@ -516,6 +518,7 @@ PRIVILEGES = {
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
+        simulation(state due_at ended_at)
         business_terms(weight priority) feed_event(acknowledged_at)
         disposition(committed_by undone_at) shared_import(undone_at) shared_lead(undone_at)
         file_import(actor conflicts due_at ended_at known mapping position refused state taken tries undone undone_at
@@ -555,6 +558,7 @@ PRIVILEGES = {
     ("marketplace_returner", "update"): """
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
+        simulation
         feed feed_event
         file_import import_row
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
@@ -570,6 +574,7 @@ PRIVILEGES = {
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
+        simulation
         failing_work person_window report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
     ("marketplace_worker", "insert"): """
@@ -584,6 +589,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
+        simulation
         feed feed_event
         file_import import_row
         exclusive_outcome exclusive_record kept_outcome kept_outcome_progress kept_outcome_run roi_assumption
@@ -595,6 +601,7 @@ PRIVILEGES = {
         subscription_version suppression touch transfer vertical vertical_version wallet
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
+        simulation(state leads leads_done result tries due_at ended_at)
         feed(last_position)
         kept_outcome kept_outcome_run kept_outcome_progress(xid at)
         background_pass(rest_until ended_at seconds failures failing_since failure) failing_work
