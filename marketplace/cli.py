@@ -29,6 +29,7 @@ ELSEWHERE = {
     "member": ("marketplace.portal.command:member", "Let people into the portal."),
     "receipt": ("marketplace.receipts.command:receipt", "Check a receipt of who was shown a lead."),
     "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),
+    "simulate": ("marketplace.simulations.command:simulate", "Try changes of the rules on past leads."),
     "verify": (
         "marketplace.operations.verify:command",
         "Recompute every promise from scratch and name what does not hold.",

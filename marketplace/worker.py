@@ -23,6 +23,7 @@ from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.flow import Notices
+from marketplace.operations.processes import COMMAND
 from marketplace.quarantine import failing
 from marketplace.quarantine.failing import WorkKind
 from marketplace.reports import refresh, roi
@@ -35,6 +36,7 @@ from marketplace.runtime.log import logger
 from marketplace.runtime.settings import Settings, StartError
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
+from marketplace.simulations.flow import keep_simulating
 from marketplace.web import metrics
 from marketplace.webhook.address import guard_of
 from marketplace.webhook.kept import KeptConnections
@@ -58,6 +60,8 @@ MOST_HOPS: Final = 12
 PAUSES_WHEN_AWAY: Final = (0.5, 1.0, 2.0, 4.0)
 "Seconds before the retries while the database is away: waiting for the end of the lease would take longer."
 HOUSEKEEPING_SECONDS: Final = 3600.0
+SIMULATE: Final = (*COMMAND, "simulate", "--job")
+"Command that computes the simulation whose id follows it."
 
 
 class Walker:
@@ -248,6 +252,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(refresh.keep_fresh(pool, stopping))
             group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
+            group.create_task(keep_simulating(pool, SIMULATE, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)

@@ -2694,6 +2694,7 @@ create table simulation (
     leads int not null default 0,
     leads_done int not null default 0,
     result jsonb,
+    failure text,
     tries int not null default 0,
     due_at timestamptz,
     made_at timestamptz not null,
@@ -2702,6 +2703,7 @@ create table simulation (
     constraint simulation_vertical_id_fkey foreign key (vertical_id) references vertical(id),
     constraint simulation_due check ((state in ('waiting', 'running')) = (due_at is not null)),
     constraint simulation_ended check ((state in ('waiting', 'running')) = (ended_at is null)),
+    constraint simulation_failure check ((state = 'failed') = (failure is not null)),
     constraint simulation_leads check (leads >= 0),
     constraint simulation_leads_done check (leads_done >= 0 and leads_done <= leads),
     constraint simulation_result check ((state = 'done') = (result is not null)),
@@ -2712,5 +2714,5 @@ create index simulation_due_soon on simulation (due_at) where (due_at is not nul
 create index simulation_oldest on simulation (made_at);
 grant insert, select, update (due_at, ended_at, state) on simulation to marketplace_api;
 grant select on simulation to marketplace_reports;
-grant delete, select, update (due_at, ended_at, leads, leads_done, result, state, tries) on simulation to
+grant delete, select, update (due_at, ended_at, failure, leads, leads_done, result, state, tries) on simulation to
     marketplace_worker;

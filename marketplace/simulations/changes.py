@@ -123,6 +123,8 @@ class SimulationFault(StrEnum):
     """The end is not after the beginning."""
     range_too_long = "range_too_long"
     """The time is longer than a simulation may cover."""
+    too_many_leads = "too_many_leads"
+    """The time has more leads than a simulation may cover."""
     range_in_future = "range_in_future"
     """The time has not passed yet."""
 

@@ -8,14 +8,14 @@ from typing import Final
 from uuid import UUID
 
 from marketplace.database.db import Pool, session
-from marketplace.runtime.errors import MarketplaceError
 from marketplace.simulations import loading
-from marketplace.simulations.changes import SimulatedTime
+from marketplace.simulations.changes import SimulatedTime, SimulationFault
 from marketplace.simulations.comparison import Comparison, LeadFact, compare, lead_facts
 from marketplace.simulations.simulator import SimulatedRules, Simulator
 from marketplace.simulations.suggestions import Variant, list_variants
 from marketplace.simulations.wire import SimulationResult, Suggestion
 from marketplace.simulations.wording import describe_result, describe_suggestion, notes_of
+from marketplace.text.faults import Fault
 
 MOST_LEADS: Final = 200_000
 "Leads of one simulation: their results are in memory, some 60 megabytes for two sets of rules."
@@ -26,8 +26,13 @@ Report = Callable[[int, int], Awaitable[None]]
 "Called with the leads decided about and all leads; it raises an error to stop the computation."
 
 
-class TooManyLeads(MarketplaceError):
-    """The time has more leads than a simulation may cover."""
+def lead_faults(leads: int, *, suggest: bool) -> tuple[Fault, ...]:
+    """Return a fault if the time has more leads than a simulation, or the suggestions, may cover."""
+    most = MOST_SUGGESTION_LEADS if suggest else MOST_LEADS
+    if leads <= most:
+        return ()
+    detail = f"This time has {leads:,} leads; choose one with at most {most:,}."
+    return (Fault(pointer="/from", code=SimulationFault.too_many_leads, detail=detail),)
 
 
 async def simulate(
@@ -35,10 +40,10 @@ async def simulate(
 ) -> SimulationResult:
     """Compare the rules `after` with those `before`, on the leads of the time. `change` is the difference in words.
 
-    Raises TooManyLeads, and what `report` raises.
+    Raises what `report` raises.
     """
     run = _Run(before, (Variant(change=change, rules=after),), time)
-    await run.read(pool, MOST_LEADS, report)
+    await run.read(pool, report)
     [comparison] = run.compare()
     currency = before.vertical.definition.currency
     sentences = (*describe_result(change, comparison, currency), *run.notes())
@@ -50,11 +55,11 @@ async def suggest(
 ) -> SimulationResult:
     """Try small changes one by one, and list those that change anything, the largest gain of revenue first.
 
-    `names` are those of the businesses. Raises TooManyLeads, and what `report` raises.
+    `names` are those of the businesses. Raises what `report` raises.
     """
     variants = list_variants(rules, dict(names))
     run = _Run(rules, variants, time)
-    await run.read(pool, MOST_SUGGESTION_LEADS, report)
+    await run.read(pool, report)
     currency = rules.vertical.definition.currency
     suggestions = [
         Suggestion(
@@ -81,16 +86,14 @@ class _Run:
         self._facts: list[LeadFact] = []
         self._simulators: list[Simulator] = []
 
-    async def read(self, pool: Pool, most: int, report: Report) -> None:
-        """Decide about all leads of the time, which may be `most`."""
+    async def read(self, pool: Pool, report: Report) -> None:
+        """Decide about all leads of the time."""
         vertical_id = self._rules.vertical.id
         async with session(pool) as connection:
             self._counts = await loading.count_leads(connection, vertical_id, self._time)
             self._versions = await loading.count_versions(connection, vertical_id, self._time)
             start = await loading.load_start(connection, self._all, self._time)
         total = self._counts.replayable
-        if total > most:
-            raise TooManyLeads(f"This time has {total:,} leads; choose one with at most {most:,}.")
         self._simulators = [
             Simulator(rules, start.accounts, start.movements, self._time.since, self._time.until) for rules in self._all
         ]

@@ -31,7 +31,6 @@ from marketplace.simulations.changes import (
     rules_of,
     simulated_time,
 )
-from marketplace.simulations.computing import TooManyLeads
 from marketplace.simulations.simulator import SimulatedRules
 from marketplace.simulations.store import ClaimedSimulation, NewSimulation, StoredSimulation
 from marketplace.simulations.wire import OPEN, SimulationRequest, SimulationResult
@@ -50,6 +49,9 @@ LOOK_SECONDS: Final = 1.0
 "Pause between two searches for due simulations."
 RESULT_AGE: Final = timedelta(days=30)
 "Age at which a simulation is deleted."
+PROCESS_ENDED: Final = (
+    "The process that computed it ended with an error. Choose a shorter time, or read the log."
+)
 STOP_SECONDS: Final = 5.0
 
 
@@ -100,6 +102,7 @@ async def create(pool: Pool, rules: Rules, actor: str, request: SimulationReques
         until=checked.time.until,
         made_at=now,
     )
+    await check_leads(pool, checked, suggest=request.suggest)
     async with transaction(pool) as connection:
         if await simulations_store.count_open(connection) >= MOST_OPEN:
             raise errors.Conflict(f"{MOST_OPEN} simulations wait already. Wait for one to end, or cancel one.")
@@ -107,6 +110,14 @@ async def create(pool: Pool, rules: Rules, actor: str, request: SimulationReques
         subject = ids.encode("sim", new.id)
         await audit.record(connection, now, actor, "simulation.create", subject, vertical=request.vertical)
     return new.id
+
+
+async def check_leads(pool: Pool, checked: SimulationPlan, *, suggest: bool) -> None:
+    """Raise InvalidInput if the time has too many leads. `pool` is of the role of the api or of reports."""
+    async with session(pool) as connection:
+        counts = await loading.count_leads(connection, checked.before.vertical.id, checked.time)
+    if faults := computing.lead_faults(counts.replayable, suggest=suggest):
+        raise errors.InvalidInput(faults)
 
 
 async def load(pool: Pool, simulation_id: UUID) -> StoredSimulation:
@@ -150,10 +161,11 @@ async def run_simulation(worker: Pool, reports: Pool, simulation_id: UUID) -> No
         result = await _compute(worker, reports, simulation, report)
     except SimulationCancelled:
         return
-    except (errors.InvalidInput, TooManyLeads) as error:
+    except errors.InvalidInput as error:
         log.warning("simulation_failed", id=ids.encode("sim", simulation_id), error=type(error).__name__)
+        failure = f"The rules have changed since: {' '.join(fault.detail for fault in error.faults)}"
         async with session(worker) as connection:
-            await simulations_store.give_up(connection, simulation_id, clock.now())
+            await simulations_store.give_up(connection, simulation_id, failure, clock.now())
         return
     async with session(worker) as connection:
         encoded = msgspec.json.encode(result)
@@ -174,7 +186,7 @@ async def _compute(
 async def compute_plan(
     reports: Pool, checked: SimulationPlan, report: computing.Report, *, suggest: bool
 ) -> SimulationResult:
-    """Compute a simulation, or the suggestions for its vertical. Raises TooManyLeads."""
+    """Compute a simulation, or the suggestions for its vertical. `reports` is of that role."""
     if not suggest:
         return await computing.simulate(reports, checked.before, checked.change, checked.after, checked.time, report)
     async with session(reports) as connection:
@@ -230,7 +242,7 @@ async def _run_process(pool: Pool, command: Sequence[str], claimed: ClaimedSimul
             await simulations_store.make_due(connection, claimed.id, now)
         else:
             log.error("simulation_given_up", id=ids.encode("sim", claimed.id))
-            await simulations_store.give_up(connection, claimed.id, now)
+            await simulations_store.give_up(connection, claimed.id, PROCESS_ENDED, now)
 
 
 async def _stop_process(process: asyncio.subprocess.Process) -> None:

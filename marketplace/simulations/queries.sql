@@ -7,14 +7,14 @@ values ($1, $2, 'waiting', $3, $4, $5, $6, $7, $7);
 select count(*) from simulation where due_at is not null;
 
 -- name: find_simulation
-select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.tries,
+select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries,
        s.made_at, s.ended_at
 from simulation s join vertical v on v.id = s.vertical_id
 where s.id = $1;
 
 -- name: list_simulations
 -- Newest first, of one vertical if $1 is given, after the simulation $2.
-select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.tries,
+select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries,
        s.made_at, s.ended_at
 from simulation s join vertical v on v.id = s.vertical_id
 where ($1::text is null or v.slug = $1) and ($2::uuid is null or s.id < $2)
@@ -47,7 +47,7 @@ update simulation set state = 'done', result = $2, due_at = null, ended_at = $3 
 returning id;
 
 -- name: give_up
-update simulation set state = 'failed', due_at = null, ended_at = $2 where id = $1 and state in ('waiting', 'running');
+update simulation set state = 'failed', failure = $3, due_at = null, ended_at = $2 where id = $1 and state in ('waiting', 'running');
 
 -- name: make_due
 update simulation set due_at = $2 where id = $1 and state = 'running';

@@ -25,6 +25,7 @@ class StoredSimulation(msgspec.Struct, frozen=True, kw_only=True):
     leads: int
     leads_done: int
     result: SimulationResult | None
+    failure: str | None
     tries: int
     made_at: datetime
     ended_at: datetime | None
@@ -88,9 +89,9 @@ async def end_simulation(connection: Connection, simulation_id: UUID, result: by
     return await connection.fetchval(SQL["end_simulation"], simulation_id, result, now) is not None
 
 
-async def give_up(connection: Connection, simulation_id: UUID, now: datetime) -> None:
-    """End a simulation as failed."""
-    await connection.execute(SQL["give_up"], simulation_id, now)
+async def give_up(connection: Connection, simulation_id: UUID, failure: str, now: datetime) -> None:
+    """End a simulation as failed, for a reason in a sentence."""
+    await connection.execute(SQL["give_up"], simulation_id, now, failure)
 
 
 async def make_due(connection: Connection, simulation_id: UUID, at: datetime) -> None:

@@ -131,7 +131,7 @@ class SimulationResultView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimulationView(msgspec.Struct, frozen=True, kw_only=True):
-    """A simulation: its request, its progress in leads, and its result once it is done."""
+    """A simulation: its request, its progress in leads, and its result once it is done, or why it failed."""
 
     id: str
     vertical: str
@@ -144,6 +144,7 @@ class SimulationView(msgspec.Struct, frozen=True, kw_only=True):
     leads_done: int
     made_at: datetime
     ended_at: datetime | None
+    failure: str | None
     result: SimulationResultView | None
 
 

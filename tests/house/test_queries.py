@@ -121,6 +121,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),
         "save_assumption": (API,),
     },
+    "simulations/loading.sql": {"count_leads": (API, REPORTS)},
     "simulations/queries.sql": {
         **dict.fromkeys(("insert_simulation", "count_open", "list_simulations", "cancel"), (API,)),
         "find_simulation": (API, WORK),

@@ -601,7 +601,7 @@ PRIVILEGES = {
         subscription_version suppression touch transfer vertical vertical_version wallet
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
-        simulation(state leads leads_done result tries due_at ended_at)
+        simulation(state leads leads_done result failure tries due_at ended_at)
         feed(last_position)
         kept_outcome kept_outcome_run kept_outcome_progress(xid at)
         background_pass(rest_until ended_at seconds failures failing_since failure) failing_work

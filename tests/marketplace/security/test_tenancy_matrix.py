@@ -149,6 +149,12 @@ TABLE: Final = (
     row("POST", "/v1/shared-leads:import?business_id={biz}", "6 33 64 333", {"not": "CSV"}),
     row("PUT", "/v1/roi-assumptions?business_id={biz}", "2 33 24 333", {"source": "a guess", "currency": "USD"}),
     row("GET", "/v1/reports/roi?business_id={biz}", "2 33 24 333"),
+    row("GET", "/v1/simulations", "2 33 33 233"),
+    row("POST", "/v1/simulations", "2 33 33 333",
+        {"vertical": "roofing", "changes": [{"type": "policy", "minimum_score": 50}]}),
+    row("GET", "/v1/simulations/{simulation_id=sim}", "2 33 33 233"),
+    row("GET", "/v1/simulations/{simulation_id=sim}/businesses", "2 33 33 233"),
+    row("DELETE", "/v1/simulations/{simulation_id=sim}", "2 33 33 333"),
 )  # fmt: skip
 
 
@@ -250,6 +256,9 @@ async def _hand_out_keys(scene: Scene, market: Marketplace, buyer: Buyer, strang
               "cost_minor": 1, "currency": "USD"}  # fmt: skip
     kept = await scene.api.call("POST", "/v1/shared-leads", {"leads": [bought]}, key=scene.keys["business"])
     scene.ids["import"] = kept.json()["id"]
+    simulation = {"vertical": "roofing", "changes": [{"type": "strategy", "strategy": "fair"}]}
+    requested = await scene.api.call("POST", "/v1/simulations", simulation, key=scene.keys["operator"])
+    scene.ids["sim"] = requested.json()["id"]
     now = clock.now()
     scene.keys["an expired key"] = await scene.api.key(expires_at=now + timedelta(microseconds=1))
     scene.keys["a revoked key"] = await scene.api.key()

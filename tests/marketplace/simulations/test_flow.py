@@ -16,15 +16,17 @@ from marketplace.ledger import money
 from marketplace.rules.catalog import Catalog, Rules
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.settings import Settings
-from marketplace.simulations import flow, loading
+from marketplace.simulations import computing, flow, loading
 from marketplace.simulations import store as simulations_store
 from marketplace.simulations.changes import WhatIfCap, WhatIfPause, WhatIfPolicy, WhatIfPrice
 from marketplace.simulations.store import StoredSimulation
 from marketplace.simulations.wire import SimulationRequest, SimulationResult, SimulationState
+from marketplace.worker import SIMULATE
 from routing.ranking import Strategy
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import until
 from tests.builders.subscriptions import a_cap
+from tests.conftest import SECRETS
 from tests.receivers import Receiver, ok
 from tests.waiting import PATIENCE
 
@@ -181,7 +183,9 @@ async def test_a_simulation_whose_subscription_has_ended_meanwhile_fails(scene: 
     buyer = await scene.market.buyer(scene.url)
     simulation_id = await scene.create(WhatIfPause(subscription_id=ids.encode("sub", buyer.subscription_id)))
     await scene.market.owner.execute("update subscription set state = 'ended'")
-    assert (await scene.run(simulation_id)).state is SimulationState.failed
+    failed = await scene.run(simulation_id)
+    assert failed.state is SimulationState.failed
+    assert (failed.failure or "").startswith("The rules have changed since: Name a live subscription")
 
 
 async def test_results_are_deleted_after_thirty_days(scene: Scene) -> None:
@@ -206,6 +210,34 @@ async def test_a_process_that_fails_each_time_ends_the_simulation(
 
     async def ended() -> bool:
         return (await flow.load(scene.market.api, simulation_id)).state is SimulationState.failed
+
+    assert await until(ended, PATIENCE)
+    stopping.set()
+    await keeping
+
+
+async def test_a_time_with_too_many_leads_is_refused_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computing, "MOST_LEADS", 1)
+    await scene.market.buyer(scene.url)
+    await scene.sell(1, 2)
+    with pytest.raises(errors.InvalidInput) as refused:
+        await scene.create(WhatIfPolicy(minimum_score=50))
+    assert [fault.code for fault in refused.value.faults] == ["too_many_leads"]
+
+
+async def test_a_worker_computes_what_is_due_in_a_process_of_its_own(
+    scene: Scene, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (SECRETS | {"DATABASE_URL": settings.database_url, "VALKEY_URL": settings.valkey_url}).items():
+        monkeypatch.setenv(name, value or "")
+    await scene.market.buyer(scene.url)
+    await scene.sell(1, 2)
+    simulation_id = await scene.create(WhatIfPolicy(minimum_score=50))
+    stopping = asyncio.Event()
+    keeping = asyncio.create_task(flow.keep_simulating(scene.market.worker, SIMULATE, stopping))
+
+    async def ended() -> bool:
+        return (await flow.load(scene.market.api, simulation_id)).state is SimulationState.done
 
     assert await until(ended, PATIENCE)
     stopping.set()

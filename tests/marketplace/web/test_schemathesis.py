@@ -32,7 +32,7 @@ ROUTES = {
         "|dispositions|pipeline|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions)|in/feedback)"
     ),
     CallerKind.operator: (
-        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports)"
+        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations)"
     ),
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."
