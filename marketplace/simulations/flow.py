@@ -49,9 +49,7 @@ LOOK_SECONDS: Final = 1.0
 "Pause between two searches for due simulations."
 RESULT_AGE: Final = timedelta(days=30)
 "Age at which a simulation is deleted."
-PROCESS_ENDED: Final = (
-    "The process that computed it ended with an error. Choose a shorter time, or read the log."
-)
+PROCESS_ENDED: Final = "The process that computed it ended with an error. Choose a shorter time, or read the log."
 STOP_SECONDS: Final = 5.0
 
 

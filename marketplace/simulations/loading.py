@@ -23,7 +23,7 @@ PAGE: Final = 1_000
 "Leads that are in memory at a time: some ten megabytes, and half a second of two simulations."
 
 
-class LeadCounts(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedLeadCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Leads of a time that can be decided about again, and those that are left out: the person had asked before
     (`repeated`), did not want to be contacted (`suppressed`), or was erased."""
 
@@ -40,10 +40,12 @@ class StartingPoint(msgspec.Struct, frozen=True, kw_only=True):
     movements: tuple[WalletMovement, ...]
 
 
-async def count_leads(connection: Connection, vertical_id: UUID, time: SimulatedTime) -> LeadCounts:
+async def count_leads(connection: Connection, vertical_id: UUID, time: SimulatedTime) -> SimulatedLeadCounts:
     """Return the numbers of leads of the time."""
     first = clock.id_bound(time.since, clock.ID_EARLY_SECONDS)
-    return await load_row(connection, SQL["count_leads"], LeadCounts, vertical_id, time.since, time.until, first)
+    return await load_row(
+        connection, SQL["count_leads"], SimulatedLeadCounts, vertical_id, time.since, time.until, first
+    )
 
 
 async def count_versions(connection: Connection, vertical_id: UUID, time: SimulatedTime) -> int:

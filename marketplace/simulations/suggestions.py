@@ -105,10 +105,10 @@ def _areas(rules: SimulatedRules, names: dict[UUID, str]) -> Iterator[Variant]:
         wider = _wider(subscription.definition.area)
         definition = msgspec.structs.replace(subscription.definition, area=wider)
         changed = msgspec.structs.replace(subscription, definition=definition)
-        others = tuple(changed if each.id == subscription.id else each for each in rules.subscriptions)
+        subscriptions = tuple(changed if each.id == subscription.id else each for each in rules.subscriptions)
         name = names.get(subscription.business_id, "a business")
         words = f"an area {WIDER_KM:g} km wider for {name}"
-        yield Variant(change=words, rules=msgspec.structs.replace(rules, subscriptions=others))
+        yield Variant(change=words, rules=msgspec.structs.replace(rules, subscriptions=subscriptions))
 
 
 def _room(subscription: Subscription) -> float:

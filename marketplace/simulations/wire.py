@@ -17,7 +17,7 @@ from marketplace.simulations.comparison import (
     SimulationFigures,
     WinComparison,
 )
-from marketplace.simulations.loading import LeadCounts
+from marketplace.simulations.loading import SimulatedLeadCounts
 
 UNKNOWN: Final = (
     "Whether another business would have won the job is not known: wins are on record only for leads that were sold, "
@@ -66,7 +66,7 @@ class SimulationResult(msgspec.Struct, frozen=True, kw_only=True):
 
     currency: str
     sentences: tuple[str, ...]
-    left_out: LeadCounts
+    left_out: SimulatedLeadCounts
     versions: int
     comparison: Comparison | None = None
     suggestions: tuple[Suggestion, ...] = ()
@@ -124,7 +124,7 @@ class SimulationResultView(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     sentences: tuple[str, ...]
     unknown: str
-    left_out: LeadCounts
+    left_out: SimulatedLeadCounts
     versions: int
     comparison: ComparisonView | None
     suggestions: tuple[Suggestion, ...]

@@ -18,7 +18,7 @@ from marketplace.simulations.changes import (
     WhatIfSubscription,
 )
 from marketplace.simulations.comparison import Comparison, Reproduction
-from marketplace.simulations.loading import LeadCounts
+from marketplace.simulations.loading import SimulatedLeadCounts
 from routing.inquiry import amount_in_words
 from routing.subscription import Cap
 
@@ -132,7 +132,7 @@ def describe_reproduction(reproduction: Reproduction) -> str:
     )
 
 
-def describe_left_out(counts: LeadCounts) -> str:
+def describe_left_out(counts: SimulatedLeadCounts) -> str:
     """Return the leads that are not part of a simulation in a sentence; empty if there are none."""
     parts = [
         f"{count:,} {words}"
@@ -169,7 +169,7 @@ def _interval(figure: Figure) -> str:
     return f" (95 %: {figure.low:.1f} to {figure.high:.1f} a week)"
 
 
-def notes_of(counts: LeadCounts, versions: int) -> Iterator[str]:
+def notes_of(counts: SimulatedLeadCounts, versions: int) -> Iterator[str]:
     """Yield the sentences about what limits a result."""
     if text := describe_left_out(counts):
         yield text
