@@ -44,7 +44,7 @@ MOST_OPEN: Final = 20
 LEASE: Final = timedelta(seconds=60)
 "Longer than any page of leads takes, also with the suggestions' many sets of rules on a busy machine."
 MOST_TRIES: Final = 3
-"Of a simulation whose process dies each time."
+"Tries of a simulation whose process dies each time."
 LOOK_SECONDS: Final = 1.0
 "Pause between two searches for due simulations."
 RESULT_AGE: Final = timedelta(days=30)
