@@ -7,16 +7,20 @@ values ($1, $2, 'waiting', $3, $4, $5, $6, $7, $7);
 select count(*) from simulation where due_at is not null;
 
 -- name: find_simulation
-select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries,
-       s.made_at, s.ended_at
-from simulation s join vertical v on v.id = s.vertical_id
+select s.id, v.slug as vertical, d.definition ->> 'currency' as currency, s.state, s.actor, s.request,
+       s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries, s.made_at, s.ended_at
+from simulation s
+join vertical v on v.id = s.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where s.id = $1;
 
 -- name: list_simulations
 -- Newest first, of one vertical if $1 is given, after the simulation $2.
-select s.id, v.slug as vertical, s.state, s.actor, s.request, s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries,
-       s.made_at, s.ended_at
-from simulation s join vertical v on v.id = s.vertical_id
+select s.id, v.slug as vertical, d.definition ->> 'currency' as currency, s.state, s.actor, s.request,
+       s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries, s.made_at, s.ended_at
+from simulation s
+join vertical v on v.id = s.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where ($1::text is null or v.slug = $1) and ($2::uuid is null or s.id < $2)
 order by s.id desc
 limit $3;

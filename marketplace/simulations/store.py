@@ -17,6 +17,7 @@ class StoredSimulation(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     vertical: str
+    currency: str
     state: SimulationState
     actor: str
     request: SimulationRequest

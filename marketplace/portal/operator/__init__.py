@@ -16,6 +16,7 @@ from marketplace.portal.operator import (
     unroutable,
     verticals,
     wallets,
+    what_if,
 )
 
 PARTS: tuple[LivePart, ...] = overview.PARTS
@@ -27,6 +28,7 @@ handlers = (
     *deliveries.handlers,
     *system.handlers,
     *verticals.handlers,
+    *what_if.handlers,
     *parties.handlers,
     *wallets.handlers,
     *explorer.handlers,

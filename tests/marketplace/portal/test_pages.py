@@ -48,7 +48,9 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/routing/{lead_id}": (OPERATORS, {"lead_id": "lead"}),
     "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
     "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
+    "/operator/simulations/{simulation_id}": (OPERATORS, {"simulation_id": "sim"}),
     "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
+    "/operator/verticals/{slug}/what-if": (OPERATORS, {"slug": "slug"}),
     "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
     "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
     "/business/matching/{order_id}": ((CallerKind.business,), {"order_id": "sub"}),
@@ -119,6 +121,9 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         for kind, owner in owners.items():
             made.browsers[kind] = await signed_in(made.api, kind, owner)
         made.ids["imp"] = await preview_import(made.browsers[CallerKind.business])
+        change = {"weeks": 1, "minimum_score": 50}
+        started = await made.browsers[CallerKind.operator].post("/operator/verticals/roofing/what-if", change)
+        made.ids["sim"] = started.headers["location"].rpartition("/")[2]
         for kind, owner in strangers.items():
             made.others[kind] = await signed_in(made.api, kind, owner)
         yield made
