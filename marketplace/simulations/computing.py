@@ -18,7 +18,7 @@ from marketplace.simulations.wording import describe_result, describe_suggestion
 from marketplace.text.faults import Fault
 
 MOST_LEADS: Final = 200_000
-"Leads of one simulation: their results are in memory, some 60 megabytes for two sets of rules."
+"Leads of one simulation: what became of each one is in memory until the end."
 MOST_SUGGESTION_LEADS: Final = 50_000
 "Leads for which suggestions are tried: some twenty-five sets of rules are."
 
