@@ -102,6 +102,8 @@ async def fill(connection: asyncpg.Connection, leads: int, since: datetime, unti
     await connection.executemany(
         "update subscription_version set definition = $2::text::jsonb where subscription_id = $1", list(definitions())
     )
+    for table in ("vertical_version", "subscription_version"):
+        await connection.execute(f"update {table} set made_at = $1", since - timedelta(days=1))
     chance = random.Random(7)
     times = [since + (until - since) * ((number + 0.5) / leads) for number in range(leads)]
     lead_ids = [clock.id_at(at, chance) for at in times]

@@ -152,11 +152,10 @@ def simulated_time(since: datetime | None, until: datetime | None, now: datetime
 
 def rules_of(rules: Rules, vertical: Vertical) -> SimulatedRules:
     """Return the rules of one vertical as they are in force, with its live subscriptions."""
+    live = (each for each in rules.index.values() if each.vertical == vertical.slug and each.mode is Mode.live)
     return SimulatedRules(
         vertical=vertical,
-        subscriptions=tuple(
-            each for each in rules.index.values() if each.vertical == vertical.slug and each.mode is Mode.live
-        ),
+        subscriptions=tuple(sorted(live, key=lambda subscription: subscription.id)),
         payouts={provider.id: provider.payout for provider in rules.providers.values()},
     )
 

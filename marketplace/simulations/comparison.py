@@ -81,7 +81,7 @@ class WinComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
-    """Agreement of the unchanged simulation with what happened in fact.
+    """Agreement of a simulation by the rules as they were at each time with what happened in fact.
 
     `same_business` of `leads` went to the same business as in fact, or to none as in fact. `same_end` were sold as in
     fact, or not sold as in fact. `same_shares` is the part of the sales, from 0 to 1, in which the numbers of leads of
@@ -121,9 +121,17 @@ def lead_facts(leads: Iterable[RecordedLead], since: datetime) -> list[LeadFact]
 
 
 def compare(
-    facts: Sequence[LeadFact], before: Simulator, after: Simulator, since: datetime, until: datetime
+    facts: Sequence[LeadFact],
+    recorded: Simulator,
+    before: Simulator,
+    after: Simulator,
+    since: datetime,
+    until: datetime,
 ) -> Comparison:
-    """Compare two finished simulations of the leads of `facts`, received from `since` up to `until`."""
+    """Compare two finished simulations of the leads of `facts`, received from `since` up to `until`.
+
+    `recorded` is that by the rules as they were at each time.
+    """
     weeks = (until - since) / WEEK
     whole_weeks = (until - since) // WEEK
     pairs = list(zip(facts, before.ends, after.ends, strict=True))
@@ -150,7 +158,7 @@ def compare(
         wins_lost_a_week=_per_week(wins_lost, weeks),
         businesses=_businesses(before, after),
         wins=WinComparison(wins=wins.total(), stay=wins["stay"], lost=wins["lost"], moved=wins["moved"]),
-        reproduction=_reproduction(facts, before.ends),
+        reproduction=_reproduction(facts, recorded.ends),
     )
 
 

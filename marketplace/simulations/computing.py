@@ -78,7 +78,7 @@ async def suggest(
 
 
 class _Run:
-    """Simulations of the unchanged rules and of each variant, side by side on the same leads."""
+    """Simulations of the unchanged rules, of each variant, and of the rules as they were, on the same leads."""
 
     def __init__(self, rules: SimulatedRules, variants: tuple[Variant, ...], time: SimulatedTime) -> None:
         self._rules, self._time = rules, time
@@ -92,11 +92,16 @@ class _Run:
         async with session(pool) as connection:
             self._counts = await loading.count_leads(connection, vertical_id, self._time)
             self._versions = await loading.count_versions(connection, vertical_id, self._time)
-            start = await loading.load_start(connection, self._all, self._time)
+            recorded = await loading.load_recorded_rules(connection, self._rules, self._time)
+            start = await loading.load_start(connection, (*self._all, recorded.every_version), self._time)
         total = self._counts.replayable
-        self._simulators = [
-            Simulator(rules, start.accounts, start.movements, self._time.since, self._time.until) for rules in self._all
-        ]
+        since, until = self._time.since, self._time.until
+        self._simulators = [Simulator(rules, start.accounts, start.movements, since, until) for rules in self._all]
+        self._recorded = self._simulators[0]
+        if recorded.edits or recorded.start != self._rules:
+            edits = recorded.edits
+            self._recorded = Simulator(recorded.start, start.accounts, start.movements, since, until, edits)
+            self._simulators.append(self._recorded)
         await report(0, total)
         async for leads in loading.read_leads(pool, vertical_id, self._time):
             self._facts += lead_facts(leads, self._time.since)
@@ -108,9 +113,9 @@ class _Run:
 
     def compare(self) -> list[Comparison]:
         """Return the comparison of each variant with the unchanged rules."""
-        unchanged, *variants = self._simulators
+        unchanged, *variants = self._simulators[: len(self._all)]
         since, until = self._time.since, self._time.until
-        return [compare(self._facts, unchanged, variant, since, until) for variant in variants]
+        return [compare(self._facts, self._recorded, unchanged, variant, since, until) for variant in variants]
 
     def notes(self) -> tuple[str, ...]:
         """Return the sentences about what limits the result."""

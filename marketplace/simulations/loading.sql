@@ -70,3 +70,29 @@ select (select count(*) from vertical_version where vertical_id = $1 and made_at
 
 -- name: list_business_names
 select id, name from business where id = any($1::uuid[]);
+
+-- name: list_vertical_history
+-- Versions of a vertical that were in force in a time.
+select v.version, v.definition, v.made_at
+from vertical_version v
+where v.vertical_id = $1 and v.made_at < $3
+    and not exists (select from vertical_version n
+                    where n.vertical_id = v.vertical_id and n.version = v.version + 1 and n.made_at <= $2)
+order by v.version;
+
+-- name: list_subscription_history
+-- Versions of the live subscriptions of a vertical that were in force in a time, also of those that have ended since.
+select s.id, s.business_id, v.version, v.definition, v.made_at
+from subscription s
+join subscription_version v on v.subscription_id = s.id
+where s.vertical_id = $1 and s.mode = 'live' and v.made_at < $3
+    and not exists (select from subscription_version n
+                    where n.subscription_id = v.subscription_id and n.version = v.version + 1 and n.made_at <= $2)
+order by s.id, v.version;
+
+-- name: list_switches
+-- When subscriptions, by their public ids, were paused, resumed, suspended or ended before $2.
+select object, at, coalesce(detail ->> 'state', 'suspended') as state
+from audit
+where object = any($1::text[]) and action in ('subscription.switch', 'subscription.suspend') and at < $2
+order by at, id;

@@ -7,7 +7,7 @@ simplifications hold for every simulation, so that two of them differ by their r
 - A sale is final: the lead counts as delivered, paid and not returned.
 - A business whose endpoint could not be reached for a lead in fact is not offered that lead.
 - Money comes into a wallet, or leaves it for another reason than these leads, when it did in fact.
-- A business is paused, suspended or frozen all the time if it is so in the rules, and its endpoint works all the time.
+- A business that is frozen in the rules is so all the time, and every endpoint works all the time.
 """
 
 import heapq
@@ -64,6 +64,28 @@ class SimulatedRules(msgspec.Struct, frozen=True, kw_only=True):
     payouts: Mapping[UUID, Payout]
 
 
+class RuleEdit(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the rules at a time: the vertical or a subscription as it is from then on, or one that has ended."""
+
+    made_at: datetime
+    vertical: Vertical | None = None
+    subscription: Subscription | None = None
+    ended: UUID | None = None
+
+
+class RecordedRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Rules as they were at the start of a simulation, and their changes during it, in order of time."""
+
+    start: SimulatedRules
+    edits: tuple[RuleEdit, ...]
+
+    @property
+    def every_version(self) -> SimulatedRules:
+        """Rules with each version of each subscription, to load the accounts of all of them."""
+        later = tuple(edit.subscription for edit in self.edits if edit.subscription is not None)
+        return msgspec.structs.replace(self.start, subscriptions=(*self.start.subscriptions, *later))
+
+
 class LeadEnd(StrEnum):
     """End of a lead in a simulation."""
 
@@ -103,13 +125,15 @@ class Simulator:
         movements: Sequence[WalletMovement],
         since: datetime,
         until: datetime,
+        edits: Sequence[RuleEdit] = (),
     ) -> None:
-        """Prepare the rules. `movements` are in order of time."""
+        """Prepare the rules. `movements` and `edits` are in order of time."""
         self._vertical, self._payouts = rules.vertical, rules.payouts
-        days = (until - since).days + 3
-        self._index = HoldingIndex(_prepare(each, since, days) for each in rules.subscriptions)
+        self._since, self._days = since, (until - since).days + 3
+        self._index = HoldingIndex(map(self._prepare, rules.subscriptions))
         self._accounts = SimulatedAccounts(accounts)
         self._movements = list(reversed(movements))
+        self._edits = list(reversed(edits))
         self._now, self._until = since, until
         self._due: list[_DueLead] = []
         self._providers: list[UUID] = []
@@ -139,19 +163,33 @@ class Simulator:
         self._advance(self._until)
 
     def _advance(self, now: datetime) -> None:
-        """Decide again about the leads that are due by `now`, and apply the movements of wallets until then."""
+        """Decide again about the leads that are due by `now`, and apply what changed in the meantime."""
         while self._due and self._due[0][0] <= now:
             due_at, place, lead = heapq.heappop(self._due)
             self._now = max(self._now, due_at)
-            self._apply_movements()
+            self._catch_up()
             self._decide(lead, place, self._now)
         self._now = max(self._now, now)
-        self._apply_movements()
+        self._catch_up()
 
-    def _apply_movements(self) -> None:
+    def _catch_up(self) -> None:
+        """Apply the movements of wallets and the edits of rules up to now."""
         while self._movements and self._movements[-1].made_at <= self._now:
             movement = self._movements.pop()
             self._accounts.deposit(movement.business_id, movement.amount_minor)
+        while self._edits and self._edits[-1].made_at <= self._now:
+            edit = self._edits.pop()
+            self._vertical = edit.vertical or self._vertical
+            if edit.subscription is not None:
+                self._index.put(self._prepare(edit.subscription))
+            if edit.ended is not None:
+                self._index.discard(edit.ended)
+
+    def _prepare(self, subscription: Subscription) -> Subscription:
+        """Return the subscription with its open hours compiled for the whole time, and without a breaker."""
+        hours = subscription.definition.hours
+        spans = compile_hours(hours, self._since, self._days) if hours else None
+        return msgspec.structs.replace(subscription, open_spans=spans, breaker_open_until=None)
 
     def _decide(self, lead: OpenLead, place: int, now: datetime) -> None:
         vertical = self._vertical
@@ -194,10 +232,3 @@ class Simulator:
             credits = credit_changes(weights, subscription.business_id)
         self.entitled.update(credits)
         self.entitled[subscription.business_id] += LEAD
-
-
-def _prepare(subscription: Subscription, since: datetime, days: int) -> Subscription:
-    """Return the subscription with its open hours compiled for `days` days, and without a breaker."""
-    hours = subscription.definition.hours
-    spans = compile_hours(hours, since, days) if hours else None
-    return msgspec.structs.replace(subscription, open_spans=spans, breaker_open_until=None)

@@ -121,14 +121,14 @@ def _money(value: float, currency: str) -> str:
 
 
 def describe_reproduction(reproduction: Reproduction) -> str:
-    """Return how well the unchanged rules repeat what happened, in a sentence."""
+    """Return how well a simulation by the rules as they were repeats what happened, in a sentence."""
     if not reproduction.leads:
         return "There are no leads in this time."
     percent = 100 * reproduction.same_business / reproduction.leads
     shares = 100 * reproduction.same_shares
     return (
-        f"Without the change, the simulation gives {percent:.0f} % of the leads to the same business as in fact, or to "
-        f"none as in fact, and the numbers of leads of the businesses agree by {shares:.0f} %."
+        f"By the rules as they were at each time, a simulation gives {percent:.3g} % of the leads to the same business "
+        f"as in fact, or to none as in fact, and the numbers of leads of the businesses agree by {shares:.3g} %."
     )
 
 
@@ -175,4 +175,4 @@ def notes_of(counts: SimulatedLeadCounts, versions: int) -> Iterator[str]:
         yield text
     if versions:
         were = "version of the rules was" if versions == 1 else "versions of the rules were"
-        yield f"{versions:,} {were} published since the beginning; both simulations use the rules of today throughout."
+        yield f"{versions:,} {were} published since the beginning; the change is compared with the rules of today."

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from marketplace.database.db import open_pool
+from marketplace.directory import flow as directory_flow
+from marketplace.directory.store import TenantScope
 from marketplace.ledger import money
 from marketplace.rules.catalog import Catalog, Rules
 from marketplace.runtime import clock, errors, ids
@@ -100,6 +102,23 @@ async def test_the_unchanged_simulation_repeats_what_the_service_did_lead_by_lea
     assert (reproduction.leads, reproduction.same_business, reproduction.same_shares) == (23, 23, 1.0)
     assert result.comparison.before == result.comparison.after
     assert result.sentences[0] == "With a minimum score of 60: nothing changes."
+
+
+async def test_what_happened_is_repeated_by_the_rules_as_they_were(scene: Scene) -> None:
+    """The ranking was another one, one business has been paused since, and one has ended."""
+    market, operator = scene.market, TenantScope(business_id=None, mode=None)
+    first, second, third = [await market.buyer(scene.url) for _ in range(3)]
+    await directory_flow.revise_vertical(market.api, "test", "roofing", 1, roofing(strategy=Strategy.highest_price))
+    await scene.sell(1, 2, 3)
+    for buyer, state in ((first, "paused"), (second, "ended")):
+        await directory_flow.switch_subscription(market.api, "test", operator, buyer.subscription_id, state)
+        await scene.sell(*((4, 5) if state == "paused" else (6, 7)))
+    result = await scene.result(price_of(third, 9_000))
+    assert result.comparison is not None
+    reproduction = result.comparison.reproduction
+    assert (reproduction.leads, reproduction.same_business) == (7, 7)
+    assert [row.business_id for row in result.comparison.businesses] == [third.business_id]
+    assert result.versions == 5
 
 
 async def test_a_change_is_counted_in_sales_money_and_businesses(scene: Scene) -> None:

@@ -162,7 +162,7 @@ def repeated(slug: str) -> Comparison:
     simulator = Simulator(unchanged, StartingAccounts(balances={}), past_movements(past), SINCE, UNTIL)
     simulator.add(leads)
     simulator.finish()
-    return compare(lead_facts(leads, SINCE), simulator, simulator, SINCE, UNTIL)
+    return compare(lead_facts(leads, SINCE), simulator, simulator, simulator, SINCE, UNTIL)
 
 
 def past_leads(past: SimulatedHistory, vertical_id: UUID) -> list[RecordedLead]:
