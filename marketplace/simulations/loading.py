@@ -3,9 +3,7 @@
 No contact data is read: facts have none, and people are not told apart.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
-from operator import attrgetter, itemgetter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -13,15 +11,17 @@ import msgspec
 
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, load_row, session
 from marketplace.distribution.explorer import list_past_standings
-from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, ids
 from marketplace.simulations.accounts import StartingAccounts, UsageKey
 from marketplace.simulations.changes import SimulatedTime
-from marketplace.simulations.simulator import RecordedLead, RecordedRules, RuleEdit, SimulatedRules, WalletMovement
+from marketplace.simulations.history import (
+    PublishedSubscription,
+    PublishedVertical,
+    SubscriptionSwitch,
+    recorded_rules,
+)
+from marketplace.simulations.simulator import RecordedLead, RecordedRules, SimulatedRules, WalletMovement
 from routing.calendar import window_starts
-from routing.inquiry import Mode
-from routing.subscription import Subscription, SubscriptionDefinition
-from routing.vertical import VerticalDefinition
 
 SQL: Final = Queries(__file__, "loading.sql")
 
@@ -114,100 +114,20 @@ async def load_start(connection: Connection, rules: Iterable[SimulatedRules], ti
     return StartingPoint(accounts=accounts, movements=movements)
 
 
-class VerticalVersionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical."""
-
-    version: int
-    definition: VerticalDefinition
-    made_at: datetime
-
-
-class SubscriptionVersionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a subscription."""
-
-    id: UUID
-    business_id: UUID
-    version: int
-    definition: SubscriptionDefinition
-    made_at: datetime
-
-
 async def load_recorded_rules(connection: Connection, rules: SimulatedRules, time: SimulatedTime) -> RecordedRules:
     """Return the rules as they were at the beginning, with what was published, paused, resumed or ended until the end.
 
-    A subscription without such a record counts as active. `rules` are those of today.
+    A subscription without a record of its state counts as active. `rules` are those of today.
     """
-    vertical = rules.vertical
-    span = (vertical.id, time.since, time.until)
-    verticals = await fetch_rows(connection, SQL["list_vertical_history"], VerticalVersionRow, *span)
-    versions = await fetch_rows(connection, SQL["list_subscription_history"], SubscriptionVersionRow, *span)
-    keys = {ids.encode("sub", row.id): row.id for row in versions}
-    switches = await connection.fetch(SQL["list_switches"], list(keys), time.until)
-    return recorded_rules(
-        rules, time.since, verticals, versions, [(keys[row["object"]], row["at"], row["state"]) for row in switches]
-    )
-
-
-def recorded_rules(
-    rules: SimulatedRules,
-    since: datetime,
-    verticals: Sequence[VerticalVersionRow],
-    versions: Sequence[SubscriptionVersionRow],
-    switches: Sequence[tuple[UUID, datetime, str]],
-) -> RecordedRules:
-    """Return the rules at `since`, and each later edit. `switches` are subscriptions with their new state."""
-    history: list[tuple[datetime, VerticalVersionRow | SubscriptionVersionRow | tuple[UUID, str]]] = [
-        *((row.made_at, row) for row in verticals),
-        *((row.made_at, row) for row in versions),
-        *((at, (key, state)) for key, at, state in switches),
+    span = (rules.vertical.id, time.since, time.until)
+    verticals = await fetch_rows(connection, SQL["list_vertical_history"], PublishedVertical, *span)
+    subscriptions = await fetch_rows(connection, SQL["list_subscription_history"], PublishedSubscription, *span)
+    keys = {ids.encode("sub", row.id): row.id for row in subscriptions}
+    switches = [
+        SubscriptionSwitch(id=keys[row["object"]], state=row["state"], made_at=row["at"])
+        for row in await connection.fetch(SQL["list_switches"], list(keys), time.until)
     ]
-    today = {each.id: each for each in rules.subscriptions}
-    vertical, present = rules.vertical, dict[UUID, Subscription]()
-    states: dict[UUID, str] = {}
-    start: SimulatedRules | None = None
-    edits: list[RuleEdit] = []
-    for at, row in sorted(history, key=itemgetter(0)):
-        if start is None and at > since:
-            start = _at_start(rules, vertical, present)
-        match row:
-            case VerticalVersionRow():
-                definition = row.definition
-                vertical = msgspec.structs.replace(rules.vertical, version=row.version, definition=definition)
-                edits += [] if start is None else [RuleEdit(made_at=at, vertical=vertical)]
-                continue
-            case SubscriptionVersionRow(id=key):
-                present[key] = _subscription(rules, today.get(key), row)
-            case (key, state):
-                states[key] = state
-        if states.get(key) == "ended":
-            present.pop(key, None)
-            edits += [] if start is None else [RuleEdit(made_at=at, ended=key)]
-        elif key in present:
-            paused = states.get(key, "active") != "active"
-            present[key] = msgspec.structs.replace(present[key], paused=paused, suspended=None)
-            edits += [] if start is None else [RuleEdit(made_at=at, subscription=present[key])]
-    return RecordedRules(start=start or _at_start(rules, vertical, present), edits=tuple(edits))
-
-
-def _at_start(rules: SimulatedRules, vertical: Vertical, present: Mapping[UUID, Subscription]) -> SimulatedRules:
-    subscriptions = tuple(sorted(present.values(), key=attrgetter("id")))
-    return msgspec.structs.replace(rules, vertical=vertical, subscriptions=subscriptions)
-
-
-def _subscription(rules: SimulatedRules, today: Subscription | None, row: SubscriptionVersionRow) -> Subscription:
-    """Return one version of a subscription; one that has ended since had an endpoint that worked."""
-    if today is not None:
-        return msgspec.structs.replace(today, version=row.version, definition=row.definition)
-    return Subscription(
-        id=row.id,
-        business_id=row.business_id,
-        endpoint_id=row.id,
-        vertical=rules.vertical.slug,
-        country=rules.vertical.definition.country,
-        mode=Mode.live,
-        version=row.version,
-        definition=row.definition,
-    )
+    return recorded_rules(rules, time.since, (*verticals, *subscriptions, *switches))
 
 
 def _windows(variants: Iterable[SimulatedRules], time: SimulatedTime) -> set[UsageKey]:

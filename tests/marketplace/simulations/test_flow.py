@@ -107,7 +107,9 @@ async def test_the_unchanged_simulation_repeats_what_the_service_did_lead_by_lea
 async def test_what_happened_is_repeated_by_the_rules_as_they_were(scene: Scene) -> None:
     """The ranking was another one, one business has been paused since, and one has ended."""
     market, operator = scene.market, TenantScope(business_id=None, mode=None)
-    first, second, third = [await market.buyer(scene.url) for _ in range(3)]
+    first, second, third = [
+        await market.buyer(scene.url, anywhere(price_minor=price)) for price in (7_000, 6_000, 5_000)
+    ]
     await directory_flow.revise_vertical(market.api, "test", "roofing", 1, roofing(strategy=Strategy.highest_price))
     await scene.sell(1, 2, 3)
     for buyer, state in ((first, "paused"), (second, "ended")):
