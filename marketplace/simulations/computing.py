@@ -14,7 +14,7 @@ from marketplace.simulations.comparison import Comparison, LeadFact, compare, le
 from marketplace.simulations.simulator import SimulatedRules, Simulator
 from marketplace.simulations.suggestions import Variant, list_variants
 from marketplace.simulations.wire import SimulationResult, Suggestion
-from marketplace.simulations.wording import describe_result, describe_suggestion, notes_of
+from marketplace.simulations.wording import describe_reproduction, describe_result, describe_suggestion, notes_of
 from marketplace.text.faults import Fault
 
 MOST_LEADS: Final = 200_000
@@ -61,6 +61,7 @@ async def suggest(
     run = _Run(rules, variants, time)
     await run.read(pool, report)
     currency = rules.vertical.definition.currency
+    comparisons = run.compare()
     suggestions = [
         Suggestion(
             change=variant.change,
@@ -69,12 +70,13 @@ async def suggest(
             revenue_a_week=comparison.revenue_a_week,
             wins_lost_a_week=comparison.wins_lost_a_week,
         )
-        for variant, comparison in zip(variants, run.compare(), strict=True)
+        for variant, comparison in zip(variants, comparisons, strict=True)
         if comparison.before != comparison.after or comparison.moved
     ]
     suggestions.sort(key=lambda suggestion: -suggestion.revenue_a_week.value)
     tried = f"{len(variants)} changes were tried one by one; {len(suggestions)} of them make a difference."
-    return run.result((tried, *run.notes()), suggestions=tuple(suggestions))
+    reproduced = (describe_reproduction(each.reproduction) for each in comparisons[:1])
+    return run.result((tried, *reproduced, *run.notes()), suggestions=tuple(suggestions))
 
 
 class _Run:

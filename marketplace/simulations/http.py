@@ -7,7 +7,7 @@ from litestar.params import FromPath
 
 from marketplace.database.db import session
 from marketplace.directory.wire import BODY_LIMIT as RULES_LIMIT
-from marketplace.directory.wire import OPERATOR, OPERATOR_READING, SLUG, provide_configuration
+from marketplace.directory.wire import OPERATOR, OPERATOR_READING, SLUG, path_slug, provide_configuration
 from marketplace.runtime import ids
 from marketplace.simulations import flow as simulations_flow
 from marketplace.simulations import store as simulations_store
@@ -62,8 +62,10 @@ async def create_simulation(
 async def list_simulations(request: AnyRequest, services: Injected[Services]) -> Page[SimulationView]:
     """Lists simulations of the last 30 days, newest first. Operators only."""
     limit, before = page_limit(request), page_cursor(request, "sim")
+    vertical = request.query_params.get("vertical")
+    if vertical is not None:
+        path_slug(vertical)
     async with session(services.pool) as connection:
-        vertical = request.query_params.get("vertical")
         rows = await simulations_store.list_simulations(connection, vertical, before, limit + 1)
     return list_page(rows, limit, show_simulation, lambda row: ids.encode("sim", row.id))
 

@@ -88,13 +88,13 @@ def describe_result(change: str, comparison: Comparison, currency: str) -> tuple
     return (*sentences, describe_reproduction(comparison.reproduction))
 
 
-def _effect(comparison: Comparison, currency: str) -> str:
-    """Return the change of sales, revenue and fill in words."""
+def _effect(comparison: Comparison, currency: str, interval: str = "") -> str:
+    """Return the change of sales, with its interval in words, of revenue and of fill."""
     before, after = comparison.before, comparison.after
     if before == after and not comparison.moved:
         return "nothing changes"
     parts = [
-        _difference(comparison.sold_a_week.value, "sale", "sales"),
+        _difference(comparison.sold_a_week.value, "sale", "sales") + interval,
         _money(comparison.revenue_a_week.value, currency),
     ]
     if before.sold and after.sold != before.sold:
@@ -151,11 +151,11 @@ def describe_suggestion(change: str, comparison: Comparison, currency: str, name
 
     `names` are those of the businesses.
     """
-    effect = _effect(comparison, currency)
-    text = f"{change[:1].upper()}{change[1:]}: {effect}{_interval(comparison.sold_a_week)}"
+    effect = _effect(comparison, currency, _interval(comparison.sold_a_week))
+    text = f"{change[:1].upper()}{change[1:]}: {effect}"
     wins = comparison.wins
     if wins.lost:
-        text += f"; {wins.lost:,} of {wins.wins:,} known wins lost{_interval(comparison.wins_lost_a_week)}"
+        text += f"; {wins.lost:,} of {wins.wins:,} known wins lost{_wins_interval(comparison)}"
     most = max(comparison.businesses, key=lambda row: row.leads_after - row.leads_before, default=None)
     if most is not None and most.leads_after > most.leads_before:
         more = (most.leads_after - most.leads_before) / comparison.weeks
@@ -164,9 +164,27 @@ def describe_suggestion(change: str, comparison: Comparison, currency: str, name
 
 
 def _interval(figure: Figure) -> str:
+    """Return the interval of a difference in words, such as " (95 %: 0.4 to 2.1 fewer)"; empty if it has none."""
     if figure.low is None or figure.high is None:
         return ""
-    return f" (95 %: {figure.low:.1f} to {figure.high:.1f} a week)"
+    low, high = round(figure.low, 1), round(figure.high, 1)
+    if low == high == 0:
+        return ""
+    if high <= 0:
+        words = f"{abs(high):g} to {abs(low):g} fewer"
+    elif low >= 0:
+        words = f"{low:g} to {high:g} more"
+    else:
+        words = f"{-low:g} fewer to {high:g} more"
+    return f" (95 %: {words})"
+
+
+def _wins_interval(comparison: Comparison) -> str:
+    """Return the interval of the wins lost in the whole time; empty if it has none."""
+    figure = comparison.wins_lost_a_week
+    if figure.low is None or figure.high is None:
+        return ""
+    return f" (95 %: {max(0.0, figure.low * comparison.weeks):.0f} to {figure.high * comparison.weeks:.0f})"
 
 
 def notes_of(counts: SimulatedLeadCounts, versions: int) -> Iterator[str]:

@@ -3,11 +3,14 @@
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
+
+from billing.intervals import Figure
 from marketplace.runtime import ids
 from marketplace.simulations.changes import WhatIfCap, WhatIfPause, WhatIfPolicy, WhatIfPrice, WhatIfStrategy
 from marketplace.simulations.comparison import Comparison, compare, lead_facts
 from marketplace.simulations.simulator import RecordedLead, SimulatedRules
-from marketplace.simulations.wording import describe_changes, describe_result, describe_suggestion
+from marketplace.simulations.wording import _interval, describe_changes, describe_result, describe_suggestion
 from routing.ranking import Strategy
 from tests.builders.subscriptions import a_cap, a_definition, a_subscription
 from tests.marketplace.simulations.test_simulator import SINCE_NOON, a_past_lead, simulated, the_rules
@@ -63,3 +66,28 @@ def test_figures_of_several_weeks_have_intervals_and_a_suggestion_says_who_gains
     assert "; Two gains most, " in sentence
     few = compared(leads[:7], dearer, days=14)
     assert few.revenue_a_week.low is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-2.14, -0.3, " (95 %: 0.3 to 2.1 fewer)"),
+        (-2.0, 0.0, " (95 %: 0 to 2 fewer)"),
+        (0.2, 3.0, " (95 %: 0.2 to 3 more)"),
+        (-0.4, 0.9, " (95 %: 0.4 fewer to 0.9 more)"),
+        (0.0, 0.0, ""),
+        (None, None, ""),
+    ],
+)
+def test_an_interval_is_said_in_fewer_and_more(low: float | None, high: float | None, words: str) -> None:
+    assert _interval(Figure(value=0.0, low=low, high=high)) == words
+
+
+def test_a_suggestion_says_the_interval_of_its_sales_and_of_the_wins_that_it_loses() -> None:
+    leads = [
+        a_past_lead(number, number * 1_440, won=number % 7 == 0, business_id=UUID(int=1_001)) for number in range(70)
+    ]
+    strict = the_rules(a_subscription(1, a_definition(caps=(a_cap("week", 6),))))
+    sentence = describe_suggestion("six a week", compared(leads, strict, days=70), "USD", {})
+    assert sentence.startswith("Six a week: 1 fewer sale a week (95 %: ")
+    assert "USD 50 less revenue a week" in sentence
