@@ -36,7 +36,8 @@ from marketplace.runtime.log import logger
 from marketplace.runtime.settings import Settings, StartError
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
-from marketplace.simulations.flow import keep_simulating
+from marketplace.simulations import store as simulations_store
+from marketplace.simulations.flow import RESULT_AGE, keep_simulating
 from marketplace.web import metrics
 from marketplace.webhook.address import guard_of
 from marketplace.webhook.kept import KeptConnections
@@ -163,10 +164,11 @@ class Sweeper:
         self._slots_taken[job] -= 1
 
     async def _do_housekeeping(self) -> None:
-        """Create partitions for the coming months, and delete old records of failures."""
+        """Create partitions for the coming months, and delete old records of failures and old simulations."""
         async with session(self._pool) as connection:
             await connection.execute(SQL["make_partitions"], 3)
             await failing.forget_old(connection)
+            await simulations_store.delete_old(connection, clock.now() - RESULT_AGE)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:

@@ -206,8 +206,6 @@ async def keep_simulating(pool: Pool, command: Sequence[str], stopping: asyncio.
             now = clock.now()
             async with transaction(pool) as connection:
                 claimed = await simulations_store.claim_due(connection, now + LEASE, now)
-                if claimed is None:
-                    await simulations_store.delete_old(connection, now - RESULT_AGE)
             if claimed is not None:
                 await _run_process(pool, command, claimed, stopping)
                 continue

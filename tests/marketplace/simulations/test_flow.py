@@ -176,6 +176,10 @@ async def test_a_cancelled_simulation_stops_and_has_no_result(scene: Scene) -> N
     cancelled = await flow.cancel(scene.market.api, "test", simulation_id)
     assert cancelled.state is SimulationState.cancelled
     await flow.run_simulation(scene.market.worker, scene.reports, simulation_id)
+    async with scene.market.worker.acquire() as connection:
+        for leads_done in (0, 1):
+            assert not await simulations_store.advance(connection, simulation_id, leads_done, 9, clock.now())
+        assert not await simulations_store.end_simulation(connection, simulation_id, b"{}", clock.now())
     assert await flow.load(scene.market.api, simulation_id) == cancelled
     actions = await scene.market.owner.fetch("select action from audit where action like 'simulation%' order by id")
     assert [row["action"] for row in actions] == ["simulation.create", "simulation.cancel"]
