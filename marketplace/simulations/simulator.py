@@ -22,7 +22,7 @@ import msgspec
 
 from billing.pricing import Payout, payout_minor
 from marketplace.rules.catalog import Vertical
-from marketplace.rules.hours import compile_hours
+from marketplace.rules.hours import compile_hours, compile_plan
 from marketplace.simulations.accounts import SimulatedAccounts, StartingAccounts
 from routing.decision import End, MatchedCandidates, OpenLead, Route, Wait, award_credits, complete, decide
 from routing.index import HoldingIndex
@@ -186,10 +186,11 @@ class Simulator:
                 self._index.discard(edit.ended)
 
     def _prepare(self, subscription: Subscription) -> Subscription:
-        """Return the subscription with its open hours compiled for the whole time, and without a breaker."""
-        hours = subscription.definition.hours
-        spans = compile_hours(hours, self._since, self._days) if hours else None
-        return msgspec.structs.replace(subscription, open_spans=spans, breaker_open_until=None)
+        """Return the subscription with its open hours and its pace compiled for the whole time, and without a breaker."""
+        definition = subscription.definition
+        spans = compile_hours(definition.hours, self._since, self._days) if definition.hours else None
+        plan = compile_plan(definition, spans, self._vertical.arrivals, self._since)
+        return msgspec.structs.replace(subscription, open_spans=spans, plan=plan, breaker_open_until=None)
 
     def _decide(self, lead: OpenLead, place: int, now: datetime) -> None:
         vertical = self._vertical
@@ -197,7 +198,7 @@ class Simulator:
             lead, vertical.definition, vertical.version, self._index, now
         )
         if isinstance(result, MatchedCandidates):
-            result = complete(result, self._accounts.standings(result.eligible, now))
+            result = complete(result, self._accounts.standings(result.to_read, now))
         match result:
             case Route():
                 self._sell(result, place, now)

@@ -81,6 +81,19 @@ def test_a_cap_a_wallet_and_the_order_of_arrival_decide_as_they_do_live() -> Non
     assert buyers(simulated(the_rules(first, second), *leads, accounts=accounts)) == [1, 1, 2, None, None]
 
 
+def test_a_cap_that_is_spread_over_its_day_lasts_into_the_evening() -> None:
+    """The first subscription takes the leads of the afternoon as they come; with a pace, as its plan allows."""
+    leads = [a_past_lead(number, 20 * number) for number in range(1, 19)]
+
+    def taken(*, pace: bool) -> list[int]:
+        first = a_subscription(1, a_definition(priority=1, pace=pace, caps=(a_cap("day", 4),)))
+        simulator = simulated(the_rules(first, a_subscription(2, a_definition(priority=2))), *leads)
+        return [number for number, buyer in enumerate(buyers(simulator), start=1) if buyer == 1]
+
+    assert taken(pace=False) == [1, 2, 3, 4]
+    assert taken(pace=True)[-1] > 4
+
+
 def test_money_comes_into_a_wallet_when_it_did_in_fact() -> None:
     accounts = StartingAccounts(balances={UUID(int=1_001): 5_000})
     payment = WalletMovement(business_id=UUID(int=1_001), amount_minor=5_000, made_at=SINCE_NOON + timedelta(minutes=3))
