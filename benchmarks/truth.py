@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import fairness
 from benchmarks.claims import Row, as_table
 from benchmarks.contact_marketplaces import confounded_speed, late_reports, median_to_contact
+from benchmarks.early_marketplaces import early_figure, unanswered_looks
 from benchmarks.marketplaces import ALONE, CONTACTED, SEED, YEAR_WEEKS, Source, answer, buy, holds
 from benchmarks.uneven_marketplaces import (
     alike_weeks,
@@ -196,6 +197,11 @@ def measure(quick: bool, pool: ProcessPoolExecutor) -> list[Row]:
         *(row(*claim) for claim in _uneven(many, draws)),
         *(row(*claim) for claim in _contacts(many, draws)),
         _median_row(draws(median_to_contact, many)),
+        *(
+            row(f"five leads a week for {weeks} weeks: early share won held", draws(early_figure, many, float(weeks)))
+            for weeks in (2, 8, 26)
+        ),
+        _unanswered_row(draws(unanswered_looks, few)),
     ]
 
 
@@ -219,6 +225,11 @@ def _contacts(count: int, draws: Callable[..., list[Any]]) -> Claims:
 def _median_row(medians: list[float]) -> Row:
     name = "60 % of people are ever reached: median time to contact told, in percent of the true one"
     return Row(name=name, measured=round(float(np.nanmedian(medians)), 1), low=90, high=110)
+
+
+def _unanswered_row(shares: list[float]) -> Row:
+    name = "five leads a week, looks every week of half a year: neither comparison nor early figure"
+    return Row(name=name, measured=round(float(np.mean(shares)), 1), low=0, high=5)
 
 
 def _uneven(count: int, draws: Callable[..., list[Any]]) -> Claims:

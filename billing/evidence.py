@@ -180,6 +180,11 @@ def weeks_until_enough(side: Side) -> int | None:
     return math.ceil(missing * side.oldest_weeks)
 
 
+def is_enough(outcomes: int, wins: int) -> bool:
+    """Return whether enough leads were won or lost, and won, for a 95 % interval of an amount to be trusted."""
+    return outcomes >= LEAST_OUTCOMES and wins >= LEAST_WINS
+
+
 def has_enough_outcomes(side: Side) -> bool:
-    """Return whether enough leads were won or lost for a 95 % interval of an amount to be trusted."""
-    return side.outcomes >= LEAST_OUTCOMES and side.won.events >= LEAST_WINS
+    """Return the same for the leads of a side."""
+    return is_enough(side.outcomes, side.won.events)

@@ -62,6 +62,12 @@ def share(estimate: float, variance: float, leads: float) -> Figure:
     return Figure(value=estimate, low=beta_quantile(_LOW, a, b), high=beta_quantile(_HIGH, a, b))
 
 
+def beta_share_of(mean: float, size: float) -> Figure:
+    """Return a rate with the interval of the Beta distribution that has this mean and is worth `size` leads."""
+    a, b = mean * size, (1 - mean) * size
+    return Figure(value=mean, low=beta_quantile(_LOW, a, b), high=beta_quantile(_HIGH, a, b))
+
+
 def amount(estimate: float, log_variance: float, freedom: float) -> Figure:
     """Return a positive amount or ratio, with an interval from the variance of its logarithm.
 

@@ -24,7 +24,7 @@ from billing.evidence import (
     horizon_of,
 )
 from billing.intervals import MOST_CLUSTERS
-from billing.lifetable import WEEKS, Cells, Floats, Integers
+from billing.lifetable import WEEKS, Cells, Floats, Integers, per_lead
 from billing.tails import is_heavy_tailed
 
 WEEK_SECONDS: Final = 604_800
@@ -178,7 +178,7 @@ def evidence_of(
     answer's notes.
     """
     all_paying = exclusive.business[exclusive.cost_minor > 0]
-    exclusive, shared = exclusive.only(_counting(exclusive)), shared.only(_counting(shared))
+    exclusive, shared = reported_leads(exclusive), reported_leads(shared)
     silent = len(_renumber(all_paying)[0]) - len(_renumber(exclusive.business)[0])
     businesses, numbers = _renumber(np.concatenate((exclusive.business, shared.business)))
     total = max(len(businesses), 1)
@@ -385,12 +385,22 @@ def _group(side: Side, count: int) -> Side:
     )
 
 
-def _counting(leads: LeadColumns) -> NDArray[np.bool_]:
-    """Return a mask of the paid leads of businesses that reported something about a paid lead."""
+def reported_leads(leads: LeadColumns) -> LeadColumns:
+    """Return the paid leads of businesses that reported something about a paid lead."""
     paid = leads.cost_minor > 0
     reported = paid & ((leads.ended > 0) | (leads.qualified >= 0) | (leads.contacted_seconds >= 0))
+    if not len(paid):
+        return leads
     reporting = np.bincount(leads.business, reported) > 0
-    return paid & reporting[leads.business] if len(paid) else paid
+    return leads.only(paid & reporting[leads.business])
+
+
+def share_won_by_week(leads: LeadColumns) -> Floats | None:
+    """Return the share of leads won within 0, 1, … weeks, up to the horizon; None without a horizon or a win."""
+    side = _side(leads, _Clusters(int(leads.business.max(initial=0)) + 1))
+    weeks = horizon_of(side)
+    shares = [per_lead(side.won.counted(), week).estimate for week in range(1, weeks + 1)]
+    return np.array([0.0, *shares]) if weeks and shares[-1] > 0 else None
 
 
 def _side(leads: LeadColumns, clusters: _Clusters, weights: Floats | None = None) -> Side:

@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum
+from billing.early import EarlyShare, early_share
+from billing.evidence import EvidenceBasis, SharedLeadAssumption, Stratum, is_enough
 from billing.findings import Roi
 from billing.outcomes import (
     UNDATED,
@@ -153,13 +154,14 @@ class RoiReport(msgspec.Struct, frozen=True, kw_only=True):
     """Comparison of exclusive with shared leads, and its basis. Amounts are in minor units of `currency`.
 
     `assumptions` are in order of precedence. `returned` counts refunded leads, `silent_businesses` those without
-    reports.
+    reports. `early` is the share won as far as it can be told while a business has too few leads of its own.
     """
 
     basis: report_question.ReportBasis
     currency: str
     business_id: str | None
     answer: Roi
+    early: EarlyShare | None
     won: WonJobs
     strata: tuple[RoiStratum, ...]
     assumptions: tuple[Assumption, ...]
@@ -188,11 +190,15 @@ async def load_roi(pool: Pool, question: Question, currency: str | None = None) 
     number = vertical["number"] if vertical else None
     answer = await asyncio.to_thread(_answer, exclusive, shared, last_reports, question, now, number, assumptions)
     roi, won, strata, returned, silent, demo = answer
+    early = None
+    if question.business_id is not None and not is_enough(roi.exclusive.outcomes, roi.exclusive.wins):
+        early = await _load_early(pool, exclusive, question, currency, number, now)
     return RoiReport(
         basis=report_question.basis(question, "time at which the business received the lead", as_of, demo=demo),
         currency=currency,
         business_id=ids.encode("biz", question.business_id) if question.business_id else None,
         answer=roi,
+        early=early,
         won=won,
         strata=tuple(_show_stratum(each, {key: row["slug"] for key, row in verticals.items()}) for each in strata),
         assumptions=assumptions,
@@ -220,6 +226,48 @@ async def _exclusive(
     return rows, await connection.fetchval(SQL["find_progress"])
 
 
+async def _load_early(
+    pool: Pool, exclusive: list[Any], question: Question, currency: str, vertical: int | None, now: datetime
+) -> EarlyShare | None:
+    """Load the early share won of the question's business, from its records and those of all businesses.
+
+    It is about the question's vertical, or the one in which the business bought most leads; None without a lead.
+    """
+    own = _select(exclusive, RECORD, question, vertical)
+    if not len(own):
+        return None
+    numbers, counts = np.unique(own["vertical"], return_counts=True)
+    vertical = int(numbers[counts.argmax()])
+    async with session(pool) as connection:
+        rows = await connection.fetch(SQL["list_runs"], currency, question.since, question.until)
+        last_reports = await list_last_reports(connection, None)
+
+    def estimate() -> EarlyShare | None:
+        everybody = _select(rows, RECORD, question, vertical)
+        others = everybody[everybody["business"] != own["business"][0]]
+        sides = (own[own["vertical"] == vertical], others)
+        return early_share(*(_exclusive_leads(each, last_reports, question, now) for each in sides))
+
+    return await asyncio.to_thread(estimate)
+
+
+def _select(rows: list[Any], record: Any, question: Question, vertical: int | None) -> Any:
+    """Return the records of leads received in the question's days, of one vertical if it is given."""
+    leads = np.frombuffer(b"".join(row["records"] or b"" for row in rows), record)
+    mask = (leads["received"] >= question.since.timestamp()) & (leads["received"] < question.until.timestamp())
+    if vertical is not None:
+        mask &= leads["vertical"] == vertical
+    return leads if mask.all() else leads[mask]
+
+
+def _exclusive_leads(
+    records: Any, last_reports: dict[int, LastReport], question: Question, now: datetime
+) -> LeadColumns:
+    """Return exclusive leads, followed up to when their business has told what happened."""
+    until = observed_until(records["business"].astype(np.int32), last_reports, math.ceil(now.timestamp()))
+    return _leads(records, until, question.zone)
+
+
 def _answer(
     exclusive: list[Any],
     shared: list[Any],
@@ -230,19 +278,10 @@ def _answer(
     assumptions: tuple[Assumption, ...],
 ) -> tuple[Roi, WonJobs, tuple[Stratum, ...], int, int, bool]:
     """Compute the estimates. Runs in a thread, because a million leads take a tenth of a second."""
-    sides, demo = [], False
-    for rows, record in ((exclusive, RECORD), (shared, SHARED_RECORD)):
-        leads = np.frombuffer(b"".join(row["records"] or b"" for row in rows), record)
-        mask = (leads["received"] >= question.since.timestamp()) & (leads["received"] < question.until.timestamp())
-        if vertical is not None:
-            mask &= leads["vertical"] == vertical
-        leads = leads if mask.all() else leads[mask]
-        if record is SHARED_RECORD:
-            until = leads["observed"]
-        else:
-            until = observed_until(leads["business"].astype(np.int32), last_reports, math.ceil(now.timestamp()))
-        sides.append(_leads(leads, until, question.zone))
-        demo = demo or bool((leads["told"] & _DEMO).any()) or any(row.get("demo") for row in rows)
+    own, elsewhere = _select(exclusive, RECORD, question, vertical), _select(shared, SHARED_RECORD, question, vertical)
+    ours = _exclusive_leads(own, last_reports, question, now)
+    theirs = _leads(elsewhere, elsewhere["observed"], question.zone)
+    demo = any(row["demo"] for row in shared) or any((each["told"] & _DEMO).any() for each in (own, elsewhere))
     assumed, labour_minor = _assumed(assumptions)
     until_now = math.ceil(now.timestamp())  # as reports are rounded
     latest = max(last_reports.values(), key=lambda report: report.reported_at, default=None)
@@ -250,9 +289,9 @@ def _answer(
     if latest is not None:
         silent_days = (until_now - latest.reported_at) // DAY_SECONDS
         late_days = (latest.reported_at - latest.told_until) // DAY_SECONDS
-    evidence = evidence_of(sides[0], sides[1], assumed, labour_minor, silent_days, late_days)
-    returned = int((sides[0].cost_minor <= 0).sum())
-    return assess(evidence, SEED), won_so_far(sides[0]), evidence.strata, returned, evidence.silent, demo
+    evidence = evidence_of(ours, theirs, assumed, labour_minor, silent_days, late_days)
+    returned = int((ours.cost_minor <= 0).sum())
+    return assess(evidence, SEED), won_so_far(ours), evidence.strata, returned, evidence.silent, demo
 
 
 def _leads(records: Any, until: Any, zone: str) -> LeadColumns:

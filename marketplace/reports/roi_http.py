@@ -151,6 +151,10 @@ def _lines(report: RoiReport) -> Iterator[tuple[str, str, Any]]:
     yield "report", "basis", report.basis.words
     yield "report", "currency", report.currency
     yield "answer", answer.verdict.value, answer.sentence
+    if report.early is not None:
+        yield "early", "win_rate", report.early.share
+        yield "early", "others_win_rate", report.early.others_share
+        yield "early", "", report.early.sentence
     for case in answer.prices:
         yield f"price {case.change:+.0%}", case.verdict.value, case.sentence
     for source, figures in (("exclusive", answer.exclusive), ("shared", answer.shared)):

@@ -453,6 +453,16 @@ def _roi_rows(report: RoiReport) -> Iterator[ReturnFigure]:
     yield ReturnFigure(
         about="answer", figure=report.answer.verdict.value, value=report.answer.sentence, low="", high=""
     )
+    if report.early is not None:
+        share = report.early.share
+        yield ReturnFigure(about="early figure", figure="", value=report.early.sentence, low="", high="")
+        yield ReturnFigure(
+            about="early figure",
+            figure="win_rate",
+            value=_text(share.value),
+            low=_text(share.low),
+            high=_text(share.high),
+        )
     for case in report.answer.prices:
         yield ReturnFigure(about="price changed by", figure=f"{case.change:+.0%}", value=case.sentence, low="", high="")
     for name in report.won.__struct_fields__:
