@@ -265,7 +265,7 @@ def first_by_chance(leads: int, explore_per_mille: int = 0) -> float:
     for _lead in range(leads):
         random.shuffle(candidates)
         seed = UUID(int=random.getrandbits(128)).bytes
-        ranked = rank(Strategy.priority, candidates, definitions, {}, seed, explore_per_mille)
+        ranked = rank(Strategy.priority, candidates, definitions, {}, seed, explore_per_mille=explore_per_mille)
         wins[ranked[0].candidate.subscription_id] += 1
     expected = {place.candidate.subscription_id: leads * place.propensity for place in ranked}
     return sum((wins[key] - count) ** 2 / count for key, count in expected.items())
@@ -284,7 +284,7 @@ def estimated_difference(leads: int) -> tuple[float, float]:
         good = random.random() < 0.5
         definitions = {UUID(int=n + 1): _definition(1, priority=n if good else 1 - n) for n in range(2)}
         seed = UUID(int=random.getrandbits(128)).bytes
-        first = rank(Strategy.priority, candidates, definitions, {}, seed, MOST_EXPLORED_PER_MILLE)[0]
+        first = rank(Strategy.priority, candidates, definitions, {}, seed, explore_per_mille=MOST_EXPLORED_PER_MILLE)[0]
         won, weight = random.random() < (0.3 if good else 0.1), 1 / first.propensity
         sums = totals[first.candidate.subscription_id.int - 1]
         for place, term in enumerate((1, won, weight, weight * won)):

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from routing.expectation import BusinessSales, LeadExpectation, return_share_of
 from routing.index import SubscriptionIndex
 from routing.inquiry import Facts
 from routing.lifecycle import WITHDRAWN_LEAD, LeadState
@@ -33,6 +34,7 @@ from routing.matching import (
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
 from routing.ranking import RankedCandidate, Strategy, rank, recorded_credit
+from routing.scorecard import CompiledScorecard, chance, feature_values
 from routing.shares import business_weights, credit_changes
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -51,7 +53,8 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     """A lead that waits for a decision.
 
     `state` is received, nurturing or prospect; a prospect is not qualified again. `tried` are the businesses that have
-    had their chance at it. `withdrawn`: the person has asked not to be contacted.
+    had their chance at it. `withdrawn`: the person has asked not to be contacted. `provider_id` is read by scorecards
+    alone; None where nobody asks for a chance.
     """
 
     lead_id: UUID
@@ -61,12 +64,45 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     qualified_at: datetime | None = None
     tried: frozenset[UUID] = frozenset()
     withdrawn: bool = False
+    provider_id: UUID | None = None
+
+
+class VerticalCards(msgspec.Struct, frozen=True, kw_only=True):
+    """Scorecards of a vertical: one that ranks, and one that is only watched, each None if there is none.
+
+    `sales` are those of its businesses, and `return_share` the share of all of them that was given back.
+    """
+
+    ranking: CompiledScorecard | None = None
+    shadow: CompiledScorecard | None = None
+    sales: Mapping[UUID, BusinessSales] = {}
+    return_share: float = 0.0
+
+
+def vertical_cards(
+    ranking: CompiledScorecard | None, shadow: CompiledScorecard | None, sales: Mapping[UUID, BusinessSales]
+) -> VerticalCards:
+    """Return the scorecards of a vertical, with the share of its leads that businesses gave back."""
+    return VerticalCards(ranking=ranking, shadow=shadow, sales=sales, return_share=return_share_of(sales.values()))
+
+
+NO_CARDS: Final = VerticalCards()
+"Scorecards of a vertical that has none: it is ranked by the terms of subscriptions alone."
+
+
+class LeadChance(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Chance that a lead is won, by the version of a scorecard. It can be computed again from the facts."""
+
+    card: int
+    probability: float
 
 
 class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One candidate as the decision record keeps it: its position, the scores behind it, and every rule that failed.
 
     `among_equals` and `propensity` are those of `RankedCandidate`; records from before these fields have neither.
+    `chances` has the chances by which the lead was decided about, for a candidate that was ranked; that of the ranking
+    card first.
     """
 
     subscription_id: UUID
@@ -79,13 +115,15 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     among_equals: float | None = None
     propensity: float | None = None
     failures: tuple[Failure, ...] = ()
+    chances: tuple[LeadChance, ...] = ()
 
 
 class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     """A prospect with every candidate; `eligible` are the subscriptions that may have it if caps and wallet allow.
 
     `near` are those that one rule alone keeps from a lead that nobody is eligible for. `left_out` counts the
-    subscriptions of the vertical that were too far away to be looked at.
+    subscriptions of the vertical that were too far away to be looked at. `expectation` is None unless a scorecard may
+    rank.
     """
 
     lead: OpenLead
@@ -96,6 +134,8 @@ class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     near: tuple[Subscription, ...] = ()
     left_out: int
     now: datetime
+    chances: tuple[LeadChance, ...] = ()
+    expectation: LeadExpectation | None = None
 
     @property
     def to_read(self) -> tuple[Subscription, ...]:
@@ -143,9 +183,17 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    lead: OpenLead, vertical: VerticalDefinition, version: int, index: SubscriptionIndex, now: datetime
+    lead: OpenLead,
+    vertical: VerticalDefinition,
+    version: int,
+    index: SubscriptionIndex,
+    now: datetime,
+    cards: VerticalCards = NO_CARDS,
 ) -> MatchedCandidates | Wait | End:
-    """Qualify the lead under `version` of the vertical, and match it with the subscriptions of the index."""
+    """Qualify the lead under `version` of the vertical, and match it with the subscriptions of the index.
+
+    The chance that it is won is computed by each of the vertical's `cards`.
+    """
     outcome = qualify(lead.facts, vertical.needs, vertical.policy(version), now)
     if lead.withdrawn:
         return End(state=WITHDRAWN_LEAD[lead.state], reason=WITHDRAWN, verdict=outcome.verdict)
@@ -153,7 +201,7 @@ def decide(
         outcome = Prospect(verdict=outcome.verdict)
     match outcome:
         case Prospect(verdict=verdict):
-            return _match(lead, vertical, verdict, index, now)
+            return _match(lead, vertical, verdict, index, now, cards)
         case Nurture():
             return _nurture(lead, vertical, outcome)
         case Rejection(reason=reason, verdict=verdict):
@@ -173,7 +221,15 @@ def complete(matched: MatchedCandidates, standings: Mapping[UUID, CapsAndWallet]
     )
     definitions = {subscription.id: subscription.definition for subscription in matched.eligible}
     vertical, seed = matched.vertical, matched.lead.lead_id.bytes
-    ranked = rank(vertical.strategy, candidates, definitions, standings, seed, vertical.explore_per_mille)
+    ranked = rank(
+        vertical.strategy,
+        candidates,
+        definitions,
+        standings,
+        seed,
+        matched.expectation,
+        explore_per_mille=vertical.explore_per_mille,
+    )
     route = Route(matched=msgspec.structs.replace(matched, candidates=candidates), ranked=ranked)
     return route if ranked else leave_open(route, {})
 
@@ -226,7 +282,7 @@ def record_candidates(
         elif place is not None and candidate.subscription_id != winner:
             detail = f"ranked {place.position} of {len(route.ranked)}"
             failures = (Failure(rule=Rule.outranked, detail=detail, distance=place.position - 1, unit="places"),)
-        records.append(_record(candidate, place, failures))
+        records.append(_record(candidate, place, failures, route.matched.chances))
     return tuple(sorted(records, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
 
 
@@ -285,9 +341,20 @@ def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = No
 
 
 def _match(
-    lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, index: SubscriptionIndex, now: datetime
+    lead: OpenLead,
+    vertical: VerticalDefinition,
+    verdict: Verdict,
+    index: SubscriptionIndex,
+    now: datetime,
+    cards: VerticalCards,
 ) -> MatchedCandidates:
     considered = consider(index, lead.facts, verdict, now, lead.tried)
+    chances = chances_of(lead, cards) if considered.eligible else ()
+    expectation = None
+    if chances and cards.ranking is not None:
+        expectation = LeadExpectation(
+            probability=chances[0].probability, sales=cards.sales, return_share=cards.return_share
+        )
     return MatchedCandidates(
         lead=lead,
         vertical=vertical,
@@ -297,6 +364,19 @@ def _match(
         near=considered.near,
         left_out=considered.left_out,
         now=now,
+        chances=chances,
+        expectation=expectation,
+    )
+
+
+def chances_of(lead: OpenLead, cards: VerticalCards) -> tuple[LeadChance, ...]:
+    """Return the chance of the lead by each card, that of the ranking one first; none without the lead's provider."""
+    compiled = [card for card in (cards.ranking, cards.shadow) if card is not None]
+    if not compiled or lead.provider_id is None:
+        return ()
+    values = feature_values(lead.facts, provider=str(lead.provider_id))
+    return tuple(
+        LeadChance(card=card.card.version, probability=round(chance(card, values).probability, 6)) for card in compiled
     )
 
 
@@ -348,7 +428,9 @@ def _candidate(record: CandidateRecord) -> Candidate:
     )
 
 
-def _record(candidate: Candidate, place: RankedCandidate | None, failures: tuple[Failure, ...]) -> CandidateRecord:
+def _record(
+    candidate: Candidate, place: RankedCandidate | None, failures: tuple[Failure, ...], chances: tuple[LeadChance, ...]
+) -> CandidateRecord:
     return CandidateRecord(
         subscription_id=candidate.subscription_id,
         business_id=candidate.business_id,
@@ -360,4 +442,5 @@ def _record(candidate: Candidate, place: RankedCandidate | None, failures: tuple
         among_equals=round(place.among_equals, 6) if place else None,
         propensity=round(place.propensity, 6) if place else None,
         failures=failures,
+        chances=chances if place else (),
     )

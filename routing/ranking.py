@@ -1,9 +1,9 @@
 """Strategies: total orders of the candidates of a lead, with every score that made them.
 
-A strategy has no state. It reads subscription terms and credits. Where these are equal, a hash of the lead and the
-business decides, and among the subscriptions of one business a hash of the lead and the subscription, so that chance is
-fair between businesses however many subscriptions they have, differs from lead to lead, and comes out the same when a
-decision is replayed.
+A strategy has no state. It reads subscription terms, credits, and what may be expected of a sale. Where these are
+equal, a hash of the lead and the business decides, and among the subscriptions of one business a hash of the lead and
+the subscription, so that chance is fair between businesses however many subscriptions they have, differs from lead to
+lead, and comes out the same when a decision is replayed.
 
 A vertical may have a small share of its leads offered in a random order. Both draws are functions of the lead's id. The
 probabilities with which a candidate could stand first are recorded, so that effects can be estimated from the records
@@ -21,6 +21,7 @@ from uuid import UUID
 
 import msgspec
 
+from routing.expectation import LeadExpectation, chance_to_stay, expected_gain_minor
 from routing.matching import Candidate, CapsAndWallet
 from routing.shares import LEAD, business_weights, lead_parts
 from routing.subscription import SubscriptionDefinition
@@ -37,6 +38,9 @@ class Strategy(StrEnum):
     """The highest price; among equals the lowest priority number."""
     fair = "fair"
     """The business that is furthest behind its share by weight of the leads that it could have had."""
+    expected_value = "expected_value"
+    """The highest price times the chance that the sale stays. A business that may expect to lose by the lead, at its
+    price and at the value of its jobs, comes after the others. By the highest price while no scorecard may rank."""
 
 
 class RankedCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +65,18 @@ def rank(
     definitions: Mapping[UUID, SubscriptionDefinition],
     standings: Mapping[UUID, CapsAndWallet],
     seed: bytes,
+    expectation: LeadExpectation | None = None,
+    *,
     explore_per_mille: int = 0,
 ) -> tuple[RankedCandidate, ...]:
     """Return the eligible candidates in the order of awards, independently of their order in `candidates`.
 
     `definitions` and `standings` are keyed by subscription id; a missing standing counts as no credit. `seed` is the
-    lead's id. Candidates with failures are left out. Of a thousand leads, `explore_per_mille` have a random order, in
-    which every business comes first with the same probability.
+    lead's id. `expectation` is None unless a scorecard may rank. Candidates with failures are left out. Of a thousand
+    leads, `explore_per_mille` have a random order, in which every business comes first with the same probability.
     """
+    if strategy is Strategy.expected_value and expectation is None:
+        strategy = Strategy.highest_price
     eligible = [candidate for candidate in candidates if not candidate.failures]
     parts = _parts(eligible, definitions) if strategy is Strategy.fair else {}
     members = [
@@ -78,6 +86,7 @@ def rank(
             standings.get(candidate.subscription_id),
             parts.get(candidate.business_id, 0),
             seed,
+            expectation,
         )
         for candidate in eligible
     ]
@@ -176,7 +185,7 @@ def _parts(candidates: Iterable[Candidate], definitions: Mapping[UUID, Subscript
 class _Member:
     """All that a strategy may look at, for one candidate. `part` is its business's part in the lead."""
 
-    __slots__ = ("candidate", "definition", "digest", "part", "standing", "tie_break")
+    __slots__ = ("candidate", "definition", "digest", "expectation", "part", "standing", "tie_break")
 
     def __init__(
         self,
@@ -185,11 +194,13 @@ class _Member:
         standing: CapsAndWallet | None,
         part: int,
         seed: bytes,
+        expectation: LeadExpectation | None,
     ) -> None:
         self.candidate = candidate
         self.definition = definition
         self.standing = standing
         self.part = part
+        self.expectation = expectation
         self.digest = sha256(seed + candidate.business_id.bytes).digest()
         self.tie_break = self.digest[:16] + sha256(seed + candidate.subscription_id.bytes).digest()[:16]
 
@@ -221,6 +232,23 @@ def _part(member: _Member) -> float:
     return member.part / LEAD
 
 
+def _expects_loss(member: _Member) -> float:
+    """Return 1 if the business may expect to lose by the lead; 0 if not, or if the value of its jobs is not known."""
+    if member.expectation is None:
+        return 0.0
+    sales = member.expectation.sales.get(member.candidate.business_id)
+    gain = expected_gain_minor(member.expectation.probability, sales, member.candidate.price_minor)
+    return float(gain is not None and gain < 0)
+
+
+def _expected_price(member: _Member) -> float:
+    """Return the price times the chance that the sale stays, in minor units."""
+    if member.expectation is None:
+        return _price(member)
+    sales = member.expectation.sales.get(member.candidate.business_id)
+    return member.candidate.price_minor * chance_to_stay(sales, member.expectation.return_share)
+
+
 _CREDIT: Final = "credit"
 _PART: Final = "part"
 _SMALLER_FIRST: Final = 1
@@ -230,5 +258,10 @@ _CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int
     Strategy.weighted_share: (("lot", _lot, _SMALLER_FIRST),),
     Strategy.highest_price: (("price_minor", _price, _LARGER_FIRST), ("priority", _priority, _SMALLER_FIRST)),
     Strategy.fair: ((_CREDIT, _credit, _LARGER_FIRST), (_PART, _part, _LARGER_FIRST)),
+    Strategy.expected_value: (
+        ("expects_loss", _expects_loss, _SMALLER_FIRST),
+        ("expected_price_minor", _expected_price, _LARGER_FIRST),
+        ("priority", _priority, _SMALLER_FIRST),
+    ),
 }
 """Criteria of each strategy, most important first: name in the record, score, and direction of the order."""

@@ -8,12 +8,15 @@ import msgspec
 import pytest
 
 from routing.decision import (
+    NO_CARDS,
     RACE_PAUSE,
     CandidateRecord,
     End,
+    LeadChance,
     MatchedCandidates,
     OpenLead,
     Route,
+    VerticalCards,
     Wait,
     award_credits,
     complete,
@@ -23,15 +26,19 @@ from routing.decision import (
     rank_recorded,
     record_candidates,
     restore_credits,
+    vertical_cards,
 )
+from routing.expectation import BusinessSales
 from routing.index import SubscriptionIndex
 from routing.inquiry import Timing
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule, Usage
 from routing.ranking import Strategy
+from routing.scorecard import chance, feature_values
 from routing.subscription import OpenHours, Subscription
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
+from tests.builders.scorecards import a_compiled_card
 from tests.builders.subscriptions import MONDAY_NOON, a_cap, a_definition, a_standing, a_subscription
 
 LEAD = UUID(int=77)
@@ -250,3 +257,55 @@ def test_the_nearest_recorded_miss_is_one_of_the_reason_given() -> None:
     assert nearest_recorded((far, near, lost)) is near
     assert nearest_recorded((far, near, lost), Rule.cap_race) is lost
     assert nearest_recorded((record(4),)) is None
+
+
+PROVIDER = UUID(int=900)
+
+
+def routed_with(cards: VerticalCards, *subscriptions: Subscription, provider_id: UUID | None = PROVIDER) -> Route:
+    vertical = the_vertical(strategy=Strategy.expected_value)
+    lead = the_lead(provider_id=provider_id)
+    result = decide(lead, vertical, 3, SubscriptionIndex(subscriptions), MONDAY_NOON, cards)
+    assert isinstance(result, MatchedCandidates)
+    route = complete(result, {one.id: a_standing() for one in subscriptions})
+    assert isinstance(route, Route)
+    return route
+
+
+def test_the_record_has_the_chance_by_each_card_and_it_can_be_computed_again() -> None:
+    ranking, shadow = a_compiled_card(4, sure=1.0), a_compiled_card(5, sure=3.0)
+    cards = vertical_cards(ranking, shadow, {})
+    first, second = a_subscription(1), a_subscription(2)
+    route = routed_with(cards, first, second)
+    values = feature_values(route.matched.lead.facts, provider=str(PROVIDER))
+    expected = tuple(
+        LeadChance(card=card.card.version, probability=round(chance(card, values).probability, 6))
+        for card in (ranking, shadow)
+    )
+    records = record_candidates(route, {}, first.id)
+    assert [record.chances for record in records] == [expected, expected]
+    assert msgspec.json.decode(msgspec.json.encode(records), type=tuple[CandidateRecord, ...]) == records
+
+
+def test_a_card_in_shadow_is_recorded_and_ranks_nobody() -> None:
+    cheap, dear = a_subscription(1, a_definition(price_minor=4_000)), a_subscription(2, a_definition(price_minor=6_000))
+    losses = {
+        cheap.business_id: BusinessSales(leads=1_000),
+        dear.business_id: BusinessSales(leads=1_000, returned=1_000),
+    }
+    shadowed = routed_with(vertical_cards(None, a_compiled_card(5), losses), cheap, dear)
+    ranked = routed_with(vertical_cards(a_compiled_card(5), None, losses), cheap, dear)
+    assert [place.candidate.subscription_id for place in shadowed.ranked] == [dear.id, cheap.id]
+    assert [place.candidate.subscription_id for place in ranked.ranked] == [cheap.id, dear.id]
+    assert shadowed.matched.chances == ranked.matched.chances
+
+
+def test_without_cards_or_a_provider_no_chance_is_recorded() -> None:
+    subscription = a_subscription(1)
+    for route in (
+        routed_with(NO_CARDS, subscription),
+        routed_with(vertical_cards(a_compiled_card(1), None, {}), subscription, provider_id=None),
+    ):
+        [record] = record_candidates(route, {}, subscription.id)
+        assert record.chances == ()
+        assert b"chances" not in msgspec.json.encode(record)

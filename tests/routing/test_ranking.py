@@ -123,7 +123,7 @@ def first_wins(
     """How often each subscription stands first over LEADS leads, and the probability of it that is recorded."""
     wins: Counter[int] = Counter()
     for seed in seeds(LEADS):
-        ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille)
+        ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille=explore_per_mille)
         wins[ranked[0].candidate.subscription_id.int] += 1
     return wins, {place.candidate.subscription_id.int: place.propensity for place in ranked}
 
@@ -171,7 +171,7 @@ def test_exploration_orders_its_share_of_the_leads_at_random_and_says_with_what_
     assert chances == pytest.approx({1: 0.96, 2: 0.01, 3: 0.01, 4: 0.01, 5: 0.01})
     assert chi_squared(wins, chances) < 18.5
     for seed in seeds(200):
-        explored = rank(Strategy.priority, candidates, definitions, {}, seed, 50)
+        explored = rank(Strategy.priority, candidates, definitions, {}, seed, explore_per_mille=50)
         by_rank = rank(Strategy.priority, candidates, definitions, {}, seed)
         assert explores(seed, 50) or [p.candidate for p in explored] == [p.candidate for p in by_rank]
 
@@ -194,9 +194,9 @@ def test_probabilities_of_standing_first_make_one(
         a_candidate(number, business_id=UUID(int=100 + business))
         for number, (business, _weight, _priority) in enumerate(terms, start=1)
     ]
-    ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille)
+    ranked = rank(strategy, candidates, definitions, {}, seed, explore_per_mille=explore_per_mille)
     assert sum(place.propensity for place in ranked) == pytest.approx(1.0)
-    assert ranked == rank(strategy, candidates[::-1], definitions, {}, seed, explore_per_mille)
+    assert ranked == rank(strategy, candidates[::-1], definitions, {}, seed, explore_per_mille=explore_per_mille)
     assert ranked[0].propensity > 0
 
 
