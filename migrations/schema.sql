@@ -1282,6 +1282,7 @@ create table member (
     created_at timestamptz not null default clock_timestamp(),
     constraint member_pkey primary key (id),
     constraint member_email_key unique (email),
+    constraint member_of_kind unique (id, kind),
     constraint member_email check (email = lower(email) and email ~~ '%_@_%'),
     constraint member_kind check (kind in ('provider', 'business', 'operator')),
     constraint member_owner check ((kind = 'operator') = (owner_id is null)),
@@ -2576,7 +2577,10 @@ end $$;
 -- One number of all that the catalog holds of a row, besides versions, which never change. Processes keep their sum, by which
 -- they compare what they hold with what is stored.
 create function catalog_fingerprint(v vertical) returns bigint language sql stable as $$
-select hash_record_extended(row(v.id, v.slug, v.version), 0)
+select hash_record_extended(row(v.id, v.slug, v.version,
+        (select string_agg(c.state || c.version, ' ' order by c.version) from scorecard c
+         where c.vertical_id = v.id and c.state in ('shadow', 'ranking')),
+        (select max(s.counted_at) from business_sales s where s.vertical_id = v.id)), 0)
 $$;
 
 create function catalog_fingerprint(p provider) returns bigint language sql stable as $$
@@ -2677,6 +2681,155 @@ end $$;
 create function budget_band(minor bigint) returns int language sql immutable parallel safe as $$
 select case when minor > 0 then floor(log(minor::float8) / log(2::float8))::int + 1 else 0 end
 $$;
+
+
+-- Scorecards (migration 0057) -----------------------------------------------------------------------------------------
+
+-- Moves of the state are in marketplace/learning/states.py as well, and a test compares the two. A card never changes what it
+-- says: `document` and `evaluation` are those of its training. `shadow_figures` are those on which it was signed off, and
+-- `replaces` is the card that ranked before it, which ranks again when it is rolled back.
+create table scorecard (
+    vertical_id uuid not null,
+    version int not null,
+    state text not null default 'trained',
+    document jsonb not null,
+    evaluation jsonb not null,
+    profile jsonb not null,
+    trained_at timestamptz not null,
+    trained_by text not null,
+    shadow_since timestamptz,
+    signed_off_at timestamptz,
+    signed_off_by uuid,
+    signed_off_kind text generated always as ( case when (signed_off_by is not null) then 'operator' else null::text
+        end) stored,
+    shadow_leads int,
+    shadow_figures jsonb,
+    replaces int,
+    suspended_for text,
+    constraint scorecard_pkey primary key (vertical_id, version),
+    constraint scorecard_operator foreign key (signed_off_by, signed_off_kind) references member(id, kind),
+    constraint scorecard_replaced foreign key (vertical_id, replaces) references scorecard(vertical_id, version),
+    constraint scorecard_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint scorecard_replaces_another check (replaces <> version),
+    constraint scorecard_shadow_leads check (shadow_leads > 0),
+    constraint scorecard_shadowed check ((state <> all (array['shadow', 'ranking', 'suspended'])) or shadow_since is
+        not null),
+    constraint scorecard_signed_off check ((num_nulls(signed_off_at, signed_off_by, shadow_leads, shadow_figures) in
+        (0, 4)) and (signed_off_at is not null or (state <> all (array['ranking', 'suspended'])))),
+    constraint scorecard_state check (state in ('trained', 'shadow', 'ranking', 'suspended', 'retired')),
+    constraint scorecard_suspended check ((state = 'suspended') = (suspended_for is not null)),
+    constraint scorecard_version check (version > 0)
+);
+-- A suspended card keeps its place until an operator retires or replaces it.
+create unique index scorecard_one_ranking on scorecard (vertical_id) where (state in ('ranking', 'suspended'));
+create unique index scorecard_one_shadow on scorecard (vertical_id) where (state = 'shadow');
+create trigger scorecard_beginning before insert on scorecard for each row execute function
+    assert_scorecard_beginning();
+create trigger scorecard_changes after update on scorecard referencing new table as changed for each statement execute
+    function record_vertical_change();
+create trigger scorecard_is_final before delete or update of vertical_id, version, document, evaluation, profile,
+    trained_at, trained_by on scorecard for each row execute function refuse_change();
+create trigger scorecard_move before update of state on scorecard for each row when (old.state is distinct from
+    new.state) execute function assert_scorecard_move();
+grant insert, select, update (replaces, shadow_figures, shadow_leads, shadow_since, signed_off_at, signed_off_by,
+    state, suspended_for) on scorecard to marketplace_api;
+grant select on scorecard to marketplace_reports;
+grant insert, select, update (shadow_since, state, suspended_for) on scorecard to marketplace_worker;
+
+create function assert_scorecard_move() returns trigger language plpgsql as $$
+begin
+    if (old.state, new.state) not in (
+        ('trained', 'shadow'), ('trained', 'retired'),
+        ('shadow', 'ranking'), ('shadow', 'retired'),
+        ('ranking', 'suspended'), ('ranking', 'retired'),
+        ('suspended', 'ranking'), ('suspended', 'retired'),
+        ('retired', 'ranking'))
+    then
+        raise exception 'a scorecard never moves from % to %', old.state, new.state
+            using errcode = 'check_violation', constraint = 'scorecard_move';
+    end if;
+    return new;
+end $$;
+
+create function assert_scorecard_beginning() returns trigger language plpgsql as $$
+begin
+    if new.state <> 'trained' then
+        raise exception 'a scorecard never begins as %', new.state
+            using errcode = 'check_violation', constraint = 'scorecard_beginning';
+    end if;
+    return new;
+end $$;
+
+-- The last training of a vertical, begun at `tried_at`, and the sentence by which it was refused, if it was.
+create table scorecard_training (
+    vertical_id uuid not null,
+    tried_at timestamptz not null,
+    leads int not null default 0,
+    refusal text,
+    constraint scorecard_training_pkey primary key (vertical_id),
+    constraint scorecard_training_vertical_id_fkey foreign key (vertical_id) references vertical(id)
+);
+grant insert, select, update (leads, refusal, tried_at) on scorecard_training to marketplace_api, marketplace_worker;
+grant select on scorecard_training to marketplace_reports;
+
+-- What the businesses of a vertical did with the leads that they were charged for, counted again each day. `jobs` are wins
+-- with a value. The strategy by expected value reads it (routing/expectation.py).
+create table business_sales (
+    vertical_id uuid not null,
+    business_id uuid not null,
+    leads int not null,
+    returned int not null,
+    jobs int not null,
+    jobs_minor bigint not null,
+    counted_at timestamptz not null,
+    constraint business_sales_pkey primary key (vertical_id, business_id),
+    constraint business_sales_business_id_fkey foreign key (business_id) references business(id),
+    constraint business_sales_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint business_sales_counted check (leads >= 0 and returned >= 0 and returned <= leads and jobs >= 0 and jobs
+        <= leads and jobs_minor >= 0)
+);
+create trigger business_sales_begin after insert on business_sales referencing new table as changed for each statement
+    execute function record_vertical_change();
+create trigger business_sales_change after update on business_sales referencing new table as changed for each statement
+    execute function record_vertical_change();
+grant select on business_sales to marketplace_api, marketplace_reports;
+grant insert, select, update (counted_at, jobs, jobs_minor, leads, returned) on business_sales to marketplace_worker;
+
+-- A card that begins or ends to be computed, and new counts, are changes of the rules of their vertical.
+create function record_vertical_change() returns trigger language plpgsql security definer set search_path to
+    'pg_catalog', 'public' as $$
+declare
+    ids uuid[] := array(select distinct vertical_id from changed);
+    at bigint;
+begin
+    if cardinality(ids) > 0 then
+        update public.catalog_version set version = version + 1 returning version into at;
+        insert into public.catalog_change (kind, id, version)
+        select 'vertical', id, at from unnest(ids) as id
+        on conflict (kind, id) do update set version = excluded.version;
+    end if;
+    return null;
+end $$;
+
+
+-- Scorecard watch (migration 0058) ------------------------------------------------------------------------------------
+
+-- The weekly look at a card in shadow or in charge: whether what it says still comes true, and whether the leads are still like
+-- those that it was trained on. `alarm` is the reason for which a ranking card was suspended, or would have been.
+create table scorecard_check (
+    vertical_id uuid not null,
+    version int not null,
+    checked_at timestamptz not null,
+    figures jsonb not null,
+    alarm text,
+    constraint scorecard_check_pkey primary key (vertical_id, version, checked_at),
+    constraint scorecard_check_card foreign key (vertical_id, version) references scorecard(vertical_id, version),
+    constraint scorecard_check_alarm check (alarm in ('inputs_shifted', 'calibration_off'))
+);
+create trigger scorecard_check_is_final before delete or update on scorecard_check for each row execute function
+    refuse_change();
+grant select on scorecard_check to marketplace_api, marketplace_reports;
+grant insert, select on scorecard_check to marketplace_worker;
 
 
 -- Simulations (migration 0059) ----------------------------------------------------------------------------------------

@@ -491,6 +491,7 @@ PRIVILEGES = {
     ("marketplace_api", "insert"): """
         simulation
         business_terms feed_ticket
+        business_terms feed_ticket scorecard scorecard_training
         go_live
         file_import import_file import_row
         roi_assumption shared_import shared_lead
@@ -511,6 +512,7 @@ PRIVILEGES = {
         background_pass exclusive_change failing_work quarantined_work
         shared_import shared_lead
         arrival_curve business_terms share_credit
+        business_sales business_terms scorecard scorecard_check scorecard_training share_credit
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
@@ -520,6 +522,8 @@ PRIVILEGES = {
     ("marketplace_api", "update"): """
         simulation(state due_at ended_at)
         business_terms(weight priority) feed_event(acknowledged_at)
+        scorecard_training(tried_at leads refusal)
+        scorecard(replaces shadow_figures shadow_leads shadow_since signed_off_at signed_off_by state suspended_for)
         disposition(committed_by undone_at) shared_import(undone_at) shared_lead(undone_at)
         file_import(actor conflicts due_at ended_at known mapping position refused state taken tries undone undone_at
             undone_by)
@@ -572,6 +576,7 @@ PRIVILEGES = {
         suppression(source created_at)
         subscription subscription_version touch touch_other transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
+        business_sales scorecard scorecard_check scorecard_training
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
         simulation
@@ -582,6 +587,7 @@ PRIVILEGES = {
         failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
         arrival_curve share_credit
+        business_sales scorecard scorecard_check scorecard_training share_credit
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
@@ -599,6 +605,7 @@ PRIVILEGES = {
         catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request subscription
         subscription_version suppression touch transfer vertical vertical_version wallet
+        business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
         simulation(state leads leads_done result failure tries due_at ended_at)
@@ -607,6 +614,8 @@ PRIVILEGES = {
         background_pass(rest_until ended_at seconds failures failing_since failure) failing_work
         assignment(state reason attempts due_at exposed_at evidence_until evidence settled_at)
         share_credit(credit)
+        business_sales(leads returned jobs jobs_minor counted_at) scorecard(state shadow_since suspended_for)
+        scorecard_training(tried_at leads refusal)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during)
