@@ -103,7 +103,10 @@ async def decide_again(
     Credits are those with which `records` were ranked, the candidates of a decision made then; those of other
     businesses, and all without records, are the present ones.
     """
-    results = [decide(lead, vertical.definition, vertical.version, rules.index, now) for lead, vertical in leads]
+    results = [
+        decide(lead, vertical.definition, vertical.version, rules.index, now, vertical.cards)
+        for lead, vertical in leads
+    ]
     matched = [result for result in results if isinstance(result, MatchedCandidates)]
     subscriptions = {subscription.id: subscription for result in matched for subscription in result.to_read}
     windows = [window for subscription in subscriptions.values() for window in _usage_windows(subscription, now)]

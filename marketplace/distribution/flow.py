@@ -90,7 +90,7 @@ class Distribution:
         rules = await self._catalog.at_least(case.catalog_version)
         vertical = rules.verticals[case.vertical_id]
         result: MatchedCandidates | Route | Wait | End = decide(
-            case, vertical.definition, vertical.version, rules.index, case.read_at
+            case, vertical.definition, vertical.version, rules.index, case.read_at, vertical.cards
         )
         if isinstance(result, MatchedCandidates):
             result = complete(result, await self._load_standings(result))

@@ -21,10 +21,13 @@ from marketplace.database.db import Connection, Pool, Queries, load_record, sess
 from marketplace.rules.hours import compile_hours, compile_plan
 from marketplace.runtime import clock
 from marketplace.runtime.log import logger
+from routing.decision import NO_CARDS, VerticalCards, vertical_cards
+from routing.expectation import BusinessSales
 from routing.inquiry import Mode
 from routing.matching import SubscriptionIndex
 from routing.pacing import FLAT
 from routing.quota import SuspensionReason
+from routing.scorecard import Scorecard, compile_scorecard
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
@@ -51,13 +54,25 @@ MANY_PAGES: Final = 50
 
 
 class Vertical(msgspec.Struct, frozen=True, kw_only=True):
-    """A vertical in its current version. `arrivals` are its leads for each hour of the week (routing/pacing.py)."""
+    """A vertical in its current version, with its scorecards where it was read for decisions.
+
+    `arrivals` are its leads for each hour of the week (routing/pacing.py).
+    """
 
     id: UUID
     slug: str
     version: int
     definition: VerticalDefinition
     arrivals: tuple[int, ...] = FLAT
+    cards: VerticalCards = NO_CARDS
+
+
+class CardInUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A scorecard that is computed for each lead: `state` is shadow or ranking."""
+
+    state: str
+    version: int
+    card: Scorecard
 
 
 class ProviderTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,8 +347,23 @@ def _of_moved_verticals(before: Rules, after: Rules) -> list[UUID]:
 
 def _vertical(row: Any) -> Vertical:
     definition = msgspec.json.decode(row["definition"], type=VerticalDefinition)
-    arrivals = tuple(row["arrivals"] or FLAT)
-    return Vertical(id=row["id"], slug=row["slug"], version=row["version"], definition=definition, arrivals=arrivals)
+    return Vertical(
+        id=row["id"],
+        slug=row["slug"],
+        version=row["version"],
+        definition=definition,
+        arrivals=tuple(row["arrivals"] or FLAT),
+        cards=_cards(row["cards"], row["sales"]),
+    )
+
+
+def _cards(cards: bytes | None, sales: bytes | None) -> VerticalCards:
+    in_use = {
+        card.state: compile_scorecard(msgspec.structs.replace(card.card, version=card.version))
+        for card in msgspec.json.decode(cards or b"[]", type=tuple[CardInUse, ...])
+    }
+    by_business = msgspec.json.decode(sales or b"{}", type=dict[UUID, BusinessSales])
+    return vertical_cards(in_use.get("ranking"), in_use.get("shadow"), by_business)
 
 
 def _provider(row: Any) -> ProviderTerms:

@@ -22,9 +22,19 @@ where e.id = any($2::uuid[]);
 select id from subscription where state <> 'ended' and id > $1 order by id limit $2;
 
 -- name: list_verticals
--- The given ones, or all, each with its newest arrival curve.
+-- The given ones, or all, each with its newest arrival curve, the scorecards that are computed for its leads, and the sales of
+-- its businesses. A value that a business declared for one vertical counts before one that it declared for all.
 select v.id, v.slug, v.version, d.definition, catalog_fingerprint(v) as fingerprint,
-       (select c.arrivals from arrival_curve c where c.vertical_id = v.id order by c.learned_at desc limit 1) as arrivals
+       (select c.arrivals from arrival_curve c where c.vertical_id = v.id order by c.learned_at desc limit 1) as arrivals,
+       (select jsonb_agg(jsonb_build_object('state', c.state, 'version', c.version, 'card', c.document))
+        from scorecard c where c.vertical_id = v.id and c.state in ('shadow', 'ranking')) as cards,
+       (select jsonb_object_agg(s.business_id, jsonb_build_object('leads', s.leads, 'returned', s.returned,
+            'jobs', s.jobs, 'jobs_minor', s.jobs_minor, 'declared_minor', (
+                select a.shared_value_minor from roi_assumption a
+                where a.business_id = s.business_id and (a.vertical_id = v.id or a.vertical_id is null)
+                  and a.currency = d.definition ->> 'currency' and a.shared_value_minor is not null
+                order by a.vertical_id nulls last limit 1)))
+        from business_sales s where s.vertical_id = v.id) as sales
 from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where $1::uuid[] is null or v.id = any($1);
 

@@ -140,6 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     submissions_per_minute: int = 6_000
     failures_per_minute: int = 120
     journal: Path | None = None
+    shadow_leads: int = 500
 
     @property
     def journal_dir(self) -> Path:
@@ -242,6 +243,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         submissions_per_minute=number(environment, "MARKETPLACE_SUBMISSIONS_PER_MINUTE", 6_000, 1, MOST_PER_MINUTE),
         failures_per_minute=number(environment, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
         journal=_path(environment, "MARKETPLACE_JOURNAL"),
+        shadow_leads=number(environment, "MARKETPLACE_SHADOW_LEADS", 500, 1, 100_000),
     )
     environment.names_read.update(SECRETS)
     _refuse_unknown(environment)

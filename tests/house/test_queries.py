@@ -47,6 +47,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "funds/queries.sql": (API,),
     "imports/queries.sql": (API,),
     "intake/postal.sql": (OWNER,),
+    "learning/queries.sql": (API, WORK),
     "intake/queries.sql": (API,),
     "intake/refusals.sql": (API,),
     "database/journal.sql": (WORK,),
@@ -107,6 +108,12 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         (RETURNER,),
     ),
     "intake/postal.sql": {"find_postal_area": (API,)},
+    "learning/queries.sql": {
+        **dict.fromkeys(("mark_signed_off", "mark_ranking", "find_operator"), (API,)),
+        **dict.fromkeys(("list_sellers", "count_sales", "save_sales", "insert_check"), (WORK,)),
+        "list_by_version": (REPORTS,),
+        "find_training": (API,),
+    },
     "ledger/money.sql": {
         **dict.fromkeys(("insert_wallet", "find_wallet", "top_up", "find_event"), (API,)),
         **dict.fromkeys(("hold", "release"), (WORK,)),
