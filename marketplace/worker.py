@@ -23,6 +23,7 @@ from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.flow import Notices
+from marketplace.learning import job as learning_job
 from marketplace.operations.processes import COMMAND
 from marketplace.quarantine import failing
 from marketplace.quarantine.failing import WorkKind
@@ -255,6 +256,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(keep_simulating(pool, SIMULATE, stopping))
+            group.create_task(learning_job.keep_learning(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
