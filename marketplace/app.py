@@ -29,6 +29,7 @@ from marketplace.intake.admission import Admission
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
+from marketplace.learning import http as learning_http
 from marketplace.portal import frame
 from marketplace.portal import http as portal_http
 from marketplace.receipts import http as receipts_http
@@ -90,6 +91,7 @@ def create_routes(docs: Docs) -> Litestar:
         *shared_leads_http.handlers,
         *imports_http.handlers,
         *simulations_http.handlers,
+        *learning_http.handlers,
         *(openapi.handlers() if docs is Docs.public else ()),
         healthz,
         readyz,

@@ -22,6 +22,7 @@ from marketplace.runtime.settings import Settings, load
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind, key_id
 from tests.builders.inquiries import iso, roofing_body
+from tests.builders.learning import store_card
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import Served, an_order, serve, until
 from tests.conftest import SECRETS
@@ -100,6 +101,8 @@ TABLE: Final = (
     row("PUT", "/v1/verticals/{slug=roofing}", "2 33 33 333", {"definition": roofing(), "version": 1}),
     row("GET", "/v1/verticals/{slug=roofing}/terms/{business_id=biz}", "2 33 33 233"),
     row("PUT", "/v1/verticals/{slug=roofing}/terms/{business_id=biz}", "2 33 33 333", {"weight": 1}),
+    row("GET", "/v1/verticals/{slug=roofing}/scorecards", "2 33 33 333"),
+    row("GET", "/v1/verticals/{slug=roofing}/scorecards/{version=1}", "2 33 33 333"),
     row("GET", "/v1/spec/{slug=roofing}", "2 22 33 223"),
     row("GET", "/v1/providers", "2 33 33 233"),
     row("POST", "/v1/providers", "2 33 33 333", {"name": "x", "payout": {"type": "fixed", "minor": 1}}),
@@ -228,6 +231,7 @@ async def _tell_a_story(scene: Scene, market: Marketplace, buyer: Buyer) -> None
     }  # fmt: skip
     scene.ids |= {name: ids.encode(*one) for name, one in named.items()} | {"roofing": "roofing"}
     scene.owned = [*named]
+    await store_card(market)
     wanted = {"lead_id": scene.ids["erased"], "reason": "asked"}
     assert (await scene.api.call("POST", "/v1/erasures", wanted)).status_code == 200
     holder = LeadHolder(business_id=buyer.business_id, mode="live", actor="test")
