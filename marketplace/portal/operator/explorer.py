@@ -3,7 +3,8 @@
 A re-run is made by `marketplace/distribution/explorer.py` with the reports role, which cannot write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from marketplace.database.db import Connection, session
 from marketplace.distribution import explorer
 from marketplace.distribution.explorer import ROUTED, ExplorerAnswer, InputRefused
 from marketplace.distribution.store import Decision, read_candidates
+from marketplace.learning import store as learning_store
+from marketplace.learning.store import StoredCard
 from marketplace.portal.frame import DASH, badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
 from marketplace.portal.operator import explorer_grid, lead_store
@@ -27,8 +30,9 @@ from marketplace.rules.catalog import Rules, Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, path_id, services, wants_csv
-from routing.decision import CandidateRecord, OpenLead, nearest_recorded
+from routing.decision import CandidateRecord, LeadChance, OpenLead, VerticalCards, nearest_recorded, vertical_cards
 from routing.qualification import Verdict
+from routing.scorecard import chance, chance_in_words, compile_scorecard, feature_values
 
 HOME: Final = "/operator/routing"
 LATEST: Final = 50
@@ -50,6 +54,14 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     cells: dict[str, FilterCell]
     result: str
     won: bool
+
+
+class ChanceInWords(msgspec.Struct, frozen=True, kw_only=True):
+    """Chance to win a lead by one card, in words: `role` says whether the card ranked or was in shadow."""
+
+    version: int
+    role: str
+    words: str
 
 
 class DecisionRerun(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,8 +191,11 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         versions = await lead_store.list_vertical_versions(connection, lead.vertical_id)
         selected = _select_decision(request, history)
         rerun, problem = None, ""
+        cards: tuple[StoredCard, ...] = ()
         if selected is not None:
-            rerun, problem = await _rerun(request, connection, lead, selected, versions, today)
+            numbers = {chance.card for chance in recorded_chances(selected.answer.candidates)}
+            cards = await learning_store.list_by_version(connection, lead.vertical_id, numbers) if numbers else ()
+            rerun, problem = await _rerun(request, connection, lead, selected, versions, today, cards)
         answers = [decided.answer for decided in (selected, rerun) if decided is not None]
         names = await lead_store.list_subscriptions(
             connection, {record.subscription_id for answer in answers for record in answer.candidates}
@@ -215,7 +230,39 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         inputs=list_inputs(versions),
         sentence=sentence,
         rerun_listing=rerun_listing,
+        chances=explain_chances(lead, selected, cards) if selected else (),
     )
+
+
+def recorded_chances(records: Iterable[CandidateRecord]) -> tuple[LeadChance, ...]:
+    """Return the chances by which a lead was decided about; none if no card was computed for it."""
+    return next((record.chances for record in records if record.chances), ())
+
+
+def explain_chances(
+    lead: LeadRecord, recorded: RecordedDecision, cards: Iterable[StoredCard]
+) -> tuple[ChanceInWords, ...]:
+    """Return the chance by each card that was computed for the lead, with what raised and lowered it."""
+    values = feature_values(lead.facts, provider=str(lead.provider_id))
+    return tuple(
+        ChanceInWords(
+            version=card.version,
+            role="ranked" if ranked_at(card, recorded.decision.made_at) else "in shadow",
+            words=chance_in_words(chance(compile_scorecard(card.card), values)),
+        )
+        for card in cards
+    )
+
+
+def ranked_at(card: StoredCard, made_at: datetime) -> bool:
+    """Return whether a card that was computed for a decision ranked then; before its sign-off it was in shadow."""
+    return card.signed_off_at is not None and card.signed_off_at <= made_at
+
+
+def _cards_at(cards: Iterable[StoredCard], made_at: datetime, today: VerticalCards) -> VerticalCards:
+    """Return the cards of a past decision, with the sales of today."""
+    compiled = {ranked_at(card, made_at): compile_scorecard(card.card) for card in cards}
+    return vertical_cards(compiled.get(True), compiled.get(False), today.sales)
 
 
 def _recorded(decision: Decision) -> RecordedDecision:
@@ -255,6 +302,7 @@ async def _rerun(
     recorded: RecordedDecision,
     versions: tuple[VerticalVersion, ...],
     today: Rules,
+    cards: tuple[StoredCard, ...],
 ) -> tuple[DecisionRerun | None, str]:
     """Return the re-run that the address asks for, or the reason why it cannot be made."""
     by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
@@ -266,7 +314,10 @@ async def _rerun(
     if vertical is None:
         return None, "There is no such version of the rules."
     facts, rules, now = lead.facts, today, clock.now()
+    present = today.verticals[lead.vertical_id].cards
+    vertical = msgspec.structs.replace(vertical, cards=present)
     if by != "today":
+        vertical = msgspec.structs.replace(vertical, cards=_cards_at(cards, decision.made_at, present))
         now = decision.made_at
         country = vertical.definition.country
         rules = await explorer.load_recorded_rules(connection, records, facts, country, now, today)
@@ -282,6 +333,7 @@ async def _rerun(
         received_at=lead.received_at,
         qualified_at=lead.qualified_at,
         tried=explorer.tried_businesses(records),
+        provider_id=lead.provider_id,
     )
     ranked_then = () if by == "today" else records
     [answer] = await explorer.decide_again(connection, [(open_lead, vertical)], rules, now, ranked_then)

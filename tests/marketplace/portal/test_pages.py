@@ -25,6 +25,7 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Docs, Settings
 from marketplace.security.auth import CallerKind
 from marketplace.web import gate
+from tests.builders.learning import store_card
 from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, borrow_routes, serve
@@ -51,6 +52,8 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/simulations/{simulation_id}": (OPERATORS, {"simulation_id": "sim"}),
     "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
     "/operator/verticals/{slug}/what-if": (OPERATORS, {"slug": "slug"}),
+    "/operator/verticals/{slug}/scorecards": (OPERATORS, {"slug": "slug"}),
+    "/operator/verticals/{slug}/scorecards/{version}": (OPERATORS, {"slug": "slug", "version": "card"}),
     "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
     "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
     "/business/matching/{order_id}": ((CallerKind.business,), {"order_id": "sub"}),
@@ -109,9 +112,13 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         other = await market.another_provider()
         named = {"biz": buyer.business_id, "sub": buyer.subscription_id, "whe": buyer.endpoint_id}
         named["prov"] = market.provider.owner
+        card = await store_card(market)
         named["lead"] = await market.sold(1)
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
-        made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()} | {"slug": "roofing"}
+        made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()} | {
+            "slug": "roofing",
+            "card": str(card),
+        }
         owners = {
             CallerKind.business: buyer.business_id,
             CallerKind.provider: market.provider.owner,
