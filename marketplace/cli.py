@@ -23,6 +23,7 @@ from marketplace.runtime.terminal import JSON_FILE, write_json
 
 ELSEWHERE = {
     "audit": ("marketplace.receipts.command:audit_", "Check the record of who changed what."),
+    "cards": ("marketplace.learning.command:cards", "Train scorecards, and decide which one ranks."),
     "demo": ("marketplace.demo.command:demo", "Show the whole marketplace at work on a live stream of inquiries."),
     "fence": ("marketplace.operations.fence:command", "Make a database restored from a backup safe to route on."),
     "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),

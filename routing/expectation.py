@@ -32,7 +32,10 @@ class BusinessSales(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadExpectation(msgspec.Struct, frozen=True, kw_only=True):
-    """What ranking by expected value reads: the chance to win the lead, and the sales of each business."""
+    """Input of ranking by expected value: the chance to win the lead, and the sales of each business.
+
+    `return_share` is the share of the vertical's leads that businesses gave back.
+    """
 
     probability: float
     sales: Mapping[UUID, BusinessSales]
