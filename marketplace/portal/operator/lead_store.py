@@ -115,7 +115,8 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
 
     `failing`: endpoints paused after failures, of `endpoints` active. `poor`: businesses whose wallet does not cover
     one lead. `waiting`: prospects that no business can take. `returns`: returns to decide. `suppressing`: providers
-    that suppressed unusually many people in the last 24 hours. `set_aside`: work set aside after failures.
+    that suppressed unusually many people in the last 24 hours. `set_aside`: work set aside after failures. `cards`:
+    verticals whose scorecard is suspended.
     """
 
     failing: int
@@ -125,6 +126,7 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     returns: int
     suppressing: int
     set_aside: int
+    cards: int
     overdue_seconds: float
 
 

@@ -112,6 +112,7 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
             select from suppression where source like 'prov\_%' and created_at > $1 - interval '24 hours'
             group by source having count(distinct created_at) >= $2) as busy)::int as suppressing,
        (select count(*) from quarantined_work)::int as set_aside,
+       (select count(*) from scorecard where state = 'suspended')::int as cards,
        greatest(0, coalesce(extract(epoch from $1 - least(
            (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
            (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;

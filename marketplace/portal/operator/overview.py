@@ -77,6 +77,7 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
     poor = _count(alarms.poor, "business", "businesses")
     returns = _count(alarms.returns, "return", "returns")
     suppressing = _count(alarms.suppressing, "provider", "providers")
+    cards = _count(alarms.cards, "scorecard is", "scorecards are")
     return (
         _check_silence(silence),
         _check_limit(limit),
@@ -107,6 +108,12 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
             f"{suppressing} suppressed unusually many people today.",
             "No provider suppressed unusually many people today.",
             ("/operator/compliance", "Compliance"),
+        ),
+        _check_none(
+            alarms.cards,
+            f"{cards} suspended by the weekly check; leads are ranked without.",
+            "No scorecard is suspended.",
+            ("/operator/verticals", "Verticals"),
         ),
     )
 

@@ -250,6 +250,7 @@ def _as_received(lead: lead_store.LeadRecord) -> OpenLead:
         facts=lead.facts,
         received_at=lead.received_at,
         qualified_at=lead.qualified_at,
+        provider_id=lead.provider_id,
     )
 
 
