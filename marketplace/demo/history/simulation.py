@@ -293,7 +293,7 @@ class Simulation:
 
     def _result(self, case: RoutingCase) -> Route | Wait | End:
         vertical = self._rules.verticals[case.vertical_id]
-        result = decide(case, vertical.definition, vertical.version, self._rules.index, case.read_at)
+        result = decide(case, vertical.definition, vertical.version, self._rules.index, case.read_at, vertical.cards)
         if not isinstance(result, MatchedCandidates):
             return result
         standings = {
