@@ -11,6 +11,7 @@ import uvloop
 from rich.console import Console
 
 from marketplace.demo.display import Display
+from marketplace.demo.furnishing import POOR_PROVIDER
 from marketplace.demo.installation import empty, fresh_directory, refuse_external
 from marketplace.demo.report import print_report, summary
 from marketplace.demo.run import DemoRun, DemoScene, RunOptions, RunResult, furnished
@@ -134,7 +135,8 @@ def _history_in_words(scene: DemoScene, wish: RunOptions) -> str:
         return "No history: only a superuser of the database can write it.\n" if wish.weeks else ""
     return (
         f"{wish.weeks:g} weeks of history, marked as demo data: {past.leads:,} leads, {past.delivered:,} delivered,"
-        f" {past.won:,} won, in {past.seconds:.1f} s.\n"
+        f" {past.won:,} won, in {past.seconds:.1f} s."
+        f" Of the leads of {POOR_PROVIDER} {past.poor_won:.0%} were won, of the others {past.other_won:.0%}.\n"
     )
 
 

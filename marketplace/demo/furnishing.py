@@ -22,7 +22,10 @@ PROVIDERS: Final[dict[str, dict[str, Any]]] = {
     "Demo Forms": {"type": "share", "basis_points": 6_000},
     "Demo Comparisons": {"type": "share", "basis_points": 5_000},
     "Demo Directory": {"type": "fixed", "minor": 2_000},
+    "Demo Sweepstakes": {"type": "share", "basis_points": 6_000},
 }
+POOR_PROVIDER: Final = "Demo Sweepstakes"
+"""Provider whose people are seldom serious about their request, although their answers look like those of others."""
 
 
 class OperatorClient:

@@ -5,7 +5,7 @@ written once in its final state; all constraints hold. `marketplace verify` chec
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -17,11 +17,11 @@ import msgspec
 from marketplace.database.db import OWNER_SESSION, Connection, Queries, fetch_rows, open_pool, set_codecs
 from marketplace.demo import contacts
 from marketplace.demo.figures import decode_all
-from marketplace.demo.furnishing import DemoAccounts
+from marketplace.demo.furnishing import POOR_PROVIDER, DemoAccounts
 from marketplace.demo.history.arrivals import arrivals
 from marketplace.demo.history.rows import COLUMNS, HistoryRows
 from marketplace.demo.history.shared_leads import bought_elsewhere, buyers
-from marketplace.demo.history.simulation import SimulatedHistory, Simulation, SubscriptionPause
+from marketplace.demo.history.simulation import SimulatedHistory, SimulatedSale, Simulation, SubscriptionPause
 from marketplace.demo.people import People
 from marketplace.demo.verticals import CURRENCY, HOME
 from marketplace.demo.world import DemoBusiness, DemoWorld
@@ -52,13 +52,18 @@ LOADING_SECONDS: Final = 60.0
 
 
 class LoadedHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """Written history: numbers of leads by outcome, seconds it took, and the parties with the most leads."""
+    """Written history: numbers of leads by outcome, seconds it took, and the parties with the most leads.
+
+    `poor_won` is the share won of delivered leads of the provider whose leads win less, `other_won` that of all others.
+    """
 
     since: datetime
     until: datetime
     leads: int
     delivered: int
     won: int
+    poor_won: float
+    other_won: float
     seconds: float
     busiest_business: UUID
     busiest_provider: UUID
@@ -80,8 +85,9 @@ async def load_past(
         rules = await load_rules(connection)
         before = subscriptions_of(rules, since, until)
         businesses = _businesses(world, furnished)
+        [poor] = decode_all("prov", (furnished.providers[POOR_PROVIDER],))
         simulation = Simulation(
-            before, businesses, await _areas(connection, world), _pauses(before, businesses, until), seed, until
+            before, businesses, await _areas(connection, world), _pauses(before, businesses, until), seed, until, poor
         )
         people = People(world, seed, len(furnished.providers), furnished.verticals, contacts.phone_count() - PERSONS)
         moments = arrivals(seeded(f"history's arrivals {seed}"), since, until)
@@ -100,7 +106,7 @@ async def load_past(
         await connection.execute(SQL["open_months"])
         await connection.execute(SQL["mark_columns"])
     await _follow(database_url, settings.master_key)
-    return _loaded(past, reported, since, until, clock.monotonic() - began)
+    return _loaded(past, reported, since, until, clock.monotonic() - began, poor)
 
 
 @asynccontextmanager
@@ -220,17 +226,29 @@ async def _follow(database_url: str, master_key: bytes) -> None:
 
 
 def _loaded(
-    past: SimulatedHistory, reported: Counter[UUID], since: datetime, until: datetime, seconds: float
+    past: SimulatedHistory, reported: Counter[UUID], since: datetime, until: datetime, seconds: float, poor: UUID
 ) -> LoadedHistory:
     sales = [sale for walk in past.walks for sale in walk.sales]
+    of_poor = [sale for sale in sales if sale.new.provider_id == poor]
+    others = [sale for sale in sales if sale.new.provider_id != poor]
     providers = Counter(walk.provider_id for walk in past.walks)
     return LoadedHistory(
         since=since,
         until=until,
         leads=len(past.walks),
-        delivered=sum(sale.delivery.state is AssignmentState.delivered for sale in sales),
-        won=sum(report.kind == "won" for sale in sales for report in sale.outcome.dispositions),
+        delivered=_count_delivered(sales),
+        won=_count_won(sales),
+        poor_won=_count_won(of_poor) / max(_count_delivered(of_poor), 1),
+        other_won=_count_won(others) / max(_count_delivered(others), 1),
         seconds=seconds,
         busiest_business=reported.most_common(1)[0][0],
         busiest_provider=providers.most_common(1)[0][0],
     )
+
+
+def _count_delivered(sales: Iterable[SimulatedSale]) -> int:
+    return sum(sale.delivery.state is AssignmentState.delivered for sale in sales)
+
+
+def _count_won(sales: Iterable[SimulatedSale]) -> int:
+    return sum(report.kind == "won" for sale in sales for report in sale.outcome.dispositions)

@@ -25,6 +25,8 @@ from routing.inquiry import Facts
 
 WIN_CHANCE: Final = ((5, 0.30), (30, 0.22), (120, 0.16), (24 * 60, 0.11), (10**9, 0.06))
 """Chance that a reached lead is won, by the minutes from delivery to the first call (inclusive limits)."""
+POOR_WIN_SHARE: Final = 0.3
+"""Chance of a win for a lead of the provider whose people are seldom serious, against that of other leads."""
 REACHED: Final = 0.74
 SILENT_BUSINESSES: Final = 0.08
 MEDIAN_MINUTES: Final = (3.0, 6.0, 12.0, 25.0, 60.0, 150.0)
@@ -102,8 +104,10 @@ class SalesTeam:
         self.has_stages = random.random() < 0.5
         self._median_minutes = random.choice((3.0, 6.0, 12.0) if business.definition.weight > 2 else MEDIAN_MINUTES)
 
-    def work(self, new: NewAssignment, delivery: SimulatedDelivery, facts: Facts) -> LeadFeedback:
-        """Return the outcome of one delivered lead, up to the end of the history."""
+    def work(
+        self, new: NewAssignment, delivery: SimulatedDelivery, facts: Facts, win_share: float = 1.0
+    ) -> LeadFeedback:
+        """Return the outcome of one delivered lead, up to the end of the history. Wins are rarer by `win_share`."""
         delivered_at = delivery.settled_at
         if self._random.random() < RETURNED and not self.silent:
             given_back = self._give_back(delivered_at, facts)
@@ -116,10 +120,10 @@ class SalesTeam:
                 return LeadFeedback(dispositions=(unreachable,), given_back=given_back)
         if self.silent:
             return LeadFeedback()
-        dispositions = self._report(delivered_at, facts)
+        dispositions = self._report(delivered_at, facts, win_share)
         return LeadFeedback(dispositions=tuple(each for each in dispositions if each.recorded_at < self._until))
 
-    def _report(self, delivered_at: datetime, facts: Facts) -> Iterator[SimulatedDisposition]:
+    def _report(self, delivered_at: datetime, facts: Facts, win_share: float) -> Iterator[SimulatedDisposition]:
         random = self._random
         delay = timedelta(minutes=self._median_minutes * random.lognormvariate(0, 1.1))
         called_at = self._working_time(delivered_at, delay)
@@ -129,7 +133,7 @@ class SalesTeam:
             return
         yield self._disposition("contacted", called_at)
         minutes = (called_at - delivered_at) / timedelta(minutes=1)
-        won = random.random() < next(chance for limit, chance in WIN_CHANCE if minutes <= limit)
+        won = random.random() < win_share * next(chance for limit, chance in WIN_CHANCE if minutes <= limit)
         ends_at = called_at + timedelta(days=DAYS_TO_END.get(self._vertical, 6.0) * random.lognormvariate(0, 0.6))
         if won or random.random() < 0.65:
             yield self._disposition("qualified", called_at + (ends_at - called_at) * random.uniform(0.05, 0.2))

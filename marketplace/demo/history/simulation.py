@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace.demo.history.endpoints import SimulatedDelivery, SimulatedEndpoint
-from marketplace.demo.history.outcomes import LeadFeedback, SalesTeam
+from marketplace.demo.history.outcomes import POOR_WIN_SHARE, LeadFeedback, SalesTeam
 from marketplace.demo.people import DraftKind, InquiryDraft
 from marketplace.demo.world import DemoBusiness
 from marketplace.distribution.flow import award_decision, decision_without_award, new_assignment
@@ -104,7 +104,10 @@ class SubscriptionPause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Simulation:
-    """Simulates the history of one marketplace by its `rules`. `businesses` are by id, `areas` by postal code."""
+    """Simulates the history of one marketplace by its `rules`. `businesses` are by id, `areas` by postal code.
+
+    Leads of the provider `poor` are won more seldom than others.
+    """
 
     def __init__(
         self,
@@ -114,7 +117,9 @@ class Simulation:
         pauses: Iterable[SubscriptionPause],
         seed: int,
         until: datetime,
+        poor: UUID | None = None,
     ) -> None:
+        self._poor = poor
         self._rules = msgspec.structs.replace(rules, index=SubscriptionIndex(rules.index.values()))
         self._businesses = businesses
         self._areas = areas
@@ -323,7 +328,8 @@ class Simulation:
             self._top_up(new.business_id, new.awarded_at)
         if delivery.state is AssignmentState.delivered:
             crew = self.crews[new.business_id]
-            sale = msgspec.structs.replace(sale, outcome=crew.work(new, delivery, walk.accepted.facts))
+            win_share = POOR_WIN_SHARE if walk.provider_id == self._poor else 1.0
+            sale = msgspec.structs.replace(sale, outcome=crew.work(new, delivery, walk.accepted.facts, win_share))
             given_back = sale.outcome.given_back
             if given_back is not None and given_back.granted_at is not None:
                 self._expect(given_back.granted_at, new.business_id, new.price_minor)

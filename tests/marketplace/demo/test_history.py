@@ -63,7 +63,7 @@ def fortnight() -> Fortnight:
     world = draw_world(7, UNTIL)
     owners = {drawn_id(): business for business in world.businesses}
     rules = subscriptions_of(_rules(world, owners), SINCE, UNTIL)
-    simulation = Simulation(rules, owners, _areas(world), (), 7, UNTIL)
+    simulation = Simulation(rules, owners, _areas(world), (), 7, UNTIL, poor=PROVIDERS[0])
     people = People(world, 7, len(PROVIDERS), {slug: slug for slug in world.verticals}, FIRST)
     past = simulation.run(zip(arrivals(seeded("here"), SINCE, UNTIL), people, strict=False), PROVIDERS, SINCE)
     urls = {
@@ -141,6 +141,17 @@ def test_a_small_firm_beside_a_large_one_gets_the_leads_that_are_due_to_it() -> 
             due += sum(dict(record.scores).get("part", 0) for record in records if record.subscription_id == own.id)
     assert due > 3
     assert abs(won - due) <= 1
+
+
+def test_leads_of_the_poor_provider_are_won_more_seldom() -> None:
+    leads: Counter[bool] = Counter()
+    won: Counter[bool] = Counter()
+    for walk in fortnight().past.walks:
+        for sale in walk.sales:
+            poor = walk.provider_id == PROVIDERS[0]
+            leads[poor] += 1
+            won[poor] += any(report.kind == "won" for report in sale.outcome.dispositions)
+    assert 0 < won[True] / leads[True] < 0.6 * won[False] / leads[False]
 
 
 def test_every_move_of_the_past_is_one_of_the_life_tables() -> None:
