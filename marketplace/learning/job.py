@@ -26,7 +26,8 @@ from marketplace.learning.store import ComputedCard, LearningVertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict
 from marketplace.runtime.log import logger
-from routing.scorecard import NEED_PREFIX, FeatureValue, Scorecard, compile_scorecard
+from routing.scorecard import FeatureValue, Scorecard, compile_scorecard
+from routing.vertical import VerticalDefinition
 
 log = logger("learning")
 
@@ -75,11 +76,10 @@ class TrainingLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of a vertical, and the words of its questions and providers."""
+    """Leads of a vertical, its rules, which have the words of its questions, and the names of its providers by id."""
 
     vertical: str
-    currency: str
-    titles: dict[str, str]
+    definition: VerticalDefinition
     providers: dict[str, str]
     leads: tuple[TrainingLead, ...]
 
@@ -241,8 +241,7 @@ async def load_training_set(pool: Pool, vertical_id: UUID, slug: str, now: datet
             leads.append(TrainingLead(values=values_of(lead), received_at=lead.received_at, outcome=outcome))
     return TrainingSet(
         vertical=slug,
-        currency=words.definition.currency,
-        titles={NEED_PREFIX + name: field.label for name, field in words.definition.needs.items() if field.label},
+        definition=words.definition,
         providers=words.providers,
         leads=tuple(leads),
     )
@@ -255,15 +254,13 @@ def train_encoded(encoded: bytes) -> bytes:
 
 def train_set(training_set: TrainingSet) -> TrainingAnswer:
     """Return a card trained on the leads, its judgement, and the inputs that it saw; or the refusal."""
-    from marketplace.learning.training import TrainingPlan, TrainingRefusal, TrainingRow, train
+    from marketplace.learning.training import TrainingRefusal, TrainingRow, plan_for, train
 
     days = [lead.received_at.date() for lead in training_set.leads]
-    plan = TrainingPlan(
-        vertical=training_set.vertical,
-        currency=training_set.currency,
-        titles=training_set.titles,
-        labels={"provider": training_set.providers},
-        seed=SEED,
+    plan = plan_for(training_set.vertical, training_set.definition, SEED)
+    plan = msgspec.structs.replace(
+        plan,
+        labels={**plan.labels, "provider": training_set.providers},
         first=min(days, default=None),
         last=max(days, default=None),
     )
