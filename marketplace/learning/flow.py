@@ -25,8 +25,8 @@ from routing.scorecard import Scorecard
 MACHINE: Final = "marketplace"
 "Actor of changes that a job makes."
 
-MOST_JUDGED: Final = 20_000
-"Newest leads by which a card in shadow is judged: its share of wins is then known to half a percentage point."
+MOST_JUDGED: Final = 10_000
+"Newest leads by which a card in use is judged: its share of wins is then known to half a percentage point."
 
 
 class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ A background pass of the workers. Training runs in a process of its own, so that
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timedelta
@@ -42,6 +43,8 @@ RECENT: Final = timedelta(weeks=4)
 OUTCOME_SPAN: Final = timedelta(weeks=39)
 """Age of the oldest lead by whose outcome calibration is checked: three horizons, of which the last has ended for two
 thirds of the leads."""
+LOWER_PRIORITY: Final = 10
+"Niceness of the process that trains: leads and the database come first on a busy machine."
 SEED: Final = 1
 "Seed of the folds, so that the same leads give the same card."
 NO_LIBRARY: Final = (
@@ -207,7 +210,7 @@ async def train_card(
     training_set = await load_training_set(pool, vertical_id, slug, now)
     tell(f"Training on {len(training_set.leads):,} leads, which can take some minutes.")
     context = get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as executor:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(LOWER_PRIORITY,)) as executor:
         work = asyncio.get_running_loop().run_in_executor(executor, train_encoded, msgspec.msgpack.encode(training_set))
         answer = msgspec.msgpack.decode(await work, type=TrainingAnswer)
     leads = len(training_set.leads)

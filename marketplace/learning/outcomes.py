@@ -18,8 +18,8 @@ SPAN: Final = timedelta(weeks=104)
 "Age of the oldest lead that is read: two years, so that each season is in it twice."
 
 MOST_LEADS: Final = 20_000
-"""Newest leads that a card is trained on. The training takes some 200 MB for them, and an answer that one lead in forty
-gives has then 500 leads, by which its share of wins is known to some 2 percentage points."""
+"""Newest leads that a card is trained on. An answer that one lead in forty gives has then 500 leads, by which its share
+of wins is known to some 2 percentage points; more leads take more memory than they add."""
 
 
 async def charged_leads(
