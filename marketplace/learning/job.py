@@ -4,12 +4,10 @@ A background pass of the workers. Training runs in a process of its own, so that
 """
 
 import asyncio
-import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+import contextlib
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from importlib.util import find_spec
-from multiprocessing import get_context
 from typing import Final
 from uuid import UUID
 
@@ -19,16 +17,15 @@ from marketplace.database.background import keep_passing
 from marketplace.database.db import Pool, session
 from marketplace.learning import flow as learning_flow
 from marketplace.learning import store as learning_store
-from marketplace.learning.drift import DriftFigures, InputProfile, measure_drift, profile_inputs
-from marketplace.learning.evaluation import CardEvaluation, FollowedOutcome
+from marketplace.learning.apart import TrainingLead, TrainingSet, train_apart
+from marketplace.learning.drift import DriftFigures, measure_drift, profile_inputs
 from marketplace.learning.flow import MACHINE, MOST_JUDGED
 from marketplace.learning.outcomes import MOST_LEADS, SPAN, charged_leads, judged_leads, outcome_of, values_of
 from marketplace.learning.store import ComputedCard, LearningVertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict
 from marketplace.runtime.log import logger
-from routing.scorecard import FeatureValue, Scorecard, compile_scorecard
-from routing.vertical import VerticalDefinition
+from routing.scorecard import compile_scorecard
 
 log = logger("learning")
 
@@ -43,10 +40,6 @@ RECENT: Final = timedelta(weeks=4)
 OUTCOME_SPAN: Final = timedelta(weeks=39)
 """Age of the oldest lead by whose outcome calibration is checked: three horizons, of which the last has ended for two
 thirds of the leads."""
-LOWER_PRIORITY: Final = 10
-"Niceness of the process that trains: leads and the database come first on a busy machine."
-SEED: Final = 1
-"Seed of the folds, so that the same leads give the same card."
 NO_LIBRARY: Final = (
     "Training needs scikit-learn, which this installation lacks. Install the extra: "
     "pip install 'exclusive-lead-marketplace[learning]'."
@@ -70,33 +63,6 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-class TrainingLead(msgspec.Struct, frozen=True, kw_only=True):
-    """Values of a lead at its receipt, the time at which its business was shown it, and its outcome."""
-
-    values: dict[str, FeatureValue]
-    received_at: datetime
-    outcome: FollowedOutcome
-
-
-class TrainingSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of a vertical, its rules, which have the words of its questions, and the names of its providers by id."""
-
-    vertical: str
-    definition: VerticalDefinition
-    providers: dict[str, str]
-    leads: tuple[TrainingLead, ...]
-
-
-class TrainingAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of the process that trains: a card with its judgement and the inputs that it saw, or a refusal."""
-
-    card: Scorecard | None = None
-    evaluation: CardEvaluation | None = None
-    profile: InputProfile | None = None
-    reason: str | None = None
-    detail: str | None = None
-
-
 def can_train() -> bool:
     """Return whether the library that trains is installed."""
     return find_spec("sklearn") is not None
@@ -108,9 +74,22 @@ async def keep_learning(pool: Pool, stopping: asyncio.Event) -> None:
         log.info("training_off")
 
     async def run_pass() -> None:
-        await work_off(pool, clock.now())
+        await unless(stopping, work_off(pool, clock.now()))
 
     await keep_passing(pool, "learning", run_pass, stopping, every=PASS_SECONDS)
+
+
+async def unless(stopping: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do the work, or cancel it when `stopping` is set: a training takes longer than a worker has to stop."""
+    task, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def work_off(pool: Pool, now: datetime) -> None:
@@ -209,10 +188,7 @@ async def train_card(
     tell("Reading the leads of the last two years.")
     training_set = await load_training_set(pool, vertical_id, slug, now)
     tell(f"Training on {len(training_set.leads):,} leads, which can take some minutes.")
-    context = get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(LOWER_PRIORITY,)) as executor:
-        work = asyncio.get_running_loop().run_in_executor(executor, train_encoded, msgspec.msgpack.encode(training_set))
-        answer = msgspec.msgpack.decode(await work, type=TrainingAnswer)
+    answer = await train_apart(training_set)
     leads = len(training_set.leads)
     async with session(pool) as connection:
         await learning_store.end_training(connection, vertical_id, leads, answer.detail)
@@ -248,27 +224,3 @@ async def load_training_set(pool: Pool, vertical_id: UUID, slug: str, now: datet
         providers=words.providers,
         leads=tuple(leads),
     )
-
-
-def train_encoded(encoded: bytes) -> bytes:
-    """Train a card from an encoded TrainingSet and return the encoded TrainingAnswer; runs in a process of its own."""
-    return msgspec.msgpack.encode(train_set(msgspec.msgpack.decode(encoded, type=TrainingSet)))
-
-
-def train_set(training_set: TrainingSet) -> TrainingAnswer:
-    """Return a card trained on the leads, its judgement, and the inputs that it saw; or the refusal."""
-    from marketplace.learning.training import TrainingRefusal, TrainingRow, plan_for, train
-
-    days = [lead.received_at.date() for lead in training_set.leads]
-    plan = plan_for(training_set.vertical, training_set.definition, SEED)
-    plan = msgspec.structs.replace(
-        plan,
-        labels={**plan.labels, "provider": training_set.providers},
-        first=min(days, default=None),
-        last=max(days, default=None),
-    )
-    result = train([TrainingRow(values=lead.values, outcome=lead.outcome) for lead in training_set.leads], plan)
-    if isinstance(result, TrainingRefusal):
-        return TrainingAnswer(reason=result.reason, detail=result.detail)
-    profile = profile_inputs(compile_scorecard(result.card), [lead.values for lead in training_set.leads])
-    return TrainingAnswer(card=result.card, evaluation=result.evaluation, profile=profile)

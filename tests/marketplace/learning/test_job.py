@@ -1,16 +1,19 @@
 """Weekly and daily work: what a card is trained on, what sales are counted, and when a card is suspended."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import psutil
 import pytest
 
 from marketplace.learning import flow as learning_flow
 from marketplace.learning import job
 from marketplace.learning import store as learning_store
+from marketplace.learning.apart import TrainingSet, train_apart
 from marketplace.learning.drift import DriftAlarm, DriftFigures
 from marketplace.learning.evaluation import OutcomeKind
 from marketplace.learning.store import LearningVertical
@@ -19,7 +22,7 @@ from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
 from routing.expectation import BusinessSales
 from tests.builders.learning import a_member, an_evaluation, report, shown_ago, store_card
-from tests.builders.marketplaces import Buyer, Marketplace, marketplace
+from tests.builders.marketplaces import Buyer, Marketplace, marketplace, roofing
 from tests.receivers import Receiver, ok
 
 
@@ -220,3 +223,23 @@ async def test_one_worker_at_a_time_does_the_work(market: Marketplace) -> None:
         await learning_store.end_pass(first)
         assert await learning_store.take_pass(second)
         await learning_store.end_pass(second)
+
+
+async def test_a_training_is_killed_when_its_worker_stops() -> None:
+    stopping = asyncio.Event()
+    training_set = TrainingSet(vertical="roofing", definition=roofing(), providers={}, leads=())
+    started = clock.monotonic()
+    work = asyncio.create_task(job.unless(stopping, _train(training_set)))
+    await asyncio.sleep(0.05)
+    stopping.set()
+    await work
+    assert clock.monotonic() - started < 5
+    assert await children() == []
+
+
+async def _train(training_set: TrainingSet) -> None:
+    await train_apart(training_set)
+
+
+async def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children() if "marketplace.learning.apart" in child.cmdline()]
