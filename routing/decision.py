@@ -329,6 +329,11 @@ def rank_recorded(
     return rank(strategy, eligible, definitions, standings, lead_id.bytes)
 
 
+def recorded_chances(records: Iterable[CandidateRecord]) -> tuple[LeadChance, ...]:
+    """Return the chances by which a lead was decided about; none if no scorecard was computed for it."""
+    return next((record.chances for record in records if record.chances), ())
+
+
 def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = None) -> CandidateRecord | None:
     """Return the recorded candidate that came closest without being eligible, or None if there is none.
 

@@ -3,6 +3,7 @@
 Operators see all of it, the provider no business by name, and each business only itself.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from marketplace.runtime.errors import NotFound
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.web.api import Caller, Injected, api_router, require
 from marketplace.web.http import Services, path_id
-from routing.decision import CandidateRecord
+from routing.decision import CandidateRecord, recorded_chances
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule
 from routing.qualification import Verdict
@@ -52,8 +53,18 @@ class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     propensity: float | None = None
 
 
+class TraceChance(msgspec.Struct, frozen=True, kw_only=True):
+    """Chance that the lead is won, by one version of the vertical's scorecard."""
+
+    scorecard: int
+    probability: float
+
+
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict."""
+    """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict.
+
+    Operators alone see `chances`, those by which the lead was decided about.
+    """
 
     made_at: datetime
     outcome: str | None
@@ -64,6 +75,7 @@ class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None
     candidates: tuple[TraceCandidate, ...]
     left_out: int
+    chances: tuple[TraceChance, ...] = ()
 
 
 class TraceExposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +165,13 @@ def _decision(decision: Decision, caller: Principal, lead: LeadTrace) -> TraceDe
         verdict=None if without_lead else msgspec.json.decode(decision.verdict, type=Verdict),
         candidates=tuple(view for view in views if view is not None),
         left_out=decision.left_out,
+        chances=_chances(records) if caller.kind is CallerKind.operator else (),
     )
+
+
+def _chances(records: Iterable[CandidateRecord]) -> tuple[TraceChance, ...]:
+    recorded = recorded_chances(records)
+    return tuple(TraceChance(scorecard=chance.card, probability=chance.probability) for chance in recorded)
 
 
 def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceCandidate | None:

@@ -27,7 +27,7 @@ from routing.inquiry import Mode
 from routing.matching import SubscriptionIndex
 from routing.pacing import FLAT
 from routing.quota import SuspensionReason
-from routing.scorecard import Scorecard, compile_scorecard
+from routing.scorecard import CompiledScorecard, Scorecard, compile_scorecard
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
@@ -358,10 +358,15 @@ def _vertical(row: Any) -> Vertical:
 
 
 def _cards(cards: bytes | None, sales: bytes | None) -> VerticalCards:
-    in_use = {
-        card.state: compile_scorecard(msgspec.structs.replace(card.card, version=card.version))
-        for card in msgspec.json.decode(cards or b"[]", type=tuple[CardInUse, ...])
-    }
+    """Return the cards and sales of a vertical. A card that cannot be read is left out, so that it delays no lead."""
+    in_use: dict[str, CompiledScorecard] = {}
+    for text in msgspec.json.decode(cards or b"[]", type=tuple[msgspec.Raw, ...]):
+        try:
+            card = msgspec.json.decode(text, type=CardInUse)
+        except msgspec.ValidationError:
+            log.error("scorecard_not_read")
+            continue
+        in_use[card.state] = compile_scorecard(msgspec.structs.replace(card.card, version=card.version))
     by_business = msgspec.json.decode(sales or b"{}", type=dict[UUID, BusinessSales])
     return vertical_cards(in_use.get("ranking"), in_use.get("shadow"), by_business)
 

@@ -30,7 +30,14 @@ from marketplace.rules.catalog import Rules, Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, path_id, services, wants_csv
-from routing.decision import CandidateRecord, LeadChance, OpenLead, VerticalCards, nearest_recorded, vertical_cards
+from routing.decision import (
+    CandidateRecord,
+    OpenLead,
+    VerticalCards,
+    nearest_recorded,
+    recorded_chances,
+    vertical_cards,
+)
 from routing.qualification import Verdict
 from routing.scorecard import chance, chance_in_words, compile_scorecard, feature_values
 
@@ -232,11 +239,6 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         rerun_listing=rerun_listing,
         chances=explain_chances(lead, selected, cards) if selected else (),
     )
-
-
-def recorded_chances(records: Iterable[CandidateRecord]) -> tuple[LeadChance, ...]:
-    """Return the chances by which a lead was decided about; none if no card was computed for it."""
-    return next((record.chances for record in records if record.chances), ())
 
 
 def explain_chances(

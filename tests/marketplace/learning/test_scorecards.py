@@ -1,5 +1,6 @@
 """Scorecards of a vertical: who may let one rank, on what evidence, and how it is taken back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
@@ -264,3 +265,39 @@ async def test_the_worker_may_store_a_card(market: Marketplace) -> None:
         == 1
     )
     assert await states(market) == {1: "shadow"}
+
+
+async def test_a_suspended_card_is_rolled_back_like_one_that_ranks(market: Marketplace) -> None:
+    async with Receiver(ok) as receiver:
+        for version in (1, 2):
+            await store_card(market)
+            await outcomes(market, receiver)
+            await sign_off(market, version)
+    await market.owner.execute(
+        "update scorecard set state = 'suspended', suspended_for = 'inputs_shifted' where version = 2"
+    )
+    back = await learning_flow.roll_back(market.api, "test", SLUG, REASON)
+    assert (back.version, await states(market)) == (1, {1: "ranking", 2: "retired"})
+
+
+async def test_of_two_sign_offs_at_once_one_finds_that_the_card_ranks_already(market: Marketplace) -> None:
+    await store_card(market)
+    async with Receiver(ok) as receiver:
+        await outcomes(market, receiver)
+    results = await asyncio.gather(sign_off(market, 1), sign_off(market, 1), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["Conflict", "UUID"]
+    assert await states(market) == {1: "ranking"}
+
+
+async def test_a_card_that_cannot_be_read_delays_no_lead(market: Marketplace) -> None:
+    await market.owner.execute(
+        "insert into scorecard (vertical_id, version, document, evaluation, profile, trained_at, trained_by)"
+        " values ($1, 1, '{}', '{}', '{}', now(), 'a newer release')",
+        market.vertical_id,
+    )
+    await market.owner.execute("update scorecard set state = 'shadow', shadow_since = now()")
+    async with Receiver(ok) as receiver:
+        await market.buyer(receiver.url)
+        lead_id = await market.sold(1)
+    assert await market.state(lead_id) == "delivered"
+    assert await chances_of(market, lead_id) == [()]

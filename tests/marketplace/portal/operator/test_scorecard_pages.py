@@ -44,6 +44,8 @@ async def test_an_operator_signs_a_card_off_and_takes_it_back(settings: Settings
         assert "Raised by Authority: decides (+2.00)." in explained
         again = (await browser.get(f"/operator/routing/{lead}?rules=recorded")).text
         assert "The result is the same" in again
+        trace = (await api.call("GET", f"/v1/leads/{lead}/trace")).json()
+        assert trace["decisions"][0]["chances"] == [{"scorecard": 1, "probability": 0.880797}]
         before = (await browser.get(f"/operator/routing/{ids.encode('lead', sold[0])}")).text
         assert "was in shadow and had no effect" in before
         assert (await browser.post(f"{LIST}/1/retire", {"reason": "wrong"})).status_code == 303
