@@ -230,7 +230,7 @@ def _loaded(
 ) -> LoadedHistory:
     sales = [sale for walk in past.walks for sale in walk.sales]
     of_poor = [sale for sale in sales if sale.new.provider_id == poor]
-    others = [sale for sale in sales if sale.new.provider_id != poor]
+    other_sales = [sale for sale in sales if sale.new.provider_id != poor]
     providers = Counter(walk.provider_id for walk in past.walks)
     return LoadedHistory(
         since=since,
@@ -239,7 +239,7 @@ def _loaded(
         delivered=_count_delivered(sales),
         won=_count_won(sales),
         poor_won=_count_won(of_poor) / max(_count_delivered(of_poor), 1),
-        other_won=_count_won(others) / max(_count_delivered(others), 1),
+        other_won=_count_won(other_sales) / max(_count_delivered(other_sales), 1),
         seconds=seconds,
         busiest_business=reported.most_common(1)[0][0],
         busiest_provider=providers.most_common(1)[0][0],
