@@ -34,7 +34,7 @@ from routing.matching import (
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
 from routing.ranking import RankedCandidate, Strategy, rank, recorded_credit
-from routing.scorecard import CompiledScorecard, chance, feature_values
+from routing.scorecard import BUSINESS_FEATURE, CompiledScorecard, FeatureValue, chance, feature_values, reads_business
 from routing.shares import business_weights, credit_changes
 from routing.subscription import Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -91,7 +91,7 @@ NO_CARDS: Final = VerticalCards()
 
 
 class LeadChance(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Chance that a lead is won, by the version of a scorecard. It can be computed again from the facts."""
+    """Chance that a business wins a lead, by the version of a scorecard. It can be computed again from the facts."""
 
     card: int
     probability: float
@@ -101,8 +101,8 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """One candidate as the decision record keeps it: its position, the scores behind it, and every rule that failed.
 
     `among_equals` and `propensity` are those of `RankedCandidate`; records from before these fields have neither.
-    `chances` has the chances by which the lead was decided about, for a candidate that was ranked; that of the ranking
-    card first.
+    `chances` are those with which the business wins the lead, for a candidate that was ranked; that of the ranking card
+    first.
     """
 
     subscription_id: UUID
@@ -122,8 +122,8 @@ class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     """A prospect with every candidate; `eligible` are the subscriptions that may have it if caps and wallet allow.
 
     `near` are those that one rule alone keeps from a lead that nobody is eligible for. `left_out` counts the
-    subscriptions of the vertical that were too far away to be looked at. `expectation` is None unless a scorecard may
-    rank.
+    subscriptions of the vertical that were too far away to be looked at. `chances` are those of each business to win
+    the lead, and `expectation` is None unless a scorecard may rank.
     """
 
     lead: OpenLead
@@ -134,7 +134,7 @@ class MatchedCandidates(msgspec.Struct, frozen=True, kw_only=True):
     near: tuple[Subscription, ...] = ()
     left_out: int
     now: datetime
-    chances: tuple[LeadChance, ...] = ()
+    chances: Mapping[UUID, tuple[LeadChance, ...]] = {}
     expectation: LeadExpectation | None = None
 
     @property
@@ -192,7 +192,7 @@ def decide(
 ) -> MatchedCandidates | Wait | End:
     """Qualify the lead under `version` of the vertical, and match it with the subscriptions of the index.
 
-    The chance that it is won is computed by each of the vertical's `cards`.
+    The chance of each business to win it is computed by each of the vertical's `cards`.
     """
     outcome = qualify(lead.facts, vertical.needs, vertical.policy(version), now)
     if lead.withdrawn:
@@ -282,7 +282,8 @@ def record_candidates(
         elif place is not None and candidate.subscription_id != winner:
             detail = f"ranked {place.position} of {len(route.ranked)}"
             failures = (Failure(rule=Rule.outranked, detail=detail, distance=place.position - 1, unit="places"),)
-        records.append(_record(candidate, place, failures, route.matched.chances))
+        chances = route.matched.chances.get(candidate.business_id, ())
+        records.append(_record(candidate, place, failures, chances))
     return tuple(sorted(records, key=lambda row: (row.position is None, row.position or 0, row.subscription_id)))
 
 
@@ -329,9 +330,14 @@ def rank_recorded(
     return rank(strategy, eligible, definitions, standings, lead_id.bytes)
 
 
-def recorded_chances(records: Iterable[CandidateRecord]) -> tuple[LeadChance, ...]:
-    """Return the chances by which a lead was decided about; none if no scorecard was computed for it."""
-    return next((record.chances for record in records if record.chances), ())
+def recorded_chances(records: Iterable[CandidateRecord], winner: UUID | None = None) -> tuple[LeadChance, ...]:
+    """Return the chances of the subscription `winner` to win the lead, or of the first in the order without a winner.
+
+    None are returned if no scorecard was computed.
+    """
+    ranked = [record for record in records if record.chances]
+    own = (record.chances for record in ranked if record.subscription_id == winner)
+    return next(own, ranked[0].chances if ranked else ())
 
 
 def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = None) -> CandidateRecord | None:
@@ -354,12 +360,11 @@ def _match(
     cards: VerticalCards,
 ) -> MatchedCandidates:
     considered = consider(index, lead.facts, verdict, now, lead.tried)
-    chances = chances_of(lead, cards) if considered.eligible else ()
+    chances = chances_of(lead, cards, {subscription.business_id for subscription in considered.eligible})
     expectation = None
     if chances and cards.ranking is not None:
-        expectation = LeadExpectation(
-            probability=chances[0].probability, sales=cards.sales, return_share=cards.return_share
-        )
+        probabilities = {business_id: own[0].probability for business_id, own in chances.items()}
+        expectation = LeadExpectation(probabilities=probabilities, sales=cards.sales, return_share=cards.return_share)
     return MatchedCandidates(
         lead=lead,
         vertical=vertical,
@@ -374,14 +379,27 @@ def _match(
     )
 
 
-def chances_of(lead: OpenLead, cards: VerticalCards) -> tuple[LeadChance, ...]:
-    """Return the chance of the lead by each card, that of the ranking one first; none without the lead's provider."""
+def chances_of(
+    lead: OpenLead, cards: VerticalCards, business_ids: Iterable[UUID]
+) -> dict[UUID, tuple[LeadChance, ...]]:
+    """Return the chances of each business to win the lead, that of the ranking card first.
+
+    None are returned without cards or without the lead's provider.
+    """
     compiled = [card for card in (cards.ranking, cards.shadow) if card is not None]
     if not compiled or lead.provider_id is None:
-        return ()
+        return {}
     values = feature_values(lead.facts, provider=str(lead.provider_id))
+    if not any(reads_business(card) for card in compiled):
+        return dict.fromkeys(business_ids, _chances(compiled, values))
+    return {
+        business_id: _chances(compiled, values | {BUSINESS_FEATURE: str(business_id)}) for business_id in business_ids
+    }
+
+
+def _chances(cards: Iterable[CompiledScorecard], values: Mapping[str, FeatureValue]) -> tuple[LeadChance, ...]:
     return tuple(
-        LeadChance(card=card.card.version, probability=round(chance(card, values).probability, 6)) for card in compiled
+        LeadChance(card=card.card.version, probability=round(chance(card, values).probability, 6)) for card in cards
     )
 
 

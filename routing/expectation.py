@@ -32,12 +32,12 @@ class BusinessSales(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadExpectation(msgspec.Struct, frozen=True, kw_only=True):
-    """Input of ranking by expected value: the chance to win the lead, and the sales of each business.
+    """Input of ranking by expected value: the chance of each business to win the lead, and its sales.
 
     `return_share` is the share of the vertical's leads that businesses gave back.
     """
 
-    probability: float
+    probabilities: Mapping[UUID, float]
     sales: Mapping[UUID, BusinessSales]
     return_share: float
 
@@ -66,7 +66,10 @@ def job_value_minor(sales: BusinessSales | None) -> float | None:
     return None if sales.declared_minor is None else float(sales.declared_minor)
 
 
-def expected_gain_minor(probability: float, sales: BusinessSales | None, price_minor: int) -> float | None:
-    """Return what a business may expect of a lead beyond its price, in minor units; None without a value of a job."""
+def expected_gain_minor(probability: float | None, sales: BusinessSales | None, price_minor: int) -> float | None:
+    """Return what a business may expect of a lead beyond its price, in minor units.
+
+    None without a chance or a value of a job.
+    """
     value = job_value_minor(sales)
-    return None if value is None else probability * value - price_minor
+    return None if value is None or probability is None else probability * value - price_minor

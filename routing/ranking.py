@@ -236,8 +236,9 @@ def _expects_loss(member: _Member) -> float:
     """Return 1 if the business may expect to lose by the lead; 0 if not, or if the value of its jobs is not known."""
     if member.expectation is None:
         return 0.0
-    sales = member.expectation.sales.get(member.candidate.business_id)
-    gain = expected_gain_minor(member.expectation.probability, sales, member.candidate.price_minor)
+    business_id = member.candidate.business_id
+    probability, sales = member.expectation.probabilities.get(business_id), member.expectation.sales.get(business_id)
+    gain = expected_gain_minor(probability, sales, member.candidate.price_minor)
     return float(gain is not None and gain < 0)
 
 

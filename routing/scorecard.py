@@ -50,6 +50,9 @@ FEATURE_TITLES: Final[Mapping[str, str]] = {
 }
 """Features that every lead can have, in words. Need fields are features besides, each named by `NEED_PREFIX`."""
 
+BUSINESS_FEATURE: Final = "business"
+"""Name of the feature that says with which business the lead is won."""
+
 NEED_PREFIX: Final = "need."
 """Beginning of the name of a feature that is a need field of the vertical."""
 
@@ -206,6 +209,11 @@ def _step(feature: CardFeature, slope: float) -> _Step:
             return feature.name, None, (), levels, part(feature.other), unknown
         case _:
             assert_never(feature)
+
+
+def reads_business(card: CompiledScorecard) -> bool:
+    """Return whether a card has points for the business, so that a lead has another chance with each."""
+    return any(name == BUSINESS_FEATURE for name, *_ in card.steps)
 
 
 def round_points(points: float) -> float:

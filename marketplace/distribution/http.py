@@ -54,7 +54,7 @@ class TraceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class TraceChance(msgspec.Struct, frozen=True, kw_only=True):
-    """Chance that the lead is won, by one version of the vertical's scorecard."""
+    """Chance that the business wins the lead, by one version of the vertical's scorecard."""
 
     scorecard: int
     probability: float
@@ -63,7 +63,7 @@ class TraceChance(msgspec.Struct, frozen=True, kw_only=True):
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict.
 
-    Operators alone see `chances`, those by which the lead was decided about.
+    Operators alone see `chances`: those of the business that it was awarded to, else of the first in the order.
     """
 
     made_at: datetime
@@ -165,12 +165,12 @@ def _decision(decision: Decision, caller: Principal, lead: LeadTrace) -> TraceDe
         verdict=None if without_lead else msgspec.json.decode(decision.verdict, type=Verdict),
         candidates=tuple(view for view in views if view is not None),
         left_out=decision.left_out,
-        chances=_chances(records) if caller.kind is CallerKind.operator else (),
+        chances=_chances(records, decision.subscription_id) if caller.kind is CallerKind.operator else (),
     )
 
 
-def _chances(records: Iterable[CandidateRecord]) -> tuple[TraceChance, ...]:
-    recorded = recorded_chances(records)
+def _chances(records: Iterable[CandidateRecord], winner: UUID | None) -> tuple[TraceChance, ...]:
+    recorded = recorded_chances(records, winner)
     return tuple(TraceChance(scorecard=chance.card, probability=chance.probability) for chance in recorded)
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from marketplace.learning.drift import InputProfile, profile_inputs
 from marketplace.learning.evaluation import CardEvaluation, FollowedOutcome
-from routing.scorecard import FeatureValue, Scorecard, compile_scorecard
+from routing.scorecard import BUSINESS_FEATURE, FeatureValue, Scorecard, compile_scorecard
 from routing.vertical import VerticalDefinition
 
 LOWER_PRIORITY: Final = 10
@@ -33,11 +33,12 @@ class TrainingLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads of a vertical, its rules, which have the words of its questions, and the names of its providers by id."""
+    """Leads of a vertical, its rules, which have the words of its questions, and the names of its parties by id."""
 
     vertical: str
     definition: VerticalDefinition
     providers: dict[str, str]
+    businesses: dict[str, str]
     leads: tuple[TrainingLead, ...]
 
 
@@ -79,7 +80,7 @@ def train_set(training_set: TrainingSet) -> TrainingAnswer:
     plan = plan_for(training_set.vertical, training_set.definition, SEED)
     plan = msgspec.structs.replace(
         plan,
-        labels={**plan.labels, "provider": training_set.providers},
+        labels={**plan.labels, "provider": training_set.providers, BUSINESS_FEATURE: training_set.businesses},
         first=min(days, default=None),
         last=max(days, default=None),
     )

@@ -222,5 +222,6 @@ async def load_training_set(pool: Pool, vertical_id: UUID, slug: str, now: datet
         vertical=slug,
         definition=words.definition,
         providers=words.providers,
+        businesses=words.businesses,
         leads=tuple(leads),
     )

@@ -9,7 +9,7 @@ from marketplace.database.db import Pool, session
 from marketplace.learning import store as learning_store
 from marketplace.learning.evaluation import FollowedOutcome, JudgedLead, followed_outcome
 from marketplace.learning.store import NEWEST, ChargedLead
-from routing.scorecard import FeatureValue, feature_values
+from routing.scorecard import BUSINESS_FEATURE, FeatureValue, feature_values
 
 PAGE: Final = 500
 "Leads of one statement."
@@ -51,8 +51,9 @@ def outcome_of(lead: ChargedLead, now: datetime) -> FollowedOutcome | None:
 
 
 def values_of(lead: ChargedLead) -> dict[str, FeatureValue]:
-    """Return what was known of a lead at its receipt."""
-    return feature_values(lead.facts, provider=str(lead.provider_id))
+    """Return what was known of a lead at its receipt, and the business that got it."""
+    values = feature_values(lead.facts, provider=str(lead.provider_id))
+    return values if lead.business_id is None else values | {BUSINESS_FEATURE: str(lead.business_id)}
 
 
 async def judged_leads(

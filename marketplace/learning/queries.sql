@@ -116,8 +116,9 @@ left join lateral (
     select max(n.recorded_at) as until from disposition n where n.business_id = a.business_id and n.undone_at is null
 ) told on true
 left join lateral (
-    select n.candidates -> 0 -> 'chances' as chances from decision n
-    where n.lead_id = p.id and n.made_at = a.awarded_at and n.assignment_id = a.id
+    select (select c -> 'chances' from jsonb_array_elements(n.candidates) as c
+            where c ->> 'subscription_id' = a.subscription_id::text limit 1) as chances
+    from decision n where n.lead_id = p.id and n.made_at = a.awarded_at and n.assignment_id = a.id
 ) d on true
 order by p.id desc;
 
@@ -152,11 +153,14 @@ where vertical_id = $1 and version = $2
 order by checked_at desc limit $3;
 
 -- name: load_words
--- The rules of a vertical, which have the words of its questions, and the names of its providers.
+-- The rules of a vertical, which have the words of its questions, and the names of its providers and businesses.
 select d.definition, (
     select coalesce(jsonb_object_agg(p.id, p.name), '{}') from provider p
     where exists (select 1 from lead l where l.provider_id = p.id and l.vertical_id = v.id)
-) as providers
+) as providers, (
+    select coalesce(jsonb_object_agg(b.id, b.name), '{}') from business b
+    where exists (select 1 from subscription s where s.business_id = b.id and s.vertical_id = v.id)
+) as businesses
 from vertical v join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where v.id = $1;
 

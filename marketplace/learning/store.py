@@ -112,10 +112,11 @@ class CountedSales(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerticalWords(msgspec.Struct, frozen=True, kw_only=True):
-    """Rules of a vertical, and the names of its providers by id."""
+    """Rules of a vertical, and the names of its providers and businesses by id."""
 
     definition: VerticalDefinition
     providers: dict[str, str]
+    businesses: dict[str, str]
 
 
 class CardCheck(msgspec.Struct, frozen=True, kw_only=True):

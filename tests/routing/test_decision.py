@@ -25,6 +25,7 @@ from routing.decision import (
     nearest_recorded,
     rank_recorded,
     record_candidates,
+    recorded_chances,
     restore_credits,
     vertical_cards,
 )
@@ -34,7 +35,7 @@ from routing.inquiry import Timing
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule, Usage
 from routing.ranking import Strategy
-from routing.scorecard import chance, feature_values
+from routing.scorecard import CategoryFeature, ScoreBin, chance, feature_values
 from routing.subscription import OpenHours, Subscription
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
@@ -309,3 +310,24 @@ def test_without_cards_or_a_provider_no_chance_is_recorded() -> None:
         [record] = record_candidates(route, {}, subscription.id)
         assert record.chances == ()
         assert b"chances" not in msgspec.json.encode(record)
+
+
+def test_a_card_that_knows_businesses_gives_each_its_own_chance() -> None:
+    first, second = a_subscription(1), a_subscription(2)
+    business = CategoryFeature(
+        name="business",
+        title="Business",
+        bins={str(first.business_id): ScoreBin(label="First", points=1.0)},
+        other=ScoreBin(label="another answer", points=-1.0),
+        unknown=ScoreBin(label="not known", points=0.0),
+    )
+    card = a_compiled_card(4, features=(business,))
+    declared = {one.business_id: BusinessSales(declared_minor=10_000) for one in (first, second)}
+    route = routed_with(vertical_cards(card, None, declared), first, second)
+    records = {record.subscription_id: record for record in record_candidates(route, {}, first.id)}
+    assert records[first.id].chances == (LeadChance(card=4, probability=0.731059),)
+    assert records[second.id].chances == (LeadChance(card=4, probability=0.268941),)
+    assert route.ranked[0].candidate.subscription_id == first.id
+    assert [dict(place.scores)["expects_loss"] for place in route.ranked] == [0.0, 1.0]
+    assert recorded_chances(records.values(), second.id) == records[second.id].chances
+    assert recorded_chances(records.values()) == records[first.id].chances

@@ -72,7 +72,7 @@ def order(expectation: LeadExpectation | None, *prices: int) -> list[int]:
 
 def expectation(probability: float, **by_business: BusinessSales) -> LeadExpectation:
     return LeadExpectation(
-        probability=probability,
+        probabilities={business_of(number): probability for number in (1, 2)},
         sales={business_of(int(name[1:])): its for name, its in by_business.items()},
         return_share=0.1,
     )

@@ -39,7 +39,7 @@ from routing.decision import (
     vertical_cards,
 )
 from routing.qualification import Verdict
-from routing.scorecard import chance, chance_in_words, compile_scorecard, feature_values
+from routing.scorecard import BUSINESS_FEATURE, chance, chance_in_words, compile_scorecard, feature_values
 
 HOME: Final = "/operator/routing"
 LATEST: Final = 50
@@ -244,8 +244,14 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
 def explain_chances(
     lead: LeadRecord, recorded: RecordedDecision, cards: Iterable[StoredCard]
 ) -> tuple[ChanceInWords, ...]:
-    """Return the chance by each card that was computed for the lead, with what raised and lowered it."""
+    """Return the chance by each card that was computed for the lead, with what raised and lowered it.
+
+    It is that of the business that got the lead, else of the first in the order.
+    """
     values = feature_values(lead.facts, provider=str(lead.provider_id))
+    ranked = recorded.answer.winner or next(iter(recorded.answer.ranked), None)
+    if ranked is not None:
+        values[BUSINESS_FEATURE] = str(ranked.business_id)
     return tuple(
         ChanceInWords(
             version=card.version,

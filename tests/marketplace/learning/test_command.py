@@ -92,10 +92,10 @@ async def test_a_card_is_trained_from_stored_leads_and_shown(settings: Settings,
         shown = await run(settings, "show", "--vertical", "roofing", "--version", "1", "--json", str(file))
         assert "Version 1 is shadow." in shown.output
         points = {
-            each["label"]: each["points"]
+            value: each["points"]
             for feature in read(file)["features"]
             if feature["name"] == "authority"
-            for each in feature["bins"].values()
+            for value, each in feature["bins"].items()
         }
         assert points["decision_maker"] > 0.5 > -0.5 > points["researcher"]
         listed = await run(settings, "list", "--vertical", "roofing")

@@ -69,7 +69,8 @@ async def test_a_card_is_trained_on_what_was_known_at_receipt_and_on_how_long_ea
     market: Marketplace,
 ) -> None:
     async with Receiver(ok) as receiver:
-        leads = await story(market, await market.buyer(receiver.url))
+        buyer = await market.buyer(receiver.url)
+        leads = await story(market, buyer)
         await market.owner.execute(
             "insert into touch (id, lead_id, kind, at, recorded_at) select $1, $2, 'call', now(), now()",
             clock.new_id(),
@@ -82,6 +83,7 @@ async def test_a_card_is_trained_on_what_was_known_at_receipt_and_on_how_long_ea
         (OutcomeKind.not_won, 13), (OutcomeKind.open, 5),
     ]  # fmt: skip
     assert {lead.values["touches"] for lead in training_set.leads} == {1}
+    assert {lead.values["business"] for lead in training_set.leads} == {str(buyer.business_id)}
     assert training_set.providers == {str(market.provider.owner): "Example Provider"}
 
 
@@ -227,7 +229,7 @@ async def test_one_worker_at_a_time_does_the_work(market: Marketplace) -> None:
 
 async def test_a_training_is_killed_when_its_worker_stops() -> None:
     stopping = asyncio.Event()
-    training_set = TrainingSet(vertical="roofing", definition=roofing(), providers={}, leads=())
+    training_set = TrainingSet(vertical="roofing", definition=roofing(), providers={}, businesses={}, leads=())
     started = clock.monotonic()
     work = asyncio.create_task(job.unless(stopping, _train(training_set)))
     await asyncio.sleep(0.05)
