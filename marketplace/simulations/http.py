@@ -60,7 +60,7 @@ async def create_simulation(
     doc=RouteDoc(query=(*paged(id_of("sim")), VERTICAL)),
 )
 async def list_simulations(request: AnyRequest, services: Injected[Services]) -> Page[SimulationView]:
-    """Lists simulations of the last 30 days, newest first. Operators only."""
+    """Lists simulations of the last 30 days, newest first, without the businesses of their results. Operators only."""
     limit, before = page_limit(request), page_cursor(request, "sim")
     vertical = request.query_params.get("vertical")
     if vertical is not None:

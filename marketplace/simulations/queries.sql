@@ -15,9 +15,11 @@ join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where s.id = $1;
 
 -- name: list_simulations
--- Newest first, of one vertical if $1 is given, after the simulation $2.
+-- Newest first, of one vertical if $1 is given, after the simulation $2. Without the businesses of each result, which may be
+-- thousands.
 select s.id, v.slug as vertical, d.definition ->> 'currency' as currency, s.state, s.actor, s.request,
-       s.since, s.until, s.leads, s.leads_done, s.result, s.failure, s.tries, s.made_at, s.ended_at
+       s.since, s.until, s.leads, s.leads_done,
+       jsonb_set(s.result, '{comparison,businesses}', '[]', false) as result, s.failure, s.tries, s.made_at, s.ended_at
 from simulation s
 join vertical v on v.id = s.vertical_id
 join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)

@@ -68,7 +68,7 @@ async def find_simulation(connection: Connection, simulation_id: UUID) -> Stored
 async def list_simulations(
     connection: Connection, vertical: str | None, before: UUID | None, limit: int
 ) -> tuple[StoredSimulation, ...]:
-    """Return simulations, newest first, after the simulation `before`."""
+    """Return simulations, newest first, after the simulation `before`, with no businesses in their results."""
     return await fetch_rows(connection, SQL["list_simulations"], StoredSimulation, vertical, before, limit)
 
 

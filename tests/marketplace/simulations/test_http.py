@@ -71,6 +71,7 @@ async def test_a_simulation_is_requested_followed_and_read(scene: Scene, monkeyp
     assert "not known" in done["result"]["unknown"]
     listed = (await scene.api.call("GET", "/v1/simulations?vertical=roofing")).json()
     assert [row["id"] for row in listed["data"]] == [requested["id"]]
+    assert listed["data"][0]["result"]["comparison"] == comparison | {"businesses": []}
     other = (await scene.api.call("GET", "/v1/simulations?vertical=other")).json()
     assert other["data"] == []
     page = (await scene.api.call("GET", f"{address}/businesses?limit=1")).json()
