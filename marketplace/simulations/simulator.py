@@ -186,7 +186,7 @@ class Simulator:
                 self._index.discard(edit.ended)
 
     def _prepare(self, subscription: Subscription) -> Subscription:
-        """Return the subscription with hours and pace compiled for the whole time, and without a breaker."""
+        """Return the subscription with open hours for the whole time, the plan of its caps, and without a breaker."""
         definition = subscription.definition
         spans = compile_hours(definition.hours, self._since, self._days) if definition.hours else None
         plan = compile_plan(definition, spans, self._vertical.arrivals, self._since)

@@ -81,17 +81,13 @@ def test_a_cap_a_wallet_and_the_order_of_arrival_decide_as_they_do_live() -> Non
     assert buyers(simulated(the_rules(first, second), *leads, accounts=accounts)) == [1, 1, 2, None, None]
 
 
-def test_a_cap_that_is_spread_over_its_day_lasts_into_the_evening() -> None:
-    """The first subscription takes the leads of the afternoon as they come; with a pace, as its plan allows."""
-    leads = [a_past_lead(number, 20 * number) for number in range(1, 19)]
-
-    def taken(*, pace: bool) -> list[int]:
-        first = a_subscription(1, a_definition(priority=1, pace=pace, caps=(a_cap("day", 4),)))
-        simulator = simulated(the_rules(first, a_subscription(2, a_definition(priority=2))), *leads)
-        return [number for number, buyer in enumerate(buyers(simulator), start=1) if buyer == 1]
-
-    assert taken(pace=False) == [1, 2, 3, 4]
-    assert taken(pace=True)[-1] > 4
+def test_a_paced_cap_lasts_over_the_day() -> None:
+    """Sixty leads come within the hour after noon in Chicago; a little more than half of the day's cap is open then."""
+    leads = [a_past_lead(number, number) for number in range(1, 60)]
+    caps = (a_cap("day", 10),)
+    at_once = simulated(the_rules(a_subscription(1, a_definition(caps=caps)), patience_seconds=0), *leads)
+    paced = simulated(the_rules(a_subscription(1, a_definition(caps=caps, pace=True)), patience_seconds=0), *leads)
+    assert [buyers(simulator).count(1) for simulator in (at_once, paced)] == [10, 7]
 
 
 def test_money_comes_into_a_wallet_when_it_did_in_fact() -> None:
