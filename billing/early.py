@@ -107,21 +107,21 @@ def posterior(priors: WinPriors, leads: float, wins: float) -> tuple[Figure, flo
     return beta_share_of(mean, mean * (1 - mean) / variance - 1), own_part
 
 
-def early_share(own: LeadColumns, others: LeadColumns) -> EarlyShare | None:
-    """Return the early estimate of a business, from its leads and those of the other businesses of a vertical.
+def early_share(own: LeadColumns, vertical: LeadColumns) -> EarlyShare | None:
+    """Return the early estimate of a business, from its leads and those of the other businesses of its vertical.
 
     None if fewer than 8 others reported what became of their leads, or they won fewer than 10.
     """
-    own, others = reported_leads(own), reported_leads(others)
-    by_week = share_won_by_week(others)
+    own, vertical = reported_leads(own), reported_leads(vertical)
+    by_week = share_won_by_week(vertical)
     if by_week is None:
         return None
-    told = by_week / by_week[-1]
-    leads, wins = _observed(others, told)
+    parts = by_week / by_week[-1]
+    leads, wins = _observed(vertical, parts)
     counted = leads > 0
     if counted.sum() < LEAST_BUSINESSES or wins.sum() < LEAST_WINS:
         return None
-    own_leads, own_wins = (float(each.sum()) for each in _observed(own, told))
+    own_leads, own_wins = (float(each.sum()) for each in _observed(own, parts))
     share, own_part = posterior(win_priors(leads[counted], wins[counted]), own_leads, own_wins)
     others_share = float(wins[counted].sum() / leads[counted].sum())
     number = len(own.business)
@@ -132,20 +132,20 @@ def early_share(own: LeadColumns, others: LeadColumns) -> EarlyShare | None:
         leads=number,
         wins=round(own_wins),
         own_part=own_part,
-        weeks=len(told) - 1,
+        weeks=len(parts) - 1,
         sentence=_sentence(share, others_share, int(counted.sum()), number, round(own_wins)),
     )
 
 
-def _observed(leads: LeadColumns, told: Floats) -> tuple[Floats, Floats]:
+def _observed(leads: LeadColumns, parts: Floats) -> tuple[Floats, Floats]:
     """Return for each business how many leads its leads count as, and its wins in weeks that ended.
 
-    `told` is the part of the wins that have come by each age in weeks, from 0.
+    `parts` is the part of the wins that have come by each age in weeks, from 0.
     """
-    age = np.minimum(leads.age_seconds // WEEK_SECONDS, len(told) - 1)
+    age = np.minimum(leads.age_seconds // WEEK_SECONDS, len(parts) - 1)
     won = (leads.won_seconds >= 0) & (leads.won_seconds // WEEK_SECONDS < age)
-    parts, wins = (np.bincount(leads.business, each).astype(float) for each in (told[age], won))
-    return parts, wins
+    counts, wins = (np.bincount(leads.business, each).astype(float) for each in (parts[age], won))
+    return counts, wins
 
 
 def _sentence(share: Figure, others_share: float, businesses: int, leads: int, wins: int) -> str:

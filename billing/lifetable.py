@@ -87,8 +87,8 @@ def without_each(parts: Any, leads: Any) -> Floats:
 
     A cluster with the share h of the leads holds the estimate back by that share: 1 / (1 - h) times as much.
     """
-    others = leads.sum() - leads
-    away: Floats = np.divide(parts * leads.sum(), others, out=np.zeros(len(leads)), where=others > 0)
+    remaining = leads.sum() - leads
+    away: Floats = np.divide(parts * leads.sum(), remaining, out=np.zeros(len(leads)), where=remaining > 0)
     return away
 
 

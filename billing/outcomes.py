@@ -220,7 +220,7 @@ def evidence_of(
 
 
 class _Clusters(msgspec.Struct, frozen=True):
-    """What makes leads alike: their business, or with a single business (`first_week`) the week in which they came."""
+    """Clusters of leads that are alike: businesses, or with a single business (`first_week`) weeks of arrival."""
 
     count: int
     first_week: int | None = None
@@ -259,7 +259,7 @@ LATE_SHARE: Final = 0.9
 
 
 class LastReport(msgspec.Struct, frozen=True, kw_only=True):
-    """When a business last reported an outcome, and up to when it has reported what happened; seconds of one clock."""
+    """Time of a business's last report, and up to when it has reported what happened; seconds of one clock."""
 
     reported_at: int
     told_until: int

@@ -244,8 +244,8 @@ async def _load_early(
 
     def estimate() -> EarlyShare | None:
         everybody = _select(rows, RECORD, question, vertical)
-        others = everybody[everybody["business"] != own["business"][0]]
-        sides = (own[own["vertical"] == vertical], others)
+        elsewhere = everybody[everybody["business"] != own["business"][0]]
+        sides = (own[own["vertical"] == vertical], elsewhere)
         return early_share(*(_exclusive_leads(each, last_reports, question, now) for each in sides))
 
     return await asyncio.to_thread(estimate)
