@@ -44,6 +44,15 @@ class WhatIfStrategy(msgspec.Struct, frozen=True, kw_only=True, tag="strategy", 
     strategy: Strategy
 
 
+class WhatIfScorecard(msgspec.Struct, frozen=True, kw_only=True, tag="card", forbid_unknown_fields=True):
+    """Another scorecard that ranks: the version of one that ranks or is in shadow now, or null for none.
+
+    Only the strategy `expected_value` ranks by a scorecard.
+    """
+
+    version: int | None
+
+
 class WhatIfSubscription(msgspec.Struct, frozen=True, kw_only=True, tag="subscription", forbid_unknown_fields=True):
     """Other rules of a subscription, or one more subscription of a business: the id of one of the two.
 
@@ -93,6 +102,7 @@ class WhatIfPayout(msgspec.Struct, frozen=True, kw_only=True, tag="payout", forb
 WhatIf = (
     WhatIfPolicy
     | WhatIfStrategy
+    | WhatIfScorecard
     | WhatIfSubscription
     | WhatIfPrice
     | WhatIfCap
@@ -111,6 +121,8 @@ class SimulationFault(StrEnum):
     """The vertical has no such live subscription."""
     business_unknown = "business_unknown"
     """No live subscription of the vertical belongs to such a business."""
+    scorecard_unknown = "scorecard_unknown"
+    """No scorecard of this version ranks or is in shadow."""
     provider_unknown = "provider_unknown"
     """There is no such provider."""
     changed_twice = "changed_twice"
@@ -198,6 +210,8 @@ class _Draft:
             case WhatIfStrategy(strategy=strategy):
                 self._revise_vertical(msgspec.structs.replace(self._vertical.definition, strategy=strategy))
                 return ()
+            case WhatIfScorecard():
+                return self._change_scorecard(where, change)
             case WhatIfPayout():
                 return self._change_payout(where, change)
             case WhatIfSubscription():
@@ -241,6 +255,18 @@ class _Draft:
             tail = fault.pointer if change.definition else fault.pointer.removeprefix("/definition")
             yield _fault(f"{where}{tail}", fault.code, fault.detail)
         self._revise_vertical(definition)
+
+    def _change_scorecard(self, where: str, change: WhatIfScorecard) -> Iterator[Fault]:
+        cards = self._vertical.cards
+        in_use = {each.card.version: each for each in (cards.ranking, cards.shadow) if each is not None}
+        if change.version is not None and change.version not in in_use:
+            detail = "Name the version of a scorecard of this vertical that ranks or is in shadow, or null for none."
+            yield _fault(f"{where}/version", SimulationFault.scorecard_unknown, detail)
+            return
+        ranking = None if change.version is None else in_use[change.version]
+        self._vertical = msgspec.structs.replace(
+            self._vertical, cards=msgspec.structs.replace(cards, ranking=ranking, shadow=None)
+        )
 
     def _change_payout(self, where: str, change: WhatIfPayout) -> Iterator[Fault]:
         provider_id = ids.decode("prov", change.provider_id)
@@ -333,6 +359,8 @@ def _things(change: WhatIf) -> tuple[tuple[str, str], ...]:
             return (("policy", ""), ("strategy", "")) if definition else (("policy", ""),)
         case WhatIfStrategy():
             return (("strategy", ""),)
+        case WhatIfScorecard():
+            return (("card", ""),)
         case WhatIfPayout(provider_id=key):
             return (("payout", key),)
         case WhatIfSubscription(subscription_id=key):

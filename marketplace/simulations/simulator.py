@@ -154,6 +154,7 @@ class Simulator:
                 state=LeadState.received,
                 facts=lead.facts,
                 received_at=lead.received_at,
+                provider_id=lead.provider_id,
                 tried=frozenset(lead.unreachable),
             )
             self._decide(received, place, max(self._now, lead.received_at))
@@ -195,7 +196,7 @@ class Simulator:
     def _decide(self, lead: OpenLead, place: int, now: datetime) -> None:
         vertical = self._vertical
         result: MatchedCandidates | Route | Wait | End = decide(
-            lead, vertical.definition, vertical.version, self._index, now
+            lead, vertical.definition, vertical.version, self._index, now, vertical.cards
         )
         if isinstance(result, MatchedCandidates):
             result = complete(result, self._accounts.standings(result.to_read, now))

@@ -14,6 +14,7 @@ from marketplace.simulations.changes import (
     WhatIfPayout,
     WhatIfPolicy,
     WhatIfPrice,
+    WhatIfScorecard,
     WhatIfStrategy,
     WhatIfSubscription,
 )
@@ -37,6 +38,8 @@ def describe_change(change: WhatIf, currency: str) -> str:
             return "the new rules of the vertical"
         case WhatIfStrategy(strategy=strategy):
             return f"ranking by {strategy.replace('_', ' ')}"
+        case WhatIfScorecard(version=version):
+            return "no scorecard" if version is None else f"scorecard {version}"
         case WhatIfPrice(price_minor=price):
             return f"a price of {amount_in_words(price, currency)}"
         case WhatIfCap(caps=caps):

@@ -19,15 +19,18 @@ from marketplace.simulations.changes import (
     WhatIfPayout,
     WhatIfPolicy,
     WhatIfPrice,
+    WhatIfScorecard,
     WhatIfStrategy,
     WhatIfSubscription,
     apply_changes,
     simulated_time,
 )
 from marketplace.simulations.simulator import SimulatedRules
+from routing.decision import VerticalCards
 from routing.quota import SuspensionReason
 from routing.ranking import Strategy
 from routing.subscription import Area, BusinessRules, OpenHours, Subscription
+from tests.builders.scorecards import a_compiled_card
 from tests.builders.subscriptions import MONDAY_NOON, a_cap, a_definition, a_subscription
 from tests.marketplace.simulations.test_simulator import PROVIDER, the_rules
 
@@ -75,6 +78,19 @@ def test_each_kind_of_change_changes_its_own_thing_and_nothing_else() -> None:
     payout = FixedPayout(minor=100)
     provider = ids.encode("prov", PROVIDER)
     assert changed(WhatIfPayout(provider_id=provider, payout=payout)).payouts == {PROVIDER: payout}
+
+
+def test_the_card_in_shadow_or_none_ranks_instead_of_the_one_that_does() -> None:
+    ranking, shadow = a_compiled_card(1), a_compiled_card(2)
+    vertical = msgspec.structs.replace(RULES.vertical, cards=VerticalCards(ranking=ranking, shadow=shadow))
+    rules = msgspec.structs.replace(RULES, vertical=vertical)
+    for version, card in ((2, shadow), (1, ranking), (None, None)):
+        result = apply_changes(rules, [WhatIfScorecard(version=version)])
+        assert isinstance(result, SimulatedRules)
+        assert result.vertical.cards == VerticalCards(ranking=card)
+    refused = apply_changes(rules, [WhatIfScorecard(version=3)])
+    assert not isinstance(refused, SimulatedRules)
+    assert [(fault.pointer, fault.code) for fault in refused] == [("/changes/0/version", "scorecard_unknown")]
 
 
 def test_a_resumed_subscription_gets_leads_again() -> None:

@@ -17,6 +17,8 @@ from marketplace.simulations.accounts import StartingAccounts
 from marketplace.simulations.comparison import Comparison, compare, lead_facts
 from marketplace.simulations.simulator import LeadEnd, RecordedLead, SimulatedRules, Simulator, WalletMovement
 from routing.calendar import CapWindow
+from routing.decision import vertical_cards
+from routing.expectation import BusinessSales
 from routing.inquiry import Budget, Timing
 from routing.lifecycle import AssignmentState, LeadState
 from routing.matching import Usage
@@ -25,6 +27,7 @@ from routing.shares import LEAD
 from routing.subscription import Subscription
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
+from tests.builders.scorecards import a_compiled_card
 from tests.builders.subscriptions import MONDAY_NOON, a_cap, a_definition, a_subscription
 from tests.marketplace.demo.test_history import SINCE, UNTIL, fortnight
 
@@ -79,6 +82,19 @@ def test_a_cap_a_wallet_and_the_order_of_arrival_decide_as_they_do_live() -> Non
     leads = [a_past_lead(number, number) for number in range(1, 6)]
     accounts = StartingAccounts(balances={UUID(int=1_001): 10**6, UUID(int=1_002): 5_000})
     assert buyers(simulated(the_rules(first, second), *leads, accounts=accounts)) == [1, 1, 2, None, None]
+
+
+def test_a_scorecard_ranks_by_what_may_be_expected_of_a_sale() -> None:
+    """The business that pays more gives everything back."""
+    dear, cheap = a_subscription(1, a_definition(price_minor=9_000)), a_subscription(2, a_definition(price_minor=5_000))
+    sales = {
+        dear.business_id: BusinessSales(leads=1_000, returned=1_000),
+        cheap.business_id: BusinessSales(leads=1_000),
+    }
+    rules = the_rules(dear, cheap, strategy=Strategy.expected_value)
+    cards = vertical_cards(a_compiled_card(), None, sales)
+    with_card = msgspec.structs.replace(rules, vertical=msgspec.structs.replace(rules.vertical, cards=cards))
+    assert [buyers(simulated(each, a_past_lead(1))) for each in (rules, with_card)] == [[1], [2]]
 
 
 def test_a_paced_cap_lasts_over_the_day() -> None:
