@@ -27,7 +27,7 @@ from routing.scorecard import CardFeature, CardOrigin
 PATH: Final = "/verticals/{slug:str}/scorecards"
 MOST_CHECKS: Final = 53
 "Weekly checks that are shown: those of a year."
-VERSION: Final = {"type": "string", "pattern": "^[0-9]{1,9}$"}
+VERSION: Final = {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"}
 
 
 class ScorecardSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,6 +71,7 @@ EXEMPT: Final[dict[tuple[str, str], str]] = {
     ("shared_leads/queries.sql", "list_known"): "it takes two lists; tests/marketplace/shared_leads has two businesses",
     ("directory/queries.sql", "has_suspended"): "it answers yes or no; tests/walk/test_quotas.py has two businesses",
     ("imports/queries.sql", "save_mapping"): "it takes a mapping; portal/test_changes.py has two owners",
+    ("learning/queries.sql", "count_sales"): "it counts charged leads; learning/test_job.py has two businesses",
     ("reports/roi.sql", "list_own"): "it reads what reports keep; tests/marketplace/reports have two businesses",
 }  # fmt: skip
 "Statements that need more than values tried by chance, with where else two tenants meet them."
@@ -88,6 +89,7 @@ CONDITIONS: Final = {
     "funds/queries.sql": 7,
     "imports/queries.sql": 8,
     "intake/queries.sql": 3,
+    "learning/queries.sql": 1,
     "ledger/money.sql": 5,
     "portal/business/queries.sql": 12,
     "portal/operator/back_office_store.sql": 4,

@@ -111,18 +111,20 @@ async def test_sales_are_counted_by_business_and_reach_the_rules(market: Marketp
     async with Receiver(ok) as receiver:
         buyer = await market.buyer(receiver.url)
         await story(market, buyer)
+        newcomer = await market.buyer(receiver.url)
     now = clock.now()
     catalog = Catalog(market.worker)
     before = await catalog.current()
     assert before.verticals[market.vertical_id].cards.sales == {}
     await job.count_sales(market.worker, market.vertical_id, now)
     sales = (await catalog.current()).verticals[market.vertical_id].cards
-    assert sales.sales == {buyer.business_id: BusinessSales(leads=6, returned=1, jobs=2, jobs_minor=120_000)}
+    counted = BusinessSales(leads=6, returned=1, jobs=2, jobs_minor=120_000)
+    assert sales.sales == {buyer.business_id: counted, newcomer.business_id: BusinessSales()}
     assert sales.return_share == pytest.approx(1 / 6)
     assert await catalog.is_complete()
     await job.count_sales(market.worker, market.vertical_id, now + timedelta(days=400))
     sales = (await catalog.current()).verticals[market.vertical_id].cards
-    assert sales.sales == {buyer.business_id: BusinessSales()}
+    assert sales.sales == dict.fromkeys((buyer.business_id, newcomer.business_id), BusinessSales())
 
 
 # Checks.

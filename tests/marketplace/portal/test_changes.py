@@ -111,6 +111,11 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/unroutable": Change(kinds=OPERATOR),
     "/operator/verticals": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/publish": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/scorecards/roll-back": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/scorecards/{version=first}/resume": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/scorecards/{version=first}/retire": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/scorecards/{version=first}/shadow": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/scorecards/{version=first}/sign-off": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/try": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/wallets/credit": Change(kinds=OPERATOR),
     "/operator/wallets/reconcile": Change(kinds=OPERATOR, role=Role.viewer),
@@ -134,7 +139,7 @@ class Scene:
 
     def __init__(self, api: Served) -> None:
         self.api = api
-        self.ids: dict[str, str] = {"roofing": "roofing"}
+        self.ids: dict[str, str] = {"roofing": "roofing", "first": "1"}
         self.of_kind: dict[CallerKind, dict[str, str]] = {}
         self.browsers: dict[tuple[CallerKind, Role], Browser] = {}
         self.strangers: dict[CallerKind, Browser] = {}
