@@ -40,6 +40,16 @@ def describe_change(change: WhatIf, currency: str) -> str:
             return f"ranking by {strategy.replace('_', ' ')}"
         case WhatIfScorecard(version=version):
             return "no scorecard" if version is None else f"scorecard {version}"
+        case WhatIfPayout(payout=payout):
+            return f"a payout of {_payout(payout, currency)}"
+        case _:
+            return _subscription_change(change, currency)
+
+
+def _subscription_change(
+    change: WhatIfSubscription | WhatIfPrice | WhatIfCap | WhatIfArea | WhatIfPause, currency: str
+) -> str:
+    match change:
         case WhatIfPrice(price_minor=price):
             return f"a price of {amount_in_words(price, currency)}"
         case WhatIfCap(caps=caps):
@@ -52,8 +62,6 @@ def describe_change(change: WhatIf, currency: str) -> str:
             return "one more subscription"
         case WhatIfSubscription():
             return "other rules of a subscription"
-        case WhatIfPayout(payout=payout):
-            return f"a payout of {_payout(payout, currency)}"
         case _:
             assert_never(change)
 

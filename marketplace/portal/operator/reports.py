@@ -140,6 +140,7 @@ WIDENINGS: Final = Listing[Widening](
         only_in_file("rule", lambda row: row.rule),
         only_in_file("by", lambda row: row.by),
         only_in_file("unit", lambda row: row.unit),
+        only_in_file("missing", lambda row: row.missing),
         Column("Change", lambda row: row.sentence, file="sentence"),
         Column(
             "Unsold leads",

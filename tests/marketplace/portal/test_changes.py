@@ -107,6 +107,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/providers/{account=prov}/keys/{key_id=key}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/returns/{return_id=ret}": Change(kinds=OPERATOR),
     "/operator/returns/{return_id=ret}/reveal": Change(kinds=OPERATOR),
+    "/operator/simulations/{simulation_id=sim}/cancel": Change(kinds=OPERATOR),
     "/operator/system/work": Change(kinds=OPERATOR),
     "/operator/unroutable": Change(kinds=OPERATOR),
     "/operator/verticals": Change(kinds=OPERATOR),
@@ -116,7 +117,9 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/verticals/{slug=roofing}/scorecards/{version=first}/retire": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/scorecards/{version=first}/shadow": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/scorecards/{version=first}/sign-off": Change(kinds=OPERATOR),
+    "/operator/verticals/{slug=roofing}/suggestions": Change(kinds=OPERATOR),
     "/operator/verticals/{slug=roofing}/try": Change(kinds=OPERATOR, role=Role.viewer),
+    "/operator/verticals/{slug=roofing}/what-if": Change(kinds=OPERATOR),
     "/operator/wallets/credit": Change(kinds=OPERATOR),
     "/operator/wallets/reconcile": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/wallets/top-up": Change(kinds=OPERATOR),
@@ -191,6 +194,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named |= {"prov": market.provider.owner, "lead": await market.sold(1)}
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
+        made.ids["sim"] = ids.encode("sim", clock.new_id())
         owners = {
             CallerKind.business: buyer.business_id,
             CallerKind.provider: market.provider.owner,

@@ -61,6 +61,7 @@ PROMISED: Final = {
 REPORTS: Final = {
     CallerKind.business: {
         "Delivery": "Where should leads go?", "Wallet": "Add money", "Speed": "How fast is it?",
+        "Missed leads": "Which leads did I miss?",
         "Reports": "Do exclusive leads pay better than shared ones?",
     },
     CallerKind.provider: {},
