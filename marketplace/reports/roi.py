@@ -49,7 +49,8 @@ CHANGES_AT_ONCE: Final = 40_000
 "Moves and dispositions followed in one transaction, those of about 5,000 leads: at most a second of work."
 METHOD: Final = (
     "Kaplan-Meier by week up to the horizon. One business: Jeffreys' Beta posterior for rates, Student's t on the log "
-    "scale for money; many: bootstrap of businesses (15 and more) or jackknife. See docs/ROI.md."
+    "scale for money, with the variance between weeks of arrival if it is larger; many: bootstrap of businesses (15 or "
+    "more) or jackknife. See docs/ROI.md."
 )
 
 RECORD: Final = np.dtype(
