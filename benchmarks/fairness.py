@@ -301,7 +301,7 @@ def _share_rows(leads: int) -> Iterator[Row]:
     for a_day in VOLUMES:
         uneven = run(Market(weights=WEIGHTS, a_day=a_day, unequal=True), leads)
         name = f"fair, {a_day} leads a day, 12 businesses of unequal weight: misplaced leads, %"
-        yield Row(name=name, measured=round(uneven.misplaced_percent(), 3), low=0, high=MISPLACED_PERCENT)
+        yield Row(name=name, measured=round(float(uneven.misplaced_percent()), 3), low=0, high=MISPLACED_PERCENT)
         equal = run(Market(weights=EQUAL, a_day=a_day, unequal=True), leads)
         name = f"fair, {a_day} leads a day, 12 businesses of equal weight: longest wait, leads"
         yield Row(name=name, measured=max(equal.waits), low=0, high=LONGEST_WAIT)
@@ -347,7 +347,7 @@ def _chance_rows(leads: int) -> Iterator[Row]:
 
 
 def _row(name: str, measured: float, low: float, high: float) -> Row:
-    return Row(name=name, measured=round(measured, 2), low=low, high=high)
+    return Row(name=name, measured=round(float(measured), 2), low=low, high=high)
 
 
 def rows(quick: bool) -> list[Row]:

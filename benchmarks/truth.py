@@ -158,7 +158,7 @@ def untimed_wins(seed: int) -> bool | None:
 def _percent(results: Iterable[bool | None]) -> float:
     """Return how many in a hundred were true, of those with an answer; NaN without one."""
     answers = [result for result in results if result is not None]
-    return round(100 * sum(answers) / len(answers), 1) if answers else math.nan
+    return round(100 * float(np.mean(answers)), 1) if answers else math.nan
 
 
 Claims = Iterator[tuple[str, Iterable[bool | None], float, float]]
@@ -189,7 +189,7 @@ def measure(quick: bool, pool: ProcessPoolExecutor) -> list[Row]:
         row("uneven prices: cost per contacted lead held", (each[0] for each in prices)),
         row("uneven prices: revenue per unit held", (each[1] for each in prices)),
         row("uneven prices: price at which both are equal held", (each[2] for each in prices)),
-        row("businesses pay unlike prices: price at which both are equal held", draws(pooled_prices, many)),
+        row("businesses pay unlike prices: price at which both are equal held", draws(pooled_prices, max(many, 1_000))),
         row("every lead contacted: a contacted lead costs its price", draws(everybody_contacted, few), 100, 100),
         row("silent for the last half of half a year, 1.3: told no", draws(falls_silent, few), 0, 2.5),
         row("declared share counted from 100 leads, equal: told yes or no", draws(declared_share, many), 0, 2.5),
