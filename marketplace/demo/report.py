@@ -126,7 +126,8 @@ def _by_how_much(miss: NearMiss, result: RunResult) -> str:
         return ""
     if miss.unit == "minor":
         return amount_in_words(round(miss.distance), result.money.currency or "USD")
-    return f"{miss.distance:,.0f} {miss.unit or ''}".strip()
+    count, unit = f"{miss.distance:,.0f}", miss.unit or ""
+    return f"{count} {unit.removesuffix('s') if count == '1' else unit}".strip()
 
 
 def _print_speed(result: RunResult, console: Console) -> None:
