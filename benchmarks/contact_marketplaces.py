@@ -46,6 +46,26 @@ def confounded_speed(effect: float, businesses: float, seed: int) -> bool | None
     return holds(speed.ratio if speed else None, effect)
 
 
+def delayed_at_random(effect: float, businesses: float, seed: int) -> bool | None:
+    """Return whether the effect of a delay held `effect`, the truth.
+
+    One lead in twenty is held back. The others are won `effect` times as often; leads of some businesses more often.
+    """
+    chance = np.random.default_rng((SEED, 24, seed))
+    count = int(businesses)
+    skill = np.exp(chance.normal(-0.03, 0.25, count)) if count > 1 else ALONE
+    weekly = 200 if count == 1 else 40
+    exclusive = buy(chance, Source(weekly=weekly, rate=0.2), 3 * WEEKS, np.ones(count), np.ones(count))
+    number = len(exclusive.won)
+    delayed = chance.random(number) < 0.05
+    rate = 0.15 * skill[exclusive.business] * np.where(delayed, 1.0, effect)
+    time = 100_000 + (chance.beta(1, 2.5, number) * 11 * 604_800).astype(np.int64)
+    won = np.where(chance.random(number) < np.clip(rate, 0, 1), time, NEVER)
+    exclusive = msgspec.structs.replace(exclusive, won=won, delayed=delayed.astype(np.int64))
+    delay = answer(exclusive, exclusive, 3 * WEEKS, seed).delay
+    return holds(delay.ratio if delay else None, effect)
+
+
 NEWEST: Final = 50
 "Reports from whose lateness a business's is known, as marketplace/reports/figures.sql reads them."
 

@@ -53,6 +53,7 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
     won: np.ndarray
     value_minor: np.ndarray
     kind: np.ndarray | None = None
+    delayed: np.ndarray | None = None
 
     def seen(self, week: float) -> LeadColumns:
         """Return what is known at the end of a week: leads that have arrived, and what has happened to them."""
@@ -72,6 +73,7 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
             won_minor=np.where(won >= 0, self.value_minor[here], 0),
             qualified=np.full(len(here), -1),
             ended=((won >= 0) | (age > 8 * WEEK_SECONDS)).astype(np.int64),
+            delayed=self.delayed[here] if self.delayed is not None else np.full(len(here), -1),
         )
 
 

@@ -118,7 +118,8 @@ def _business_pages(world: World, year: str) -> list[str]:
         f"/business/wallet/statement?month={clock.now() - timedelta(days=60):%Y-%m}", "/business/reports",
         "/business/reports/roi", f"/business/reports/roi?{year}", "/business/reports/speed",
         "/business/reports/speed?by=channel", f"/business/reports/speed?{year}", "/business/reports/sources",
-        f"/business/reports/sources?{year}", "/business/reports/shared-leads", "/business/matching",
+        f"/business/reports/sources?{year}", "/business/reports/shared-leads",
+        "/business/reports/missed", f"/business/reports/missed?{year}", "/business/imports", "/business/matching",
         f"/business/matching/{world.order}", "/business/delivery", "/business/delivery?outcome=refused",
         "/business/delivery?outcome=gone", f"/business/delivery?lead={world.delivered}", "/business/returns",
         "/business/onboarding",
@@ -158,7 +159,8 @@ def _operator_pages(world: World, year: str) -> list[str]:
         f"/operator/wallets/ledger?kind=refund&business={world.small}",
         f"/operator/wallets/ledger?kind=claw_back&provider={world.provider}",
         f"/operator/wallets/ledger?lead={world.delivered}", f"/operator/wallets/ledger?cursor={world.before['txn']}",
-        "/operator/verticals", "/operator/verticals/market-1", "/operator/deliveries", "/operator/deliveries/attempts",
+        "/operator/verticals", "/operator/verticals/market-1", "/operator/verticals/market-1/what-if",
+        "/operator/verticals/market-1/scorecards", "/operator/deliveries/suspended", "/operator/deliveries", "/operator/deliveries/attempts",
         "/operator/deliveries/attempts?outcome=refused", "/operator/deliveries/attempts?outcome=gone",
         f"/operator/deliveries/attempts?business={world.small}",
         f"/operator/deliveries/attempts?business={world.small}&outcome=gone",
@@ -175,7 +177,7 @@ def _operator_pages(world: World, year: str) -> list[str]:
 def pages(world: World) -> list[Asked]:
     """Return every page, and again each page with filters that lead to another query."""
     year = f"from={(clock.now() - timedelta(days=364)).date()}&to={clock.now().date()}"
-    everybody = ("/account/team", "/account/profile", "/account/activity")
+    everybody = ("/account/access", "/account/team", "/account/profile", "/account/activity")
     own = {
         CallerKind.business: _business_pages(world, year),
         CallerKind.provider: _provider_pages(world, year),

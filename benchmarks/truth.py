@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import fairness
 from benchmarks.claims import Row, as_table
-from benchmarks.contact_marketplaces import confounded_speed, late_reports, median_to_contact
+from benchmarks.contact_marketplaces import confounded_speed, delayed_at_random, late_reports, median_to_contact
 from benchmarks.early_marketplaces import early_figure, unanswered_looks
 from benchmarks.marketplaces import ALONE, CONTACTED, SEED, YEAR_WEEKS, Source, answer, buy, holds
 from benchmarks.uneven_marketplaces import (
@@ -216,6 +216,10 @@ def _contacts(count: int, draws: Callable[..., list[Any]]) -> Claims:
         97,
     )
     yield f"{causes}, 1.5 times as often if soon: ratio held", draws(confounded_speed, count, 1.5, 1.0), 93, 97
+    for effect, businesses in ((1.0, 1.0), (1.5, 1.0), (1.5, 20.0)):
+        where = "one business" if businesses == 1 else f"{businesses:.0f} businesses"
+        name = f"one lead in twenty held back at random, {where}, won {effect:g} times as often at once"
+        yield f"{name}: ratio held", draws(delayed_at_random, count, effect, businesses), 93, 97
     for when, monthly in (("two weeks late on average", 0.0), ("once a month", 1.0)):
         results = draws(late_reports, count, monthly)
         yield f"outcomes reported {when}, sources equal: share won held", (each[0] for each in results), 93, 97

@@ -137,7 +137,8 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     exclusive leads in such strata. With several businesses each has strata of its own. `heavy_tailed` is true if the
     jobs won from either source are too uneven for an interval of revenue. `labour_minor` is the cost of working on one
     lead, in minor units. `speed` is ordered from the fastest band; the first `fast_bands` are fast, and
-    `speed_compared` compares them with the others.
+    `speed_compared` compares them with the others. `delay_compared` has leads that were held back at random as the slow
+    ones, and those that could have been as the fast ones.
     """
 
     businesses: int
@@ -158,6 +159,7 @@ class RoiEvidence(msgspec.Struct, frozen=True, kw_only=True):
     speed: tuple[ContactSpeed, ...] = ()
     fast_bands: int = 2
     speed_compared: SpeedComparison | None = None
+    delay_compared: SpeedComparison | None = None
 
     @property
     def buyers(self) -> int:

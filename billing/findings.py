@@ -113,6 +113,18 @@ class SpeedEffect(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class DelayEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect of a delay that was given to leads at random, so that nothing else can explain it.
+
+    `ratio` is the win rate of leads that were not held back over that of those that were, within each business; None if
+    too few were won. `leads` were compared.
+    """
+
+    leads: int
+    ratio: Figure | None
+    sentence: str
+
+
 class PriceCase(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict if exclusive leads cost more or less. A `change` of 0.2 is a price 20 % higher.
 
@@ -139,5 +151,6 @@ class Roi(msgspec.Struct, frozen=True, kw_only=True):
     break_even: BreakEven | None
     matched: MatchedComparison | None
     speed: SpeedEffect | None
+    delay: DelayEffect | None
     prices: tuple[PriceCase, ...]
     notes: tuple[str, ...]

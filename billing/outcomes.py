@@ -50,7 +50,8 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     `received_at` is the time at which the business received it, `cost_minor` the net price. Events are known up to
     `observed_until`. `stratum` numbers the pair of vertical and area by which leads are matched, 0 if unknown.
     `kind` numbers what was known of it before it was contacted: vertical, budget, time of day. `won_undated` marks a
-    win whose day is unknown. Amounts are in minor units of one currency.
+    win whose day is unknown. `delayed` says whether it was held back at random, None where no lead was. Amounts are in
+    minor units of one currency.
     """
 
     source: LeadOrigin
@@ -66,6 +67,7 @@ class LeadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     lost_at: datetime | None = None
     won_undated: bool = False
     kind: int = 0
+    delayed: bool | None = None
 
 
 class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
     Seconds count from receipt, -1 for an event that did not happen and `UNDATED` for a win whose day is unknown.
     `business` numbers the businesses from 0 without large gaps; `week` is the week of receipt, counted from any week;
     `kind` numbers what was known of the lead before it was contacted: vertical, budget, time of day.
-    `qualified` is 1, 0, or -1 if the business did not say. `ended` is 1 for a lead that was won or lost.
+    `qualified` is 1, 0, or -1 if the business did not say. `ended` is 1 for a lead that was won or lost. `delayed` is 1
+    for a lead that was held back at random, 0 for one that could have been, -1 where none was.
     """
 
     business: Integers
@@ -88,6 +91,7 @@ class LeadColumns(msgspec.Struct, frozen=True, kw_only=True):
     won_minor: Integers
     qualified: Integers
     ended: Integers
+    delayed: Integers
 
     def only(self, mask: NDArray[np.bool_]) -> "LeadColumns":
         """Return the leads for which `mask` is true."""
@@ -143,6 +147,7 @@ def leads_of(outcomes: Sequence[LeadOutcome], numbers: dict[str, int]) -> LeadCo
             lead.won_minor,
             -1 if lead.qualified is None else int(lead.qualified),
             int(lead.won_at is not None or lead.lost_at is not None or lead.won_undated),
+            -1 if lead.delayed is None else int(lead.delayed),
         )
         for lead in outcomes
     ]
@@ -216,6 +221,7 @@ def evidence_of(
         speed=_speed(timed, clusters, horizon),
         fast_bands=FAST_BANDS,
         speed_compared=_compare_speed(timed, horizon, count),
+        delay_compared=_compare_delayed(exclusive, horizon, count),
     )
 
 
@@ -615,9 +621,26 @@ def _speed(timed: LeadColumns, clusters: _Clusters, horizon: int) -> tuple[Conta
 
 def _compare_speed(timed: LeadColumns, horizon: int, groups: int) -> SpeedComparison | None:
     """Compare leads contacted within the fast bands with later ones of their business and kind; None without both."""
-    kinds = int(timed.kind.max(initial=0)) + 1
-    strata, stratum = np.unique(timed.business.astype(np.int64) * kinds + timed.kind, return_inverse=True)
-    fast, won = timed.contacted_seconds <= BANDS[FAST_BANDS - 1][1], _won_within(timed, horizon)
+    return _compare(timed, timed.kind, timed.contacted_seconds <= BANDS[FAST_BANDS - 1][1], horizon, groups)
+
+
+def _compare_delayed(leads: LeadColumns, horizon: int, groups: int) -> SpeedComparison | None:
+    """Compare leads that were held back at random with those of their business that could have been; None without both.
+
+    Chance made the two alike, so that the business alone is a stratum.
+    """
+    old = (leads.age_seconds >= horizon * WEEK_SECONDS) & (horizon > 0)
+    drawn = leads.only((leads.delayed >= 0) & old)
+    return _compare(drawn, np.zeros(len(drawn.kind), np.int64), drawn.delayed == 0, horizon, groups)
+
+
+def _compare(
+    leads: LeadColumns, kind: Integers, fast: NDArray[np.bool_], horizon: int, groups: int
+) -> SpeedComparison | None:
+    """Compare the fast leads of each business and kind with its others; None without both in any of them."""
+    kinds = int(kind.max(initial=0)) + 1
+    strata, stratum = np.unique(leads.business.astype(np.int64) * kinds + kind, return_inverse=True)
+    won = _won_within(leads, horizon)
 
     def count(rows: NDArray[np.bool_], each: Integers | None = None) -> Floats:
         return np.bincount(stratum[rows], None if each is None else each[rows], len(strata)).astype(float)
@@ -627,13 +650,13 @@ def _compare_speed(timed: LeadColumns, horizon: int, groups: int) -> SpeedCompar
     if not both.any():
         return None
     fast_leads, slow_leads, fast_wins, slow_wins = numbers[:, both]
-    leads, wins = fast_leads + slow_leads, fast_wins + slow_wins
+    total, wins = fast_leads + slow_leads, fast_wins + slow_wins
     group = strata[both] // kinds % groups
     return SpeedComparison(
-        fast=np.bincount(group, fast_wins * slow_leads / leads, groups).astype(float),
-        slow=np.bincount(group, slow_wins * fast_leads / leads, groups).astype(float),
-        spread=float(((wins * fast_leads * slow_leads - fast_wins * slow_wins * leads) / leads**2).sum()),
-        leads=int(leads.sum()),
+        fast=np.bincount(group, fast_wins * slow_leads / total, groups).astype(float),
+        slow=np.bincount(group, slow_wins * fast_leads / total, groups).astype(float),
+        spread=float(((wins * fast_leads * slow_leads - fast_wins * slow_wins * total) / total**2).sum()),
+        leads=int(total.sum()),
         fast_wins=int(fast_wins.sum()),
         slow_wins=int(slow_wins.sum()),
     )

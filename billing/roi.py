@@ -25,6 +25,7 @@ from billing.evidence import (
 from billing.findings import (
     BreakEven,
     ComparedLeads,
+    DelayEffect,
     MatchedComparison,
     PriceCase,
     Roi,
@@ -36,7 +37,7 @@ from billing.findings import (
 )
 from billing.intervals import LEAST_EVEN, Figure, Ratio, counted_rate, resample, share
 from billing.lifetable import Cells, per_lead
-from billing.wording import notes, price_sentence, speed_sentence, verdict_sentence
+from billing.wording import delay_sentence, notes, price_sentence, speed_sentence, verdict_sentence
 
 
 def assess(evidence: RoiEvidence, seed: int) -> Roi:
@@ -69,6 +70,7 @@ def assess(evidence: RoiEvidence, seed: int) -> Roi:
         break_even=comparison.break_even,
         matched=comparison.matched,
         speed=_speed(evidence, estimator),
+        delay=_delay(evidence, estimator),
         prices=_prices(verdict, comparison, evidence.labour_minor),
         notes=notes(evidence, shared, horizon, comparison.matched),
     )
@@ -342,6 +344,17 @@ def _speed(evidence: RoiEvidence, estimator: Estimator) -> SpeedEffect | None:
     return SpeedEffect(
         bands=tuple(bands), fast=limit, leads=leads, ratio=ratio, sentence=speed_sentence(limit, leads, ratio)
     )
+
+
+def _delay(evidence: RoiEvidence, estimator: Estimator) -> DelayEffect | None:
+    """Return the effect of holding leads back at random; None where none that are old enough were."""
+    compared = evidence.delay_compared
+    if compared is None:
+        return None
+    ratio = None
+    if min(compared.fast_wins, compared.slow_wins) >= LEAST_WINS:
+        ratio = estimator.speed_ratio(compared)
+    return DelayEffect(leads=compared.leads, ratio=ratio, sentence=delay_sentence(compared.leads, ratio))
 
 
 def _verdict(evidence: RoiEvidence, shared: Side | None, horizon: int, comparison: _Comparison) -> RoiVerdict:

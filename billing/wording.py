@@ -136,6 +136,20 @@ def speed_sentence(band: str, leads: int, ratio: Figure | None) -> str:
     return f"{comparison}. The speed need not be the reason: people who are easy to reach may be easy to win."
 
 
+def delay_sentence(leads: int, ratio: Figure | None) -> str:
+    """Return the win ratio of leads that were sold at once to those held back at random, in words."""
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return f"Too few leads were won to say what a delay costs ({_count(leads, 'lead')} compared)."
+    comparison = (
+        f"Some leads, drawn at random, were held back for a while. Those that were not were won {_short(ratio.value)} "
+        f"times as often ({_count(leads, 'lead')} compared)"
+    )
+    if ratio.low <= 1 <= ratio.high:
+        return f"{comparison}, but that may be chance."
+    between = f"{_short(ratio.low)} and {_short(ratio.high)}"
+    return f"{comparison}. The delay is the reason; the true figure is likely between {between}."
+
+
 def notes(
     evidence: RoiEvidence, shared: Side | None, horizon: int, matched: MatchedComparison | None
 ) -> tuple[str, ...]:

@@ -1898,7 +1898,8 @@ $$;
 
 -- An exclusive lead that was paid for and what became of it, read from the truth: the charge less its refund, and the
 -- dispositions that were not undone. The last word decides between won and lost; a first contact stays one. Its clock begins
--- when the business was shown the lead. The budget is what the person stated, in minor units.
+-- when the business was shown the lead. The budget is what the person stated, in minor units. `delayed`: whether the lead was held
+-- back at random; null where its vertical holds none back.
 create view exclusive_outcome as
  select a.id as assignment_id,
     a.business_id,
@@ -1933,7 +1934,18 @@ create view exclusive_outcome as
             else null::timestamptz
         end as lost_at,
     coalesce(told.demo, false) as demo,
-    ((i.facts -> 'budget') ->> 'minor')::bigint as budget_minor
+    ((i.facts -> 'budget') ->> 'minor')::bigint as budget_minor,
+    ( select
+                case
+                    when ((terms.definition ->> 'delay_per_mille')::int) > 0 then (exists ( select
+                       from decision h
+                      where h.lead_id = a.lead_id and h.reason = 'delayed' and h.made_at > (a.awarded_at -
+                          '1 day'::interval) and h.made_at <= a.awarded_at))
+                    else null::bool
+                end as "case"
+           from decision w
+             join vertical_version terms on terms.vertical_id = l.vertical_id and terms.version = w.vertical_version
+          where w.assignment_id = a.id and w.lead_id = a.lead_id and w.made_at = a.awarded_at) as delayed
    from assignment a
      join lead l on l.id = a.lead_id
      join inquiry i on i.id = a.lead_id
@@ -1958,7 +1970,7 @@ grant select on exclusive_outcome to marketplace_api, marketplace_reports, marke
 -- The same in big-endian numbers of fixed width, which marketplace/reports/roi.py reads: whose and what it was (business,
 -- vertical, area), when it was received (seconds since 1970), what it cost, the seconds until it was contacted and until
 -- it was won, what the win was worth, and in bits what was told: qualified 1, not qualified 2, ended 4, made up to look
--- at 8; from 256 on the band of the budget.
+-- at 8, could have been held back at random 32, was held back 64; from 256 on the band of the budget.
 create view exclusive_record as
  select o.assignment_id,
     o.business_id,
@@ -1979,6 +1991,11 @@ create view exclusive_record as
         end +
         case
             when o.demo then 8
+            else 0
+        end +
+        case o.delayed
+            when true then 64
+            when false then 32
             else 0
         end + 256 * budget_band(o.budget_minor)) as record
    from exclusive_outcome o

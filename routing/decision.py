@@ -20,7 +20,7 @@ import msgspec
 
 from routing.expectation import BusinessSales, LeadExpectation, return_share_of
 from routing.index import SubscriptionIndex
-from routing.inquiry import Facts
+from routing.inquiry import Facts, Mode
 from routing.lifecycle import WITHDRAWN_LEAD, LeadState
 from routing.matching import (
     Candidate,
@@ -33,7 +33,7 @@ from routing.matching import (
     nearest_miss,
 )
 from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
-from routing.ranking import RankedCandidate, Strategy, rank, recorded_credit
+from routing.ranking import RankedCandidate, Strategy, is_drawn, rank, recorded_credit
 from routing.scorecard import BUSINESS_FEATURE, CompiledScorecard, FeatureValue, chance, feature_values, reads_business
 from routing.shares import business_weights, credit_changes
 from routing.subscription import Subscription, SubscriptionDefinition
@@ -44,6 +44,9 @@ RACE_PAUSE: Final = timedelta(seconds=1)
 
 WITHDRAWN: Final = "withdrawn"
 "Reason of a lead whose person has asked, since it came in, not to be contacted."
+
+DELAYED: Final = "delayed"
+"Reason of a lead that waits because it was drawn to show what speed is worth."
 
 NO_SUBSCRIPTION: Final = "no_subscription"
 "Reason of a lead that no business of its vertical could be considered for."
@@ -201,7 +204,7 @@ def decide(
         outcome = Prospect(verdict=outcome.verdict)
     match outcome:
         case Prospect(verdict=verdict):
-            return _match(lead, vertical, verdict, index, now, cards)
+            return _delay(lead, vertical, verdict, now) or _match(lead, vertical, verdict, index, now, cards)
         case Nurture():
             return _nurture(lead, vertical, outcome)
         case Rejection(reason=reason, verdict=verdict):
@@ -349,6 +352,15 @@ def nearest_recorded(records: Iterable[CandidateRecord], reason: str | None = No
     named = [record for record in failed.values() if record.failures[0].rule == reason]
     miss = nearest_miss(map(_candidate, named or failed.values()))
     return failed[miss.subscription_id] if miss else None
+
+
+def _delay(lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, now: datetime) -> Wait | None:
+    """Keep a live lead back until `delay_seconds` after it was qualified if it is drawn for that; None if it is not."""
+    until = (lead.qualified_at or now) + timedelta(seconds=vertical.delay_seconds)
+    drawn = is_drawn(b"delay", lead.lead_id.bytes, vertical.delay_per_mille)
+    if not drawn or lead.facts.mode is not Mode.live or now >= until:
+        return None
+    return Wait(state=LeadState.prospect, outcome="waiting", reason=DELAYED, until=until, verdict=verdict)
 
 
 def _match(

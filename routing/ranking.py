@@ -109,11 +109,16 @@ def rank(
 
 
 def explores(seed: bytes, per_mille: int) -> bool:
-    """Return whether the lead with this id is one of those that have a random order, `per_mille` of a thousand.
+    """Return whether the lead with this id is one of those that have a random order, `per_mille` of a thousand."""
+    return is_drawn(b"explore", seed, per_mille)
 
-    The draw is independent of the hashes by which equals are ordered.
+
+def is_drawn(purpose: bytes, seed: bytes, per_mille: int) -> bool:
+    """Return whether the lead with this id is drawn for a purpose, as `per_mille` of a thousand are.
+
+    Draws for different purposes are independent of each other, and of the hashes by which equals are ordered.
     """
-    return int.from_bytes(sha256(b"explore" + seed).digest()[:8]) * 1_000 >> 64 < per_mille
+    return int.from_bytes(sha256(purpose + seed).digest()[:8]) * 1_000 >> 64 < per_mille
 
 
 def recorded_credit(scores: Iterable[tuple[str, float]]) -> int | None:

@@ -19,6 +19,9 @@ from routing.ranking import Strategy
 LONGEST_PATIENCE_SECONDS = 3_600
 "Longest `patience_seconds`: an hour. With the 24 hours for evidence of receipt, every lead ends within 25 hours."
 
+MOST_DELAYED_PER_MILLE = 50
+"Most leads of a thousand that a vertical may hold back at random: 5 %."
+
 MOST_EXPLORED_PER_MILLE = 50
 "Most leads of a thousand that a vertical may offer in a random order: 5 %."
 
@@ -37,6 +40,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
     Of a thousand leads, `explore_per_mille` are offered in a random order of the businesses that may have them,
     instead of that of the strategy, so that the effect of the order can be measured.
+    Of a thousand live leads, `delay_per_mille` wait `delay_seconds` once they are qualified, so that the effect of
+    speed on jobs won can be measured.
     """
 
     name: str
@@ -61,6 +66,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     rules_version: int = 1
     reserve_minor: int = 1
     explore_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_EXPLORED_PER_MILLE)] = 0
+    delay_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_DELAYED_PER_MILLE)] = 0
+    delay_seconds: Annotated[int, msgspec.Meta(ge=60, le=LONGEST_PATIENCE_SECONDS)] = 1_800
 
     def under_current_rules(self) -> Self:
         """Return this definition as it is saved: judged by the newest rules of qualification."""

@@ -68,7 +68,7 @@ RECORD: Final = np.dtype(
 )
 "Record of one lead, as the view `exclusive_record` writes it."
 SHARED_RECORD: Final = np.dtype([*((name, RECORD[name].str) for name in RECORD.names or ()), ("observed", ">i8")])
-_QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO, _UNDATED = 1, 2, 4, 8, 16
+_QUALIFIED, _NOT_QUALIFIED, _ENDED, _DEMO, _UNDATED, _NOT_DELAYED, _DELAYED = 1, 2, 4, 8, 16, 32, 64
 _AREAS: Final = 2**24
 _BUDGET_BITS: Final = 8
 _BUDGETS: Final = 64
@@ -312,6 +312,7 @@ def _leads(records: Any, until: Any, zone: str) -> LeadColumns:
         won_minor=columns["value"],
         qualified=np.where(flags & _QUALIFIED > 0, 1, np.where(flags & _NOT_QUALIFIED > 0, 0, -1)).astype(np.int32),
         ended=(flags & _ENDED > 0).astype(np.int32),
+        delayed=np.where(flags & _DELAYED > 0, 1, np.where(flags & _NOT_DELAYED > 0, 0, -1)).astype(np.int32),
     )
 
 

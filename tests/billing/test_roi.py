@@ -444,6 +444,26 @@ def test_speed_is_compared_among_leads_of_one_kind() -> None:
     )
 
 
+def test_a_delay_that_was_given_at_random_is_told_as_the_cause() -> None:
+    at_once = bought(LeadOrigin.exclusive, 900, 270, delayed=False)
+    later = bought(LeadOrigin.exclusive, 100, 15, delayed=True)
+    others = bought(LeadOrigin.exclusive, 90, 90)  # of a vertical that holds no lead back
+    result = answer(at_once, later, others).delay
+    assert result is not None
+    assert result.leads == 1_000
+    assert result.ratio is not None
+    assert result.ratio.value == pytest.approx(2.0)
+    assert result.sentence.startswith(
+        "Some leads, drawn at random, were held back for a while. Those that were not were won 2.0 times as often "
+        "(1000 leads compared). The delay is the reason;"
+    )
+    assert answer(at_once, others).delay is None
+    few = answer(at_once, bought(LeadOrigin.exclusive, 100, 2, delayed=True)).delay
+    assert few is not None
+    assert few.ratio is None
+    assert few.sentence.startswith("Too few leads were won to say what a delay costs")
+
+
 def test_the_same_evidence_gets_the_same_answer() -> None:
     leads = [*bought(LeadOrigin.exclusive, 90, 20), *bought(LeadOrigin.shared, 90, 12)]
     leads = [msgspec.structs.replace(lead, business=str(number)) for number in range(20) for lead in leads]

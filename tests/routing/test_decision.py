@@ -31,7 +31,7 @@ from routing.decision import (
 )
 from routing.expectation import BusinessSales
 from routing.index import SubscriptionIndex
-from routing.inquiry import Timing
+from routing.inquiry import Mode, Timing
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule, Usage
 from routing.ranking import Strategy
@@ -94,6 +94,39 @@ def test_a_lead_that_is_not_good_enough_ends_rejected_with_its_verdict() -> None
 
 def early() -> Any:
     return roofing_facts(submitted_at=MONDAY_NOON, timing=Timing(not_before=(MONDAY_NOON + LATE).date()))
+
+
+def drawn_lead(number: int, **changes: Any) -> OpenLead:
+    return msgspec.structs.replace(the_lead(**changes), lead_id=UUID(int=number))
+
+
+def test_a_share_of_the_leads_drawn_by_their_ids_waits_and_is_then_decided_as_usual() -> None:
+    vertical = the_vertical(delay_per_mille=50, delay_seconds=900)
+    results = {number: decided(drawn_lead(number), a_subscription(), vertical=vertical) for number in range(4_000)}
+    waiting = {number: result for number, result in results.items() if isinstance(result, Wait)}
+    assert 0.04 < len(waiting) / len(results) < 0.06
+    until = MONDAY_NOON + timedelta(seconds=900)
+    assert {(wait.state, wait.reason, wait.until) for wait in waiting.values()} == {
+        (LeadState.prospect, "delayed", until)
+    }
+    qualified = {"state": LeadState.prospect, "qualified_at": MONDAY_NOON}
+    for number in waiting:
+        lead = drawn_lead(number, **qualified)
+        before, after = (
+            decide(lead, vertical, 3, SubscriptionIndex([a_subscription()]), at)
+            for at in (until - timedelta(seconds=1), until)
+        )
+        assert isinstance(before, Wait)
+        assert isinstance(after, MatchedCandidates)
+
+
+def test_no_test_lead_and_no_lead_of_another_vertical_is_held_back() -> None:
+    facts = msgspec.structs.replace(the_lead().facts, mode=Mode.test)
+    vertical = the_vertical(delay_per_mille=50)
+    for number in range(400):
+        test_lead = drawn_lead(number, facts=facts)
+        assert isinstance(decided(test_lead, a_subscription(), vertical=vertical), MatchedCandidates)
+        assert isinstance(decided(drawn_lead(number), a_subscription()), MatchedCandidates)
 
 
 def test_a_lead_that_is_early_waits_for_its_date_and_its_person_stays_protected() -> None:

@@ -32,7 +32,7 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.subscription import PRICE_MINOR
-from routing.vertical import MOST_EXPLORED_PER_MILLE, VerticalDefinition
+from routing.vertical import MOST_DELAYED_PER_MILLE, MOST_EXPLORED_PER_MILLE, VerticalDefinition
 
 HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
@@ -60,6 +60,12 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
         label("Of 1,000 leads, so many in a random order", "Shows whether the ranking is better than chance. 0 to 50."),
     ] = 0
+    delay_per_mille: Annotated[
+        int,
+        Meta(ge=0, le=MOST_DELAYED_PER_MILLE),
+        label("Of 1,000 leads, so many wait before they are sold", "Shows what speed is worth. 0 to 50."),
+    ] = 0
+    delay_seconds: Annotated[int, Meta(ge=60, le=3_600), label("How long they wait, in seconds")] = 1_800
 
 
 class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +226,8 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
         "explore_per_mille": definition.explore_per_mille,
+        "delay_per_mille": definition.delay_per_mille,
+        "delay_seconds": definition.delay_seconds,
     }
     strategies = [(strategy, words(strategy)) for strategy in Strategy]
     return show_form(VerticalFiguresForm, values, {"strategy": strategies}, currency=definition.currency)
@@ -259,6 +267,8 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         reserve_minor=form.reserve_minor,
         strategy=form.strategy,
         explore_per_mille=form.explore_per_mille,
+        delay_per_mille=form.delay_per_mille,
+        delay_seconds=form.delay_seconds,
         budget=replace(current.budget, minimum_minor=form.budget_minimum),
         timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
     )

@@ -47,6 +47,7 @@ REASONS: Final[dict[str, str]] = {
     Rule.phone_type: "Businesses do not take this kind of phone number.",
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
+    "delayed": "It waits for a few minutes, to show what speed is worth.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
 }

@@ -42,6 +42,31 @@ async def test_a_record_has_the_doublings_of_the_budget_and_an_upgrade_adds_them
     assert await owner.fetchval(stored) == records
 
 
+async def test_a_record_says_whether_a_lead_was_held_back_at_random_or_could_have_been(buying: Desk) -> None:
+    owner = buying.market.owner
+    for number in (1, 2):
+        await buying.sold(number)
+
+    async def delayed() -> list[tuple[bool | None, int]]:
+        rows = await owner.fetch(
+            "select o.delayed, get_byte(r.record, 47) & 96 as bits "
+            "from exclusive_outcome o join exclusive_record r using (assignment_id) order by r.received_at"
+        )
+        return [(row["delayed"], row["bits"]) for row in rows]
+
+    assert await delayed() == [(None, 0)] * 2
+    await owner.execute(
+        "alter table vertical_version disable trigger user; "
+        """update vertical_version set definition = definition || '{"delay_per_mille": 50}'"""
+    )
+    await owner.execute(
+        "insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, verdict) "
+        "select gen_random_uuid(), lead_id, made_at - interval '1 minute', 'waiting', 'delayed', vertical_version, "
+        "catalog_version, verdict from decision where lead_id = (select id from lead order by received_at desc limit 1)"
+    )
+    assert await delayed() == [(False, 32), (True, 64)]
+
+
 def test_leads_are_of_one_kind_by_vertical_budget_part_of_the_day_and_weekend() -> None:
     def kind(at: datetime, vertical: int = 1, budget: int = 20, zone: str = "America/Chicago") -> int:
         received = np.array([int(at.timestamp())])

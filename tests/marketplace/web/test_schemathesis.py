@@ -58,7 +58,7 @@ include-path-regex = "^/v1/feed(/events)?$"
 enabled = false
 
 [[operations]]
-# Its body repeats the rules of a vertical and of a subscription: each value of each field is tried where they have routes.
+# Its body repeats the rules of a vertical and of a subscription, whose routes are tried with each value of each field.
 include-path-regex = "^/v1/simulations$"
 include-method = ["POST"]
 phases.coverage.enabled = false
