@@ -79,6 +79,7 @@ def rank(
         strategy = Strategy.highest_price
     eligible = [candidate for candidate in candidates if not candidate.failures]
     parts = _parts(eligible, definitions) if strategy is Strategy.fair else {}
+    criteria = _CRITERIA[strategy]
     members = [
         _Member(
             candidate,
@@ -87,11 +88,17 @@ def rank(
             parts.get(candidate.business_id, 0),
             seed,
             expectation,
+            criteria,
         )
         for candidate in eligible
     ]
-    criteria = _CRITERIA[strategy]
-    members.sort(key=lambda member: (*(sign * score(member) for _name, score, sign in criteria), member.tie_break))
+    signs = [sign for _name, _score, sign in criteria]
+    members.sort(
+        key=lambda member: (
+            *(sign * value for sign, (_name, value) in zip(signs, member.scores, strict=True)),
+            member.tie_break,
+        )
+    )
     chances = _chances(strategy, members, explore_per_mille)
     if explores(seed, explore_per_mille):
         members.sort(key=lambda member: member.tie_break)
@@ -99,7 +106,7 @@ def rank(
         RankedCandidate(
             candidate=member.candidate,
             position=position,
-            scores=_scores(strategy, member),
+            scores=member.scores,
             tie_break=member.tie_break.hex(),
             among_equals=chances[member.candidate.subscription_id][0],
             propensity=chances[member.candidate.subscription_id][1],
@@ -129,10 +136,6 @@ def recorded_credit(scores: Iterable[tuple[str, float]]) -> int | None:
     return round(named[_CREDIT] * LEAD) - round(named[_PART] * LEAD)
 
 
-def _scores(strategy: Strategy, member: "_Member") -> tuple[tuple[str, float], ...]:
-    return tuple((name, score(member)) for name, score, _sign in _CRITERIA[strategy])
-
-
 def _chances(
     strategy: Strategy, members: Sequence["_Member"], explore_per_mille: int
 ) -> dict[UUID, tuple[float, float]]:
@@ -143,7 +146,7 @@ def _chances(
     if strategy is Strategy.weighted_share:
         groups = [_weighted_chances(members)]
     else:
-        equals = groupby(members, key=lambda member: _scores(strategy, member))
+        equals = groupby(members, key=lambda member: member.scores)
         groups = [_even_chances(list(group)) for _same, group in equals]
     explored = explore_per_mille / 1_000
     even = _even_chances(members)
@@ -188,9 +191,12 @@ def _parts(candidates: Iterable[Candidate], definitions: Mapping[UUID, Subscript
 
 
 class _Member:
-    """All that a strategy may look at, for one candidate. `part` is its business's part in the lead."""
+    """All that a strategy may look at, for one candidate, and the scores that it gives it.
 
-    __slots__ = ("candidate", "definition", "digest", "expectation", "part", "standing", "tie_break")
+    `part` is its business's part in the lead.
+    """
+
+    __slots__ = ("candidate", "definition", "digest", "expectation", "part", "scores", "standing", "tie_break")
 
     def __init__(
         self,
@@ -200,6 +206,7 @@ class _Member:
         part: int,
         seed: bytes,
         expectation: LeadExpectation | None,
+        criteria: "Criteria",
     ) -> None:
         self.candidate = candidate
         self.definition = definition
@@ -208,6 +215,7 @@ class _Member:
         self.expectation = expectation
         self.digest = sha256(seed + candidate.business_id.bytes).digest()
         self.tie_break = self.digest[:16] + sha256(seed + candidate.subscription_id.bytes).digest()[:16]
+        self.scores = tuple((name, score(self)) for name, score, _sign in criteria)
 
 
 def _priority(member: _Member) -> float:
@@ -255,11 +263,14 @@ def _expected_price(member: _Member) -> float:
     return member.candidate.price_minor * chance_to_stay(sales, member.expectation.return_share)
 
 
+Criteria = tuple[tuple[str, Callable[[_Member], float], int], ...]
+"Criteria of one strategy, most important first: name in the record, score, and direction of the order."
+
 _CREDIT: Final = "credit"
 _PART: Final = "part"
 _SMALLER_FIRST: Final = 1
 _LARGER_FIRST: Final = -1
-_CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int], ...]]] = {
+_CRITERIA: Final[dict[Strategy, Criteria]] = {
     Strategy.priority: (("priority", _priority, _SMALLER_FIRST), ("price_minor", _price, _LARGER_FIRST)),
     Strategy.weighted_share: (("lot", _lot, _SMALLER_FIRST),),
     Strategy.highest_price: (("price_minor", _price, _LARGER_FIRST), ("priority", _priority, _SMALLER_FIRST)),
@@ -270,4 +281,3 @@ _CRITERIA: Final[dict[Strategy, tuple[tuple[str, Callable[[_Member], float], int
         ("priority", _priority, _SMALLER_FIRST),
     ),
 }
-"""Criteria of each strategy, most important first: name in the record, score, and direction of the order."""
