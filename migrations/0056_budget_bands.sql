@@ -1,4 +1,5 @@
--- The comparison of leads that were contacted soon and later takes leads with like budgets together.
+-- The comparison of leads that were contacted soon and later takes leads with like budgets together, and leads that were held
+-- back at random are compared with those that were not.
 
 -- Doublings of a person's budget in minor units, from 1; 0 if no budget was stated.
 create function budget_band(minor bigint) returns int language sql immutable parallel safe as $$
@@ -7,7 +8,8 @@ $$;
 
 -- An exclusive lead that was paid for and what became of it, read from the truth: the charge less its refund, and the
 -- dispositions that were not undone. The last word decides between won and lost; a first contact stays one. Its clock begins
--- when the business was shown the lead. The budget is what the person stated, in minor units.
+-- when the business was shown the lead. The budget is what the person stated, in minor units. `delayed`: whether the lead was held
+-- back at random; null where its vertical holds none back.
 create or replace view exclusive_outcome as
 select a.id as assignment_id, a.business_id, l.vertical_id,
        case when shares_codes(i.facts -> 'place' ->> 'country', (
@@ -22,7 +24,13 @@ select a.id as assignment_id, a.business_id, l.vertical_id,
        case when final.kind = 'won' then final.value_minor end as won_minor,
        case when final.kind <> 'won' then final.happened_at end as lost_at,
        coalesce(told.demo, false) as demo,
-       (i.facts -> 'budget' ->> 'minor')::bigint as budget_minor
+       (i.facts -> 'budget' ->> 'minor')::bigint as budget_minor,
+       (select case when (terms.definition ->> 'delay_per_mille')::int > 0 then exists (
+                   select from decision h where h.lead_id = a.lead_id and h.reason = 'delayed'
+                       and h.made_at > a.awarded_at - interval '1 day' and h.made_at <= a.awarded_at) end
+        from decision w
+        join vertical_version terms on (terms.vertical_id, terms.version) = (l.vertical_id, w.vertical_version)
+        where w.assignment_id = a.id and w.lead_id = a.lead_id and w.made_at = a.awarded_at) as delayed
 from assignment a
 join lead l on l.id = a.lead_id
 join inquiry i on i.id = a.lead_id
@@ -45,7 +53,7 @@ where a.mode = 'live';
 -- The same in big-endian numbers of fixed width, which marketplace/reports/roi.py reads: whose and what it was (business,
 -- vertical, area), when it was received (seconds since 1970), what it cost, the seconds until it was contacted and until
 -- it was won, what the win was worth, and in bits what was told: qualified 1, not qualified 2, ended 4, made up to look
--- at 8; from 256 on the band of the budget.
+-- at 8, could have been held back at random 32, was held back 64; from 256 on the band of the budget.
 create or replace view exclusive_record as
 select o.assignment_id, o.business_id, o.currency, o.received_at,
        int4send(b.number) || int4send(v.number) || int4send(area_number(o.postal_code))
@@ -54,7 +62,8 @@ select o.assignment_id, o.business_id, o.currency, o.received_at,
            || int8send(coalesce(o.won_minor, 0))
            || int4send(case o.qualified when true then 1 when false then 2 else 0 end
                + case when o.won_at is null and o.lost_at is null then 0 else 4 end
-               + case when o.demo then 8 else 0 end + 256 * budget_band(o.budget_minor)) as record
+               + case when o.demo then 8 else 0 end + case o.delayed when true then 64 when false then 32 else 0 end
+               + 256 * budget_band(o.budget_minor)) as record
 from exclusive_outcome o join business b on b.id = o.business_id join vertical v on v.id = o.vertical_id;
 
 -- What was kept of such leads: the band is the last byte but one.
