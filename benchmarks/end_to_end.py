@@ -34,6 +34,7 @@ NORMAL: Final = 2.0
 "After an overload, a window is normal again when its p99 is at most this many times that of the steady rate."
 
 Say = Callable[[str], None]
+Latency = Callable[[Sequence[Answer], Mapping[str, LeadTimes], float], float | None]
 SIDES: Final[dict[str, StartSystem]] = {"ours": started_ours, "floor": started_floor}
 
 
@@ -222,8 +223,11 @@ async def measure_overload(start: StartSystem, highest: float, seconds: float, s
         "accepted_to_highest": round(accepted / seconds / highest, 3),
         "statuses": statuses_of(storm),
         "sender_late_p99_ms": lateness_of(storm)["p99"],
-        "accepted_p50_ms": _latency(storm, storm_times, 0.5),
-        "accepted_p99_ms": _latency(storm, storm_times, 0.99),
+        "due_to_acknowledged_p50_ms": _latency(storm, storm_times, 0.5),
+        "due_to_acknowledged_p99_ms": _latency(storm, storm_times, 0.99),
+        "accepted_p50_ms": _accepted_latency(storm, storm_times, 0.5),
+        "accepted_p99_ms": _accepted_latency(storm, storm_times, 0.99),
+        "accepted_windows_p99_ms": [figure for _, figure in windows_of(storm, storm_times, _accepted_latency)],
         "open_after": open_after,
         "calm_p99_ms": normal_ms,
         "after_statuses": statuses_of(after),
@@ -243,13 +247,22 @@ def _latency(answers: Sequence[Answer], times: Mapping[str, LeadTimes], share: f
     return round(quantile(latencies, share), 1) if latencies else None
 
 
-def windows_of(answers: Sequence[Answer], times: Mapping[str, LeadTimes]) -> list[tuple[float, float | None]]:
+def _accepted_latency(answers: Sequence[Answer], times: Mapping[str, LeadTimes], share: float) -> float | None:
+    """Return a quantile of the milliseconds from acceptance to acknowledgement, without the lateness of the sender."""
+    delivered = (times[each.id] for each in answers if each.id is not None and each.id in times)
+    latencies = sorted(1000 * (row.settled_at - row.received_at) for row in delivered)
+    return round(quantile(latencies, share), 1) if latencies else None
+
+
+def windows_of(
+    answers: Sequence[Answer], times: Mapping[str, LeadTimes], latency: Latency = _latency
+) -> list[tuple[float, float | None]]:
     """Return the start and the p99 of each window of five seconds, by the time at which a request was due."""
     began = answers[0].due if answers else 0.0
     windows = []
     for start in range(0, int(AFTER_SECONDS), int(WINDOW_SECONDS)):
         members = [each for each in answers if start <= each.due - began < start + WINDOW_SECONDS]
-        windows.append((float(start), _latency(members, times, 0.99)))
+        windows.append((float(start), latency(members, times, 0.99)))
     return windows
 
 

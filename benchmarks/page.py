@@ -56,8 +56,9 @@ PARTS: Final = {
         "Overload",
         "Three times our highest steady rate, each request sent once, and then a quarter of that rate. A window "
         "is five seconds by the time at which its requests were due; it is normal if its p99 is at most twice "
-        "that of before the overload. The bare pipeline is left out: the sender cannot offer it three times its "
-        "rate from the same machine.",
+        "that of before the overload. `accepted` is from acceptance to acknowledgement; `due to acknowledged` counts "
+        "the sender's own lateness as well. The bare pipeline is left out: the sender cannot offer it three times "
+        "its rate from the same machine.",
     ),
     "growth": (
         "Stored leads",
