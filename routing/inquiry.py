@@ -79,12 +79,60 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     not_before: date | None = None
 
 
-class Touch(msgspec.Struct, frozen=True, kw_only=True):
-    """One interaction of the person, such as a page view or a click, without contact data."""
+class TouchKind(StrEnum):
+    """Kinds of touch that pages and criteria have words for. Any other word is accepted as well, and stays as it is."""
+
+    page_view = "page_view"
+    """The person opened a page; the detail is its path."""
+    form = "form"
+    """The person sent a form; the detail names it."""
+    link_click = "link_click"
+    """The person followed a link in a message."""
+    email_open = "email_open"
+    """The person's mail program loaded a message, which some programs do by themselves."""
+    email_reply = "email_reply"
+    """The person answered a message."""
+    call = "call"
+    """A telephone call, with its direction and its length; 0 seconds is a call that nobody answered."""
+    chat = "chat"
+    """A conversation in writing."""
+    appointment = "appointment"
+    """The person agreed to meet at a time."""
+    purchase = "purchase"
+    """The person bought something, for an amount."""
+
+
+class Direction(StrEnum):
+    """Who began a call or a conversation."""
+
+    inbound = "inbound"
+    """The person."""
+    outbound = "outbound"
+    """The provider."""
+
+
+class TouchAmount(msgspec.Struct, frozen=True, kw_only=True):
+    """Amount of a purchase, in minor units of `currency`."""
+
+    minor: int
+    currency: str
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One interaction of the person, such as a page view or a call, without contact data.
+
+    `kind` is one of TouchKind or a word of the provider's own. `seconds` is the length of a call or a chat, `starts_at`
+    the time of an appointment. `touch_id` is the provider's name for it: a second touch with the same name is the same.
+    """
 
     kind: str
     at: datetime
-    detail: str = ""
+    detail: str
+    direction: Direction | None = None
+    seconds: int | None = None
+    amount: TouchAmount | None = None
+    starts_at: datetime | None = None
+    touch_id: str | None = None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +189,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def asked_at(self) -> datetime:
         """Time from which the person's days count: the submission, or the receipt if the provider's clock is ahead."""
         return min(self.submitted_at, self.received_at)
+
+    @property
+    def timing_at(self) -> datetime:
+        """Time from which the days of `timing` count: that at which the timing was stated."""
+        return self.asked_at
 
 
 class NeedField(msgspec.Struct, frozen=True, kw_only=True):

@@ -273,7 +273,7 @@ def _wanted_at(facts: Facts) -> datetime | None:
     if timing.not_before is not None:
         return datetime.combine(timing.not_before, time(), UTC)
     if timing.within_days is not None:
-        return facts.asked_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS))
+        return facts.timing_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS))
     return None
 
 

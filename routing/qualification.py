@@ -340,8 +340,8 @@ def _wait(facts: Facts, policy: QualificationPolicy, now: datetime) -> timedelta
         return datetime.combine(timing.not_before, time(), UTC) - now - horizon
     if timing.within_days is None:
         return None
-    asked_at = facts.asked_at if policy.rules_version >= 2 else facts.submitted_at
-    return asked_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - now - horizon
+    stated_at = facts.timing_at if policy.rules_version >= 2 else facts.submitted_at
+    return stated_at + timedelta(days=min(timing.within_days, FARTHEST_DAYS)) - now - horizon
 
 
 def _overdue_days(facts: Facts, now: datetime) -> int:
@@ -352,7 +352,7 @@ def _overdue_days(facts: Facts, now: datetime) -> int:
     timing = facts.timing
     if timing is None or timing.within_days is None or timing.not_before is not None:
         return 0
-    return max(0, (now - facts.asked_at).days - timing.within_days)
+    return max(0, (now - facts.timing_at).days - timing.within_days)
 
 
 def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:

@@ -132,8 +132,8 @@ def test_timing_is_days_or_a_date_but_not_both() -> None:
 
 def test_touches_have_happened_and_are_told_briefly() -> None:
     touches = (
-        Touch(kind="click", at=NOW - MINUTE),
-        Touch(kind="click", at=NOW + 6 * MINUTE),
+        Touch(kind="click", at=NOW - MINUTE, detail=""),
+        Touch(kind="click", at=NOW + 6 * MINUTE, detail=""),
         Touch(kind="click", at=NOW - 4_000 * DAY, detail="x" * 201),
     )
     assert [(flaw.path, flaw.code) for flaw in check_touches(touches, NOW)] == [
