@@ -159,11 +159,20 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     email_disposable: bool = False
 
 
+class ValueSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Source of a value: `inquiry`, `correction` or the kind of a touch; its time and its evidence."""
+
+    origin: str
+    at: datetime
+    evidence: EvidenceKind
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one inquiry that rules may read. Stored with it, and sufficient to repeat any decision on it.
 
     `evidence` is keyed by dimension name; a dimension that is missing was stated by the person. Times are aware and in
-    UTC. There is no contact data here, on purpose.
+    UTC. There is no contact data here, on purpose. `sources` says of each value where it comes from, once a later touch
+    or a correction has changed the facts (routing/journey.py); it is empty in an inquiry.
     """
 
     vertical: str
@@ -184,6 +193,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str | None = None
     sub_ids: dict[str, str] = {}
     touches: tuple[Touch, ...] = ()
+    sources: dict[str, ValueSource] = {}
 
     @property
     def asked_at(self) -> datetime:
@@ -193,7 +203,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def timing_at(self) -> datetime:
         """Time from which the days of `timing` count: that at which the timing was stated."""
-        return self.asked_at
+        source = self.sources.get("timing")
+        return self.asked_at if source is None else source.at
 
 
 class NeedField(msgspec.Struct, frozen=True, kw_only=True):

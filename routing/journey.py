@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedValue, Timing, Touch
+from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedValue, Timing, Touch, ValueSource
 from routing.qualification import EVIDENCE_STRENGTH, Dimension
 
 MOST_TOUCHES: Final = 1_000
@@ -69,24 +69,10 @@ JourneyEntry = TouchEntry | CorrectionEntry
 """One step of a journey."""
 
 
-class ValueSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Source of a value: `inquiry`, `correction` or the kind of the touch; its time and its evidence."""
+class StoredJourney(msgspec.Struct, frozen=True, kw_only=True):
+    """Journey of a lead as the database adds it to the facts of its inquiry."""
 
-    origin: str
-    at: datetime
-    evidence: EvidenceKind
-
-
-class RevisedFacts(Facts, frozen=True, kw_only=True):
-    """Facts after a journey. `sources` gives for each value, by its name, where it comes from."""
-
-    sources: dict[str, ValueSource] = msgspec.field(default_factory=dict)
-
-    @property
-    def timing_at(self) -> datetime:
-        """Time from which the days of `timing` count: that at which the timing was stated."""
-        source = self.sources.get(Dimension.timing)
-        return self.asked_at if source is None else source.at
+    journey: tuple[JourneyEntry, ...] = ()
 
 
 class FactChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +93,11 @@ class _Statement(NamedTuple):
     origin: str
     is_correction: bool = False
 
+
+_FACTS: Final = msgspec.json.Decoder(Facts)
+_JOURNEY: Final = msgspec.json.Decoder(StoredJourney)
+
+_DIMENSIONS: Final = frozenset(map(str, Dimension))
 
 INQUIRY: Final = "inquiry"
 "Origin of a value that came with the inquiry."
@@ -129,6 +120,14 @@ def revise(facts: Facts, entries: Iterable[JourneyEntry]) -> Facts:
     counting = {name: _current(statements) for name, statements in sorted(by_name.items())}
     current = {name: statement for name, statement in counting.items() if statement is not None}
     return _with_values(facts, current, _all_touches(facts, entries))
+
+
+def read_facts(raw: bytes) -> Facts:
+    """Return the facts in the JSON of an inquiry, revised by the journey in it if there is one.
+
+    Raises msgspec.ValidationError.
+    """
+    return revise(_FACTS.decode(raw), _JOURNEY.decode(raw).journey)
 
 
 def identity(touch: Touch) -> bytes:
@@ -232,7 +231,7 @@ def _order(statement: _Statement) -> tuple[datetime, int, bytes]:
     return statement.at, EVIDENCE_STRENGTH[statement.evidence], msgspec.json.encode(statement)
 
 
-def _with_values(facts: Facts, current: Mapping[str, _Statement], touches: tuple[Touch, ...]) -> RevisedFacts:
+def _with_values(facts: Facts, current: Mapping[str, _Statement], touches: tuple[Touch, ...]) -> Facts:
     """Return the facts with the values that count. A dimension's evidence is the weakest of its values."""
     fields = {name: getattr(facts, name) for name in Facts.__struct_fields__}
     values = {name: statement.value for name, statement in current.items()}
@@ -243,14 +242,14 @@ def _with_values(facts: Facts, current: Mapping[str, _Statement], touches: tuple
     sources = {
         name: ValueSource(origin=each.origin, at=each.at, evidence=each.evidence) for name, each in current.items()
     }
-    return RevisedFacts(**fields | {"evidence": _evidence(current), "touches": touches, "sources": sources})
+    return Facts(**fields | {"evidence": _evidence(current), "touches": touches, "sources": sources})
 
 
 def _evidence(current: Mapping[str, _Statement]) -> dict[str, EvidenceKind]:
     weakest: dict[str, EvidenceKind] = {}
     for name, statement in current.items():
         dimension = name.partition(".")[0]
-        if dimension not in Dimension:
+        if dimension not in _DIMENSIONS:
             continue
         evidence = weakest.get(dimension, statement.evidence)
         weakest[dimension] = min(evidence, statement.evidence, key=EVIDENCE_STRENGTH.__getitem__)

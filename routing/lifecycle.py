@@ -3,7 +3,8 @@
 The database enforces the same moves by a trigger, and a test compares both. The only move that lets another business
 have a lead is `held -> prospect`, which exists only while there is no exposure. A lead that is qualified and awarded in
 one transaction goes directly to `held`, or to `unsold` if nobody takes it; `qualified_at` records that it was a
-prospect.
+prospect. New facts about a lead, by a touch or a correction, let a prospect be qualified again, and open one that was
+rejected or ended unsold.
 """
 
 from enum import StrEnum
@@ -69,15 +70,15 @@ LEAD_MOVES: Final[dict[LeadState, frozenset[LeadState]]] = {
     LeadState.received: frozenset(
         {LeadState.rejected, LeadState.nurturing, LeadState.prospect, LeadState.held, LeadState.unsold}
     ),
-    LeadState.rejected: frozenset(),
+    LeadState.rejected: frozenset({LeadState.received}),
     LeadState.duplicate: frozenset(),
     LeadState.suppressed: frozenset(),
     LeadState.nurturing: frozenset(
         {LeadState.prospect, LeadState.held, LeadState.unsold, LeadState.rejected, LeadState.expired}
     ),
     LeadState.expired: frozenset(),
-    LeadState.prospect: frozenset({LeadState.held, LeadState.unsold, LeadState.nurturing}),
-    LeadState.unsold: frozenset(),
+    LeadState.prospect: frozenset({LeadState.held, LeadState.unsold, LeadState.nurturing, LeadState.received}),
+    LeadState.unsold: frozenset({LeadState.received}),
     LeadState.held: frozenset({LeadState.prospect, LeadState.exposed}),
     LeadState.exposed: frozenset({LeadState.delivered, LeadState.refused, LeadState.lapsed}),
     LeadState.delivered: frozenset({LeadState.returned}),
@@ -115,7 +116,9 @@ SEEN: Final = frozenset(
 "States that require an exposure. A lead in one of them never goes to another business."
 
 FINISHED_LEAD: Final = frozenset(
-    state for state, after in LEAD_MOVES.items() if not after or state is LeadState.delivered
+    state
+    for state, after in LEAD_MOVES.items()
+    if not after or state in {LeadState.delivered, LeadState.rejected, LeadState.unsold}
 )
 "States that are the final answer to the provider."
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar
 
 import asyncpg
 import msgspec
@@ -21,6 +21,8 @@ from asyncpg.pool import PoolConnectionProxy
 from marketplace.database.logins import Role, login_of
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Unavailable
+from routing.inquiry import Facts
+from routing.journey import read_facts
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 "A connection of the caller's own, or one that a pool has lent."
@@ -302,8 +304,8 @@ async def load_record(connection: Connection, statement: str, *arguments: object
 def convert_row(row: asyncpg.Record, shape: type[T]) -> T:
     """Return a row as a Struct that has its columns as fields; a jsonb column is decoded to the type of its field.
 
-    A field of type bytes keeps the JSON text. Columns without a field are ignored. Raises msgspec.ValidationError when
-    a value does not fit.
+    A field of type bytes keeps the JSON text. Columns without a field are ignored. Facts are revised by the journey
+    that the function facts_at adds to them. Raises msgspec.ValidationError when a value does not fit.
     """
     fields = dict(row.items())
     for name, decode in _json_fields(shape):
@@ -317,10 +319,14 @@ def _json_fields(shape: type) -> tuple[tuple[str, Callable[[bytes], object]], ..
     """Return the fields that JSON objects and arrays may fill, each with the decoder of its type."""
     kinds = {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
     return tuple(
-        (name, msgspec.Raw if kind is msgspec.Raw else msgspec.json.Decoder(kind).decode)
-        for name, kind in kinds.items()
-        if _is_composite(msgspec.inspect.type_info(kind))
+        (name, _decoder(kind)) for name, kind in kinds.items() if _is_composite(msgspec.inspect.type_info(kind))
     )
+
+
+def _decoder(kind: Any) -> Callable[[bytes], object]:
+    if kind is Facts:
+        return read_facts
+    return msgspec.Raw if kind is msgspec.Raw else msgspec.json.Decoder(kind).decode
 
 
 def _is_composite(kind: msgspec.inspect.Type) -> bool:

@@ -1,14 +1,15 @@
 -- name: find_delivery
--- Everything for one attempt except the contact, which needs an exposure first; and the time, for its deadlines.
+-- Everything for one attempt except the contact, which needs an exposure first, with the facts after the whole journey; and the time, for its deadlines.
 select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id,
        a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
-       i.facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
+       facts_at(i.id, i.facts, l.revision) as facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
        clock_timestamp() as read_at
 from assignment a
 join endpoint e on e.id = a.endpoint_id
+join lead l on l.id = a.lead_id
 join inquiry i on i.id = a.lead_id
 join decision d on d.assignment_id = a.id and d.lead_id = a.lead_id and d.made_at = a.awarded_at
 cross join lateral (

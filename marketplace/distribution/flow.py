@@ -183,7 +183,7 @@ class Distribution:
         return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave(self, case: RoutingCase, rules: Rules, result: Wait | End) -> None:
-        """Write that the lead waits or has ended. A lead that has changed its state meanwhile is left as it is."""
+        """Write that the lead waits or has ended. One whose state or facts have changed meanwhile is left as it is."""
         decision = decision_without_award(case, rules, result)
         async with session(self._pool) as connection:
             match result:
@@ -239,6 +239,7 @@ def award_decision(
         left_out=matched.left_out,
         subscription_id=new.subscription_id,
         assignment_id=new.id,
+        revision=case.revision,
     )
 
 
@@ -257,4 +258,5 @@ def decision_without_award(case: RoutingCase, rules: Rules, result: Wait | End) 
         verdict=msgspec.json.encode(result.verdict),
         candidates=msgspec.json.encode(result.candidates),
         left_out=result.left_out,
+        revision=case.revision,
     )

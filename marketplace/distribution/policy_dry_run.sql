@@ -1,5 +1,5 @@
 -- name: list_past_leads
--- The newest live leads of a vertical that have been decided about, among the newest 40,000 leads of all verticals: the
+-- The newest live leads of a vertical that have been decided about, as they were submitted, among the newest 40,000 leads of all verticals: the
 -- limit keeps a vertical with few leads from reading the whole table.
 select l.id, i.facts, l.received_at, l.state,
        (select a.price_minor from assignment a where a.lead_id = l.id and a.live and a.state = 'delivered') as sold_minor

@@ -1,7 +1,8 @@
 -- name: find_case
--- Input of a decision, read without a lock: the lead, its facts, the businesses tried before, the catalog version that the
+-- Input of a decision, read without a lock: the lead, its facts after its journey, the businesses tried before, the catalog version that the
 -- rules must have at least, and the time, by which the decision and all its windows go.
-select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode, i.facts,
+select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode,
+       l.revision, facts_at(l.id, i.facts, l.revision) as facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
        (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
        clock_timestamp() as read_at
@@ -32,7 +33,7 @@ left join (
 ) u on u.subscription_id = w.subscription_id;
 
 -- name: award
--- Every condition of the award and all its writes, in one function: see migrations/0054_exposed_with_the_award.sql.
+-- Every condition of the award and all its writes, in one function: see migrations/0060_journey.sql.
 select award_lead($1::jsonb);
 
 -- name: find_current
@@ -50,36 +51,37 @@ left join cap_usage u on u.subscription_id = s.id and (u.cap_window, u.starts_at
 where s.id = $1;
 
 -- name: keep_lead
--- A lead that waits until $16, as prospect or nurtured; the person of a nurtured lead stays protected until $17. One
--- statement with the record of the decision. A lead that has changed its state meanwhile is left as it is.
+-- A lead that waits until $17, as prospect or nurtured; the person of a nurtured lead stays protected until $18. One
+-- statement with the record of the decision. A lead that has changed its state or its facts meanwhile is left as it is.
 with waiting as (
-    update lead set state = $4, due_at = $16, reason = $5,
+    update lead set state = $4, due_at = $17, reason = $5,
         qualified_at = case when $4 = 'prospect' then coalesce(qualified_at, $3) else qualified_at end
-    where id = $1 and state = $2
+    where id = $1 and state = $2 and revision = $16
     returning id
 ), protected as (
-    update person_window set during = tstzrange(lower(during), greatest(upper(during), $17)) from waiting
-    where lead_id = waiting.id and $17::timestamptz is not null
+    update person_window set during = tstzrange(lower(during), greatest(upper(during), $18)) from waiting
+    where lead_id = waiting.id and $18::timestamptz is not null
 )
 insert into decision (lead_id, made_at, id, outcome, reason, vertical_version, catalog_version, strategy, verdict,
-    candidates, left_out, subscription_id, assignment_id)
-select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from waiting
+    candidates, left_out, subscription_id, assignment_id, revision)
+select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15, $16 from waiting
 returning lead_id;
 
 -- name: end_lead
 -- A lead that ends without an exposure: rejected, expired or unsold. One statement with the record of the decision. The
--- person may ask again, so the person's window is deleted. A lead that has changed its state meanwhile is left as it is.
+-- person may ask again, so the person's window is emptied: it overlaps no other, and its keys stay for the day on which the
+-- lead is opened again. A lead that has changed its state or its facts meanwhile is left as it is.
 with ended as (
-    update lead set state = $4, due_at = null, reason = $16, settled_at = $3,
+    update lead set state = $4, due_at = null, reason = $17, settled_at = $3,
         qualified_at = case when $4 = 'unsold' then coalesce(qualified_at, $3) else qualified_at end
-    where id = $1 and state = $2
+    where id = $1 and state = $2 and revision = $16
     returning id
 ), freed as (
-    delete from person_window using ended where lead_id = ended.id
+    update person_window set during = 'empty' from ended where lead_id = ended.id
 )
 insert into decision (lead_id, made_at, id, outcome, reason, vertical_version, catalog_version, strategy, verdict,
-    candidates, left_out, subscription_id, assignment_id)
-select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15 from ended
+    candidates, left_out, subscription_id, assignment_id, revision)
+select $1, $3, $6, $7, $5, $8, $9, $10, $11, $12, $13, $14, $15, $16 from ended
 returning lead_id;
 
 -- name: mark_ended
@@ -89,12 +91,12 @@ update lead set state = $2, due_at = null, reason = $3, settled_at = $4 where id
 
 -- name: insert_decision
 insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict,
-    candidates, left_out, subscription_id, assignment_id)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+    candidates, left_out, subscription_id, assignment_id, revision)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: list_decisions
 select id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
-       subscription_id, assignment_id
+       subscription_id, assignment_id, revision
 from decision where lead_id = $1 order by made_at, id;
 
 -- name: find_traced_lead

@@ -27,19 +27,26 @@ OF_A_WALK: Final = (SQL["find_case"], SQL["list_standings"], SQL["award"])
 
 
 class RoutingCase(OpenLead, frozen=True, kw_only=True):
-    """An open lead as the database has it, and the version that the rules must have at least."""
+    """An open lead as the database has it, and the version that the rules must have at least.
+
+    `revision` is that of its facts: an award or a record of a decision about another one is not written.
+    """
 
     due_at: datetime | None
     provider_id: UUID
     vertical_id: UUID
     mode: Mode
+    revision: int
     catalog_version: int
     read_at: datetime
     "Time at which it was read, by the database's clock: the time of the decision about it."
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Record of one decision about a lead: its time, the versions of the rules, the outcome and the candidates."""
+    """Record of one decision about a lead: its time, the versions of the rules, the outcome and the candidates.
+
+    `revision` is that of the lead's facts: with those facts, and the rules of these versions, it can be repeated.
+    """
 
     id: UUID
     lead_id: UUID
@@ -54,6 +61,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
     subscription_id: UUID | None = None
     assignment_id: UUID | None = None
+    revision: int = 0
 
 
 class AwardStatus(StrEnum):
@@ -62,7 +70,7 @@ class AwardStatus(StrEnum):
     won = "won"
     "The claim is written."
     moved = "moved"
-    "The lead has changed its state meanwhile."
+    "The lead has changed its state or its facts meanwhile."
     withdrawn = "withdrawn"
     "The subscription, its business or its endpoint has changed."
     capped = "capped"
@@ -137,6 +145,7 @@ class AwardRecord(AssignmentTerms, frozen=True, kw_only=True):
     verdict: msgspec.Raw
     candidates: msgspec.Raw
     left_out: int
+    revision: int
     credits: Mapping[UUID, int] | None = None
     exposure: AwardExposure | None = None
 
@@ -252,6 +261,7 @@ def _award_record(new: NewAssignment, caps: Iterable[Cap], decision: Decision, e
         verdict=msgspec.Raw(decision.verdict),
         candidates=msgspec.Raw(decision.candidates),
         left_out=decision.left_out,
+        revision=decision.revision,
         credits=new.credits,
         exposure=new.exposure,
     )
@@ -312,7 +322,7 @@ def _decision_arguments(case: RoutingCase, state: LeadState, decision: Decision)
     return (
         case.lead_id, case.state, decision.made_at, state, decision.reason, decision.id, decision.outcome,
         decision.vertical_version, decision.catalog_version, decision.strategy, decision.verdict, decision.candidates,
-        decision.left_out, decision.subscription_id, decision.assignment_id,
+        decision.left_out, decision.subscription_id, decision.assignment_id, decision.revision,
     )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ with key_gone as (
     delete from person_key where lead_id = $1
 ), journey_gone as (
     update touch set detail = '' where lead_id = $1 and detail <> ''
+), corrected_gone as (
+    update correction set sealed = null, wrapped = null, master_key_id = null where lead_id = $1 and sealed is not null
 ), words_gone as (
     update disposition set note = null where lead_id = $1 and note is not null
 ), request_gone as (

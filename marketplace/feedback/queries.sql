@@ -31,7 +31,7 @@ limit $7;
 -- name: find_lead
 -- One lead that the business was shown, with everything that was delivered except the contact (see read_contact).
 select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.mode, a.state, a.reason,
-       v.slug as vertical, a.price_minor, a.currency, i.facts, d.verdict, s.definition -> 'hours' as hours,
+       v.slug as vertical, a.price_minor, a.currency, facts_at(i.id, i.facts, l.revision) as facts, d.verdict, s.definition -> 'hours' as hours,
        i.submitted_at, l.received_at, l.qualified_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as delivered_at, a.settled_at,
        exists (select from erasure where lead_id = a.lead_id) as erased
@@ -139,10 +139,10 @@ for no key update of l, a;
 select business_id from wallet where business_id = $1 for no key update;
 
 -- name: find_case
--- Everything that a return is judged by, read under the locks: subscription, vertical and verdict in the versions by
--- which the lead was awarded.
+-- Everything that a return is judged by, read under the locks: facts, subscription, vertical and verdict in the versions
+-- by which the lead was awarded.
 select a.id as assignment_id, a.lead_id, a.business_id, a.provider_id, a.mode, a.state, a.price_minor, a.payout_minor,
-       a.currency, a.exposed_at, a.settled_at, i.facts, 'phone' = any(i.contact_fields) as has_phone,
+       a.currency, a.exposed_at, a.settled_at, facts_at(i.id, i.facts, d.revision) as facts, 'phone' = any(i.contact_fields) as has_phone,
        s.definition as order_definition, m.version as vertical_version, m.definition as vertical_definition, d.verdict,
        d.made_at as decided_at, exists (select from person_key where lead_id = a.lead_id) as person_known,
        (select max(x.exposed_at) from person_key mine

@@ -95,7 +95,7 @@ update scorecard set state = 'suspended', suspended_for = $3 where vertical_id =
 returning version;
 
 -- name: list_outcomes
--- One page of the charged live leads of a vertical, the newest first: facts at receipt, the chances recorded with the award, and
+-- One page of the charged live leads of a vertical, the newest first: facts at the award, the chances recorded with the award, and
 -- what became of each. A business is heard of up to its last report, about whichever lead; one that never reported says
 -- nothing. A lead that was given back ended without a win. Columns of a lead that cannot be judged are null.
 with page as (
@@ -105,7 +105,7 @@ with page as (
       and l.received_at >= $3
     order by l.id desc limit $4
 )
-select p.id as lead_id, p.provider_id, i.facts, o.business_id, o.received_at, o.won_at,
+select p.id as lead_id, p.provider_id, facts_at(i.id, i.facts, coalesce(d.revision, 0)) as facts, o.business_id, o.received_at, o.won_at,
        coalesce(o.lost_at, r.judged_at) as ended_at, told.until as told_until, d.chances
 from page p
 join inquiry i on i.id = p.id
@@ -117,7 +117,8 @@ left join lateral (
 ) told on true
 left join lateral (
     select (select c -> 'chances' from jsonb_array_elements(n.candidates) as c
-            where c ->> 'subscription_id' = a.subscription_id::text limit 1) as chances
+            where c ->> 'subscription_id' = a.subscription_id::text limit 1) as chances,
+           n.revision
     from decision n where n.lead_id = p.id and n.made_at = a.awarded_at and n.assignment_id = a.id
 ) d on true
 order by p.id desc;

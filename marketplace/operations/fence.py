@@ -331,6 +331,7 @@ async def _decide_again(connection: Connection, catalog: Catalog, exposure: Jour
         left_out=0,
         subscription_id=exposure.subscription_id,
         assignment_id=exposure.assignment_id,
+        revision=case.revision,
     )
     await distribution_store.insert_decision(connection, decision)
 

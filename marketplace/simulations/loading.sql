@@ -15,7 +15,7 @@ from (
 ) k;
 
 -- name: list_leads
--- The next of these leads after $4, with the business that got each one, and those that could not be reached for it.
+-- The next of these leads after $4, as they were submitted, with the business that got each one, and those that could not be reached for it.
 select l.id, l.provider_id, i.facts, l.received_at, a.business_id,
        coalesce((select o.won_at is not null from exclusive_outcome o where o.assignment_id = a.id), false) as won,
        array(select r.business_id from assignment r where r.lead_id = l.id and r.state = 'released') as unreachable

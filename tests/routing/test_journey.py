@@ -8,15 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Timing, Touch
+from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Timing, Touch, ValueSource
 from routing.journey import (
     CorrectionEntry,
     FactChange,
     JourneyEntry,
-    RevisedFacts,
     Supplied,
     TouchEntry,
-    ValueSource,
     changes,
     revise,
     values_of,
@@ -96,7 +94,6 @@ def test_each_need_field_has_a_newest_value_of_its_own_and_need_the_weakest_evid
 
 def test_each_value_knows_where_it_comes_from() -> None:
     facts = revise(roofing_facts(), (touched(1, kind="chat", authority=Authority.influencer),))
-    assert isinstance(facts, RevisedFacts)
     assert facts.sources["authority"] == ValueSource(origin="chat", at=NOW + DAY, evidence=EvidenceKind.stated)
     assert facts.sources["budget"] == ValueSource(origin="inquiry", at=NOW, evidence=EvidenceKind.stated)
 
@@ -173,7 +170,7 @@ def test_any_order_of_arrival_gives_the_same_facts(
 def test_an_inferred_value_never_replaces_a_stated_one(facts: Facts, entries: list[JourneyEntry]) -> None:
     touches = [entry for entry in entries if isinstance(entry, TouchEntry)]
     before, after = values_of(facts), revise(facts, touches)
-    for name, source in after.sources.items() if isinstance(after, RevisedFacts) else ():
+    for name, source in after.sources.items():
         own = facts.evidence.get(name.partition(".")[0], EvidenceKind.stated)
         if source.evidence is INFERRED and name in before:
             assert own is INFERRED, name

@@ -38,6 +38,7 @@ from routing.decision import (
     recorded_chances,
     vertical_cards,
 )
+from routing.inquiry import Facts
 from routing.qualification import Verdict
 from routing.scorecard import BUSINESS_FEATURE, chance, chance_in_words, compile_scorecard, feature_values
 
@@ -197,12 +198,13 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         history = tuple(_recorded(decision) for decision in await lead_store.list_decisions(connection, lead_key))
         versions = await lead_store.list_vertical_versions(connection, lead.vertical_id)
         selected = _select_decision(request, history)
-        rerun, problem = None, ""
+        rerun, problem, decided_on = None, "", lead.facts
         cards: tuple[StoredCard, ...] = ()
         if selected is not None:
             numbers = {chance.card for chance in recorded_chances(selected.answer.candidates)}
+            decided_on = await lead_store.load_facts(connection, lead_key, selected.decision.revision)
             cards = await learning_store.list_by_version(connection, lead.vertical_id, numbers) if numbers else ()
-            rerun, problem = await _rerun(request, connection, lead, selected, versions, today, cards)
+            rerun, problem = await _rerun(request, connection, lead, decided_on, selected, versions, today, cards)
         answers = [decided.answer for decided in (selected, rerun) if decided is not None]
         names = await lead_store.list_subscriptions(
             connection, {record.subscription_id for answer in answers for record in answer.candidates}
@@ -237,7 +239,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         inputs=list_inputs(versions),
         sentence=sentence,
         rerun_listing=rerun_listing,
-        chances=explain_chances(lead, selected, cards) if selected else (),
+        chances=explain_chances(msgspec.structs.replace(lead, facts=decided_on), selected, cards) if selected else (),
     )
 
 
@@ -307,12 +309,16 @@ async def _rerun(
     request: AnyRequest,
     connection: Connection,
     lead: LeadRecord,
+    decided_on: Facts,
     recorded: RecordedDecision,
     versions: tuple[VerticalVersion, ...],
     today: Rules,
     cards: tuple[StoredCard, ...],
 ) -> tuple[DecisionRerun | None, str]:
-    """Return the re-run that the address asks for, or the reason why it cannot be made."""
+    """Return the re-run that the address asks for, or the reason why it cannot be made.
+
+    The facts are those that were decided on, or by today's rules those of today.
+    """
     by, name = request.query_params.get("rules", ""), request.query_params.get("change", "")
     if not by:
         return None, ""
@@ -326,7 +332,7 @@ async def _rerun(
     vertical = msgspec.structs.replace(vertical, cards=present)
     if by != "today":
         vertical = msgspec.structs.replace(vertical, cards=_cards_at(cards, decision.made_at, present))
-        now = decision.made_at
+        facts, now = decided_on, decision.made_at
         country = vertical.definition.country
         rules = await explorer.load_recorded_rules(connection, records, facts, country, now, today)
     try:

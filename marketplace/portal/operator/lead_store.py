@@ -13,6 +13,7 @@ from marketplace.distribution.store import Decision
 from marketplace.feedback.store import ReturnEvidence, find_first_delivered
 from marketplace.runtime import clock
 from routing.inquiry import Facts
+from routing.journey import read_facts
 from routing.qualification import Verdict
 from routing.vertical import VerticalDefinition
 
@@ -35,6 +36,7 @@ class LeadRecord(msgspec.Struct, frozen=True, kw_only=True):
     vertical_id: UUID
     vertical: str
     provider_reference: str | None
+    revision: int
     facts: Facts
     business_id: UUID | None
     exposed_at: datetime | None
@@ -257,10 +259,15 @@ async def list_these_waiting(connection: Connection, leads: Collection[UUID]) ->
     return await fetch_rows(connection, SQL["list_waiting"], WaitingLead, None, len(leads), list(leads))
 
 
+async def load_facts(connection: Connection, lead_id: UUID, revision: int) -> Facts:
+    """Return the facts of a lead at one revision."""
+    return read_facts(await connection.fetchval(SQL["find_facts"], lead_id, revision))
+
+
 async def list_facts(connection: Connection, leads: Sequence[UUID]) -> dict[UUID, Facts]:
     """Return the facts of the leads, by lead."""
     rows = await connection.fetch(SQL["list_facts"], list(leads))
-    return {row["id"]: msgspec.json.decode(row["facts"], type=Facts) for row in rows}
+    return {row["id"]: read_facts(row["facts"]) for row in rows}
 
 
 async def mark_due(connection: Connection, due: Mapping[UUID, datetime]) -> tuple[UUID, ...]:

@@ -1,7 +1,8 @@
 -- name: list_leads
 -- Leads with everything that the rules may read.
 select l.id as lead_id, l.state, l.reason, l.due_at, l.received_at, l.qualified_at, l.settled_at, l.mode, l.provider_id,
-       p.name as provider, l.vertical_id, v.slug as vertical, i.provider_reference, i.facts, e.business_id, e.exposed_at
+       p.name as provider, l.vertical_id, v.slug as vertical, i.provider_reference,
+       l.revision, facts_at(l.id, i.facts, l.revision) as facts, e.business_id, e.exposed_at
 from lead l
 join inquiry i on i.id = l.id
 join provider p on p.id = l.provider_id
@@ -39,7 +40,7 @@ order by d.id desc;
 -- name: list_decisions
 -- All decisions about one lead, oldest first.
 select id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates, left_out,
-       subscription_id, assignment_id
+       subscription_id, assignment_id, revision
 from decision where lead_id = $1 order by made_at, id;
 
 -- name: list_last_decisions
@@ -76,8 +77,12 @@ where l.due_at is not null and l.state = 'prospect' and ($1::text is null or l.m
 order by l.due_at limit $2;
 
 -- name: list_facts
--- The facts that the rules read.
-select id, facts from inquiry where id = any($1::uuid[]);
+-- The facts that the rules read, after the whole journey of each lead.
+select l.id, facts_at(l.id, i.facts, l.revision) as facts from lead l join inquiry i on i.id = l.id where l.id = any($1::uuid[]);
+
+-- name: find_facts
+-- The facts of a lead at one revision.
+select facts_at(i.id, i.facts, $2) as facts from inquiry i where i.id = $1;
 
 -- name: mark_due
 -- Sets the due time of each lead from $2. A lead that is no longer a prospect is left as it is.
@@ -138,7 +143,7 @@ limit $5;
 select r.id, r.lead_id, r.assignment_id, r.reason, r.note, r.evidence, r.state, r.requested_at, r.judged_at, r.judged_by,
        r.finding, a.mode, a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business,
        p.id as provider_id, p.name as provider, v.slug as vertical, l.received_at, a.awarded_at, a.exposed_at,
-       a.settled_at as delivered_at, i.facts, d.verdict, s.name as subscription, e.channel,
+       a.settled_at as delivered_at, facts_at(i.id, i.facts, coalesce(d.revision, 0)) as facts, d.verdict, s.name as subscription, e.channel,
        exists (select from erasure where lead_id = r.lead_id) as erased
 from return_request r
 join assignment a on a.id = r.assignment_id
