@@ -84,6 +84,7 @@ def make_record(lead_id: UUID, provider_id: UUID, business: int, cap: int | None
             verdict=msgspec.Raw(b'{"score":80,"findings":[]}'),
             candidates=msgspec.Raw(b"[]"),
             left_out=0,
+            revision=0,
         )
     )
 

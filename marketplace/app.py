@@ -29,6 +29,8 @@ from marketplace.intake.admission import Admission
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
+from marketplace.journey import http as journey_http
+from marketplace.journey.flow import Journey
 from marketplace.learning import http as learning_http
 from marketplace.portal import frame
 from marketplace.portal import http as portal_http
@@ -79,6 +81,7 @@ def create_routes(docs: Docs) -> Litestar:
     """
     handlers: list[Any] = [
         *intake_http.handlers,
+        *journey_http.handlers,
         *distribution_http.handlers,
         *directory_http.handlers,
         *funds_http.handlers,
@@ -217,6 +220,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     app.state.services = shared
     app.state.admission = Admission()
     app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier)
+    app.state.journey = Journey(pool, shared.catalog, shared.sealer, shared.notifier)
     app.state.refusals = refusals = Refusals(pool)
     importers: dict[ImportSubject, Importer] = {
         ImportSubject.shared_leads: SharedLeads(),

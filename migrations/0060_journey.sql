@@ -54,7 +54,7 @@ begin
     end loop;
 end $$;
 
--- A correction of the answers of an inquiry. `clears` are the names of values that it removed, `contact` those of the contact
+-- A correction of an inquiry. `signals` are those of a corrected phone number or e-mail address. `clears` are the names of values that it removed, `contact` those of the contact
 -- fields that it changed; their values are in `sealed`, under a key of its own, which an erasure destroys.
 create table correction (
     lead_id uuid not null references lead (id),
@@ -63,6 +63,7 @@ create table correction (
     made_by text not null,
     supplies jsonb not null default '{}',
     clears text[] not null default '{}',
+    signals jsonb,
     contact text[] not null default '{}',
     sealed bytea,
     wrapped bytea,
@@ -108,7 +109,7 @@ create function facts_at(of_lead uuid, own jsonb, up_to int) returns jsonb langu
             from touch t where t.lead_id = of_lead and t.revision <= up_to
             union all
             select jsonb_build_object('type', 'correction', 'revision', c.revision, 'at', c.made_at,
-                'supplies', c.supplies, 'clears', c.clears, 'contact', c.contact)
+                'supplies', c.supplies, 'clears', c.clears, 'signals', c.signals, 'contact', c.contact)
             from correction c where c.lead_id = of_lead and c.revision <= up_to
         ) journey)) end
 $$;
@@ -132,10 +133,38 @@ begin
     end if;
 end $$;
 
+-- Adds the keys of a corrected phone number or e-mail address to those by which a lead's person is found. The earlier ones
+-- stay, so that the person is not sold once more by the earlier number. Raises unique_violation, constraint
+-- person_window_once, if another lead has the person.
+create function add_person(of_lead uuid, window_keys jsonb, person_keys jsonb) returns void language plpgsql as $$
+declare
+    asked int;
+    claimed int;
+begin
+    select count(*) into asked
+    from jsonb_array_elements_text(window_keys) as added (key)
+    where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'));
+    insert into person_window (lead_id, key, vertical_id, during)
+    select of_lead, decode(added.key, 'base64'), own.vertical_id, own.during
+    from jsonb_array_elements_text(window_keys) as added (key)
+    cross join lateral (select vertical_id, during from person_window where lead_id = of_lead limit 1) own
+    where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'))
+    order by added.key
+    on conflict on constraint person_window_once do nothing;
+    get diagnostics claimed = row_count;
+    if claimed < asked and exists (select from person_window where lead_id = of_lead) then
+        raise unique_violation using constraint = 'person_window_once', message = 'another lead has this person';
+    end if;
+    insert into person_key (lead_id, key)
+    select of_lead, decode(added.key, 'base64') from jsonb_array_elements_text(person_keys) as added (key)
+    on conflict do nothing;
+end $$;
+
 -- Touches and a correction of one lead, all or nothing, in one call with the lead's new revision and state. Called by the api
 -- alone, which may write neither by itself. Answers null, with nothing written, if the lead is no longer as the caller
 -- read it: in `state` at `revision`. Otherwise `added`, the fingerprints of the touches that were not there before, and the
--- lead's new `state`. Nothing added is no new revision.
+-- lead's new `state`. Nothing added is no new revision. Nobody who was erased is corrected: `erased` says so. Raises
+-- unique_violation, constraint person_window_once, if another lead has the person of a correction.
 --
 -- `next` is 'stay'; 'due', for a lead that waits, which is decided about at once; or 'receive', for a lead that is qualified
 -- again. A lead that has ended is opened only if its person's window can be taken again and the person has not withdrawn.
@@ -167,13 +196,17 @@ begin
     )
     select coalesce(array_agg(fingerprint), '{}') into added from stored;
     if c.correction is not null then
-        insert into correction (lead_id, revision, made_at, made_by, supplies, clears, contact, sealed, wrapped,
+        if erased then
+            return jsonb_build_object('added', added, 'state', c.state, 'erased', true);
+        end if;
+        insert into correction (lead_id, revision, made_at, made_by, supplies, clears, signals, contact, sealed, wrapped,
             master_key_id, idempotency_key, request_sha256)
-        select c.lead_id, c.revision + 1, c.made_at, r.made_by, r.supplies, r.clears, r.contact,
+        select c.lead_id, c.revision + 1, c.made_at, r.made_by, r.supplies, r.clears, r.signals, r.contact,
                decode(r.sealed, 'base64'), decode(r.wrapped, 'base64'), r.master_key_id, r.idempotency_key,
                decode(r.request_sha256, 'base64')
-        from jsonb_to_record(c.correction) as r (made_by text, supplies jsonb, clears text[], contact text[], sealed text,
-            wrapped text, master_key_id text, idempotency_key text, request_sha256 text);
+        from jsonb_to_record(c.correction) as r (made_by text, supplies jsonb, clears text[], signals jsonb,
+            contact text[], sealed text, wrapped text, master_key_id text, idempotency_key text, request_sha256 text);
+        perform add_person(c.lead_id, c.correction -> 'window_keys', c.correction -> 'person_keys');
     elsif added = '{}' then
         return jsonb_build_object('added', added, 'state', c.state);
     end if;
@@ -290,7 +323,35 @@ begin
     return 'won';
 end $$;
 
-revoke all on function retake_window, revise_lead from public;
+-- As before, and besides the corrections of the contact, in their order, each sealed under a key of its own.
+drop function read_contact(uuid, uuid);
+create function read_contact(of_lead uuid, for_business uuid)
+    returns table (sealed bytea, wrapped bytea, master_key_id text, corrections jsonb)
+    language plpgsql security definer set search_path = pg_catalog, public as $$
+declare
+    committed_by xid8;
+begin
+    select e.committed_by into committed_by from public.exposure e
+    where e.lead_id = of_lead and e.business_id = for_business;
+    if committed_by is null then
+        raise exception 'no exposure of this lead to this business' using errcode = 'insufficient_privilege';
+    end if;
+    if committed_by = pg_current_xact_id_if_assigned() then
+        raise exception 'the exposure is not committed yet' using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    return query
+        select c.sealed, k.wrapped, k.master_key_id, (
+            select jsonb_agg(jsonb_build_object('master_key_id', r.master_key_id,
+                'box', translate(encode(r.sealed, 'base64'), E'\n', ''),
+                'wrapped', translate(encode(r.wrapped, 'base64'), E'\n', '')) order by r.revision)
+            from public.correction r where r.lead_id = of_lead and r.sealed is not null)
+        from public.contact c join public.data_key k on k.lead_id = c.lead_id
+        where c.lead_id = of_lead;
+end $$;
+revoke all on function read_contact(uuid, uuid) from public;
+grant execute on function read_contact(uuid, uuid) to marketplace_worker, marketplace_api;
+
+revoke all on function retake_window, add_person, revise_lead from public;
 grant execute on function revise_lead to marketplace_api;
 grant select on touch, correction to marketplace_api, marketplace_worker, marketplace_reports;
 grant update (detail) on touch to marketplace_eraser;

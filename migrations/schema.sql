@@ -286,6 +286,8 @@ create table lead (
     settled_at timestamptz,
     seen bool not null generated always as ((state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')))
         stored,
+    revision int not null default 0,
+    reopened_at timestamptz,
     constraint lead_pkey primary key (id),
     constraint lead_seen unique (id, seen),
     constraint lead_whose unique (provider_id, id, mode),
@@ -314,14 +316,16 @@ grant select on lead to marketplace_reports;
 grant update (reason, state) on lead to marketplace_returner;
 grant select, update (due_at, qualified_at, reason, settled_at, state) on lead to marketplace_worker;
 
--- The moves of DESIGN's life table, asserted a second time: routing/lifecycle.py says the same and a test compares the two.
+-- Moves of a lead whose facts have changed: a prospect is qualified again, and one that ended unsold or rejected is opened
+-- again.
 create function assert_lead_move() returns trigger language plpgsql as $$
 begin
     if (old.state, new.state) not in (
         ('received', 'rejected'), ('received', 'nurturing'), ('received', 'prospect'), ('received', 'held'),
         ('received', 'unsold'), ('nurturing', 'prospect'), ('nurturing', 'held'), ('nurturing', 'unsold'),
         ('nurturing', 'rejected'), ('nurturing', 'expired'),
-        ('prospect', 'held'), ('prospect', 'unsold'), ('prospect', 'nurturing'),
+        ('prospect', 'held'), ('prospect', 'unsold'), ('prospect', 'nurturing'), ('prospect', 'received'),
+        ('rejected', 'received'), ('unsold', 'received'),
         ('held', 'prospect'), ('held', 'exposed'),
         ('exposed', 'delivered'), ('exposed', 'refused'), ('exposed', 'lapsed'),
         ('delivered', 'returned'))
@@ -526,7 +530,7 @@ grant insert (address, assignment_id, attempt_no, business_id, channel, endpoint
 
 -- The only door to contact data: an exposure to this very business, committed by an earlier transaction.
 create function read_contact(of_lead uuid, for_business uuid) returns table(sealed bytea, wrapped bytea, master_key_id
-    text) language plpgsql security definer set search_path to 'pg_catalog', 'public' as $$
+    text, corrections jsonb) language plpgsql security definer set search_path to 'pg_catalog', 'public' as $$
 declare
     committed_by xid8;
 begin
@@ -539,7 +543,11 @@ begin
         raise exception 'the exposure is not committed yet' using errcode = 'object_not_in_prerequisite_state';
     end if;
     return query
-        select c.sealed, k.wrapped, k.master_key_id
+        select c.sealed, k.wrapped, k.master_key_id, (
+            select jsonb_agg(jsonb_build_object('master_key_id', r.master_key_id,
+                'box', translate(encode(r.sealed, 'base64'), E'\n', ''),
+                'wrapped', translate(encode(r.wrapped, 'base64'), E'\n', '')) order by r.revision)
+            from public.correction r where r.lead_id = of_lead and r.sealed is not null)
         from public.contact c join public.data_key k on k.lead_id = c.lead_id
         where c.lead_id = of_lead;
 end $$;
@@ -701,6 +709,7 @@ create table decision (
     subscription_id uuid,
     assignment_id uuid,
     credits jsonb,
+    revision int not null default 0,
     constraint decision_pkey primary key (id, made_at),
     constraint decision_outcome check (outcome in ('rejected', 'nurturing', 'expired', 'held', 'unsold', 'waiting'))
 ) partition by range (made_at);
@@ -742,18 +751,29 @@ grant update (answer_excerpt) on attempt to marketplace_eraser;
 grant insert, select on attempt to marketplace_worker;
 
 create table touch (
-    id uuid not null,
     lead_id uuid not null,
+    fingerprint bytea not null,
+    revision int not null,
     kind text not null,
     at timestamptz not null,
     detail text not null default '',
+    direction text,
+    seconds int,
+    amount_minor bigint,
+    currency character(3),
+    starts_at timestamptz,
+    touch_id text,
+    supplies jsonb not null default '{}'::jsonb,
     recorded_at timestamptz not null,
-    constraint touch_pkey primary key (id, recorded_at)
-) partition by range (recorded_at);
-create index touch_by_lead on only touch (lead_id, recorded_at);
-grant insert, select on touch to marketplace_api, marketplace_worker;
+    constraint touch_pkey1 primary key (lead_id, fingerprint),
+    constraint touch_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint touch_amount check (amount_minor >= 0),
+    constraint touch_currency check ((amount_minor is null) = (currency is null)),
+    constraint touch_direction check (direction in ('inbound', 'outbound')),
+    constraint touch_seconds check (seconds >= 0 and seconds <= 86400)
+);
+grant select on touch to marketplace_api, marketplace_reports, marketplace_worker;
 grant update (detail) on touch to marketplace_eraser;
-grant select on touch to marketplace_reports;
 
 create table audit (
     id uuid not null,
@@ -786,7 +806,7 @@ declare
     month timestamptz;
 begin
     perform pg_advisory_xact_lock(hashtext('marketplace.make_partitions'));
-    foreach parent in array array['decision', 'attempt', 'touch', 'audit'] loop
+    foreach parent in array array['decision', 'attempt', 'audit'] loop
         for month in select generate_series(
             date_trunc('month', around at time zone 'UTC') - interval '1 month',
             date_trunc('month', around at time zone 'UTC') + make_interval(months => ahead), interval '1 month')
@@ -2442,19 +2462,8 @@ $$;
 
 -- Award record (migration 0045) ---------------------------------------------------------------------------------------
 
--- Every condition of the award again on locked rows, then the claim as a whole, in one call. A function because each of its
--- statements sees what was committed before it began. Called by the worker alone, with the worker's own rights.
---
--- Locks lead, subscription, wallet, in that order. Writes nothing unless it answers 'won'; otherwise how far it came:
--- 'moved' (the lead is not in the state in which it was decided about), 'withdrawn' (subscription, business or endpoint
--- changed), 'capped', 'unfunded'. A rehearsal uses neither caps nor wallet. `windows` are those of hour, day, week, month and
--- total, each with its limits; no limit is null. tests/marketplace/distribution/test_award.py holds the conditions to those
--- of routing/awarding.py. The changes of credits come last of all locks, in the order of the businesses.
---
--- The form of 0049_share_credits.sql, except for `exposure`: the hash of the URL, the address and the hash of the certificate
--- of a connection to the endpoint that is open now, and the deadline for evidence. With it the lead is exposed as by the
--- statement `expose` of marketplace/delivery/queries.sql, unless the endpoint has to be probed first, or the person has
--- withdrawn; it is held then, as without.
+-- The form of 0054_exposed_with_the_award.sql, except for `revision`: an award never rests on facts that have been revised
+-- since. 'moved' also means that the lead has another revision than that which was decided about.
 create function award_lead(award jsonb) returns text language plpgsql as $$
 declare
     a record;
@@ -2468,9 +2477,9 @@ begin
         awarded_at timestamptz, due_at timestamptz, hold_until timestamptz, hour_at timestamptz, day_at timestamptz,
         week_at timestamptz, month_at timestamptz, windows jsonb, hold_id uuid, decision_id uuid, vertical_version int,
         catalog_version bigint, strategy text, verdict jsonb, candidates jsonb, left_out int, credits jsonb,
-        exposure jsonb);
+        exposure jsonb, revision int);
     live := a.mode = 'live';
-    perform from lead where id = a.lead_id and state = a.lead_state for no key update;
+    perform from lead where id = a.lead_id and state = a.lead_state and revision = a.revision for no key update;
     if not found then
         return 'moved';
     end if;
@@ -2524,9 +2533,9 @@ begin
         where business_id = a.business_id;
     end if;
     insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, strategy, verdict,
-        candidates, left_out, subscription_id, assignment_id, credits)
+        candidates, left_out, subscription_id, assignment_id, credits, revision)
     values (a.decision_id, a.lead_id, a.awarded_at, 'held', a.vertical_version, a.catalog_version, a.strategy,
-        a.verdict, a.candidates, a.left_out, a.subscription_id, a.id, a.credits);
+        a.verdict, a.candidates, a.left_out, a.subscription_id, a.id, a.credits, a.revision);
     if a.exposure is not null and opened_until is null and not is_withdrawn(a.lead_id) then
         now_exposed := clock_timestamp();
         update lead set state = 'exposed' where id = a.lead_id;
@@ -2886,3 +2895,165 @@ grant insert, select, update (due_at, ended_at, state) on simulation to marketpl
 grant select on simulation to marketplace_reports;
 grant delete, select, update (due_at, ended_at, failure, leads, leads_done, result, state, tries) on simulation to
     marketplace_worker;
+
+
+-- Journey (migration 0060) --------------------------------------------------------------------------------------------
+
+-- A correction of an inquiry. `signals` are those of a corrected phone number or e-mail address. `clears` are the names of values that it removed, `contact` those of the contact
+-- fields that it changed; their values are in `sealed`, under a key of its own, which an erasure destroys.
+create table correction (
+    lead_id uuid not null,
+    revision int not null,
+    made_at timestamptz not null,
+    made_by text not null,
+    supplies jsonb not null default '{}'::jsonb,
+    clears text[] not null default '{}'::text[],
+    signals jsonb,
+    contact text[] not null default '{}'::text[],
+    sealed bytea,
+    wrapped bytea,
+    master_key_id text,
+    idempotency_key text,
+    request_sha256 bytea not null,
+    constraint correction_pkey primary key (lead_id, revision),
+    constraint correction_idempotency_key unique (lead_id, idempotency_key),
+    constraint correction_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint correction_sealed check ((sealed is null) = (wrapped is null) and (sealed is null) = (master_key_id is
+        null) and (sealed is null or contact <> '{}'::text[]))
+);
+grant select on correction to marketplace_api, marketplace_reports, marketplace_worker;
+grant update (master_key_id, sealed, wrapped) on correction to marketplace_eraser;
+
+-- The facts of an inquiry with the entries of its lead's journey up to a revision, which routing/journey.py folds.
+create function facts_at(of_lead uuid, own jsonb, up_to int) returns jsonb language sql stable as $$
+select case when up_to = 0 then own else own || jsonb_build_object('journey', (
+        select coalesce(jsonb_agg(entry), '[]') from (
+            select jsonb_build_object('type', 'touch', 'revision', t.revision, 'supplies', t.supplies, 'touch',
+                jsonb_strip_nulls(jsonb_build_object('kind', t.kind, 'at', t.at, 'detail', t.detail,
+                    'direction', t.direction, 'seconds', t.seconds, 'starts_at', t.starts_at, 'touch_id', t.touch_id,
+                    'amount', case when t.amount_minor is not null then
+                        jsonb_build_object('minor', t.amount_minor, 'currency', t.currency) end))) as entry
+            from touch t where t.lead_id = of_lead and t.revision <= up_to
+            union all
+            select jsonb_build_object('type', 'correction', 'revision', c.revision, 'at', c.made_at,
+                'supplies', c.supplies, 'clears', c.clears, 'signals', c.signals, 'contact', c.contact)
+            from correction c where c.lead_id = of_lead and c.revision <= up_to
+        ) journey)) end
+$$;
+
+-- Takes a person's window again for a lead that is opened again. Raises unique_violation, constraint person_window_once, if
+-- another lead has it by now, or if the lead's own keys were deleted when it ended.
+create function retake_window(of_lead uuid, since timestamptz, until timestamptz) returns void language plpgsql as $$
+declare
+    own record;
+    claimed int;
+begin
+    select array_agg(key order by key) as keys, min(vertical_id::text)::uuid as vertical_id into own
+    from person_window where lead_id = of_lead;
+    delete from person_window where lead_id = of_lead;
+    insert into person_window (lead_id, key, vertical_id, during)
+    select of_lead, mine.key, own.vertical_id, tstzrange(since, until) from unnest(own.keys) as mine (key) order by mine.key
+    on conflict on constraint person_window_once do nothing;
+    get diagnostics claimed = row_count;
+    if claimed = 0 or claimed < cardinality(own.keys) then
+        raise unique_violation using constraint = 'person_window_once', message = 'this person was here since';
+    end if;
+end $$;
+revoke all on function retake_window from public;
+
+-- Adds the keys of a corrected phone number or e-mail address to those by which a lead's person is found. The earlier ones
+-- stay, so that the person is not sold once more by the earlier number. Raises unique_violation, constraint
+-- person_window_once, if another lead has the person.
+create function add_person(of_lead uuid, window_keys jsonb, person_keys jsonb) returns void language plpgsql as $$
+declare
+    asked int;
+    claimed int;
+begin
+    select count(*) into asked
+    from jsonb_array_elements_text(window_keys) as added (key)
+    where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'));
+    insert into person_window (lead_id, key, vertical_id, during)
+    select of_lead, decode(added.key, 'base64'), own.vertical_id, own.during
+    from jsonb_array_elements_text(window_keys) as added (key)
+    cross join lateral (select vertical_id, during from person_window where lead_id = of_lead limit 1) own
+    where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'))
+    order by added.key
+    on conflict on constraint person_window_once do nothing;
+    get diagnostics claimed = row_count;
+    if claimed < asked and exists (select from person_window where lead_id = of_lead) then
+        raise unique_violation using constraint = 'person_window_once', message = 'another lead has this person';
+    end if;
+    insert into person_key (lead_id, key)
+    select of_lead, decode(added.key, 'base64') from jsonb_array_elements_text(person_keys) as added (key)
+    on conflict do nothing;
+end $$;
+revoke all on function add_person from public;
+
+-- Touches and a correction of one lead, all or nothing, in one call with the lead's new revision and state. Called by the api
+-- alone, which may write neither by itself. Answers null, with nothing written, if the lead is no longer as the caller
+-- read it: in `state` at `revision`. Otherwise `added`, the fingerprints of the touches that were not there before, and the
+-- lead's new `state`. Nothing added is no new revision. Nobody who was erased is corrected: `erased` says so. Raises
+-- unique_violation, constraint person_window_once, if another lead has the person of a correction.
+--
+-- `next` is 'stay'; 'due', for a lead that waits, which is decided about at once; or 'receive', for a lead that is qualified
+-- again. A lead that has ended is opened only if its person's window can be taken again and the person has not withdrawn.
+create function revise_lead(change jsonb) returns jsonb language plpgsql security definer set search_path to
+    'pg_catalog', 'public' as $$
+declare
+    c record;
+    erased boolean;
+    added text[];
+begin
+    select * into c from jsonb_to_record(change) as r (
+        lead_id uuid, state text, revision int, next text, made_at timestamptz, touches jsonb, correction jsonb,
+        protected_until timestamptz);
+    perform from lead where id = c.lead_id and state = c.state and revision = c.revision for no key update;
+    if not found then
+        return null;
+    end if;
+    erased := exists (select from erasure where lead_id = c.lead_id);
+    with stored as (
+        insert into touch (lead_id, fingerprint, revision, kind, at, detail, direction, seconds, amount_minor, currency,
+            starts_at, touch_id, supplies, recorded_at)
+        select c.lead_id, decode(t.fingerprint, 'base64'), c.revision + 1, t.kind, t.at,
+               case when erased then '' else t.detail end, t.direction, t.seconds, t.amount_minor, t.currency, t.starts_at,
+               t.touch_id, t.supplies, c.made_at
+        from jsonb_to_recordset(c.touches) as t (fingerprint text, kind text, at timestamptz, detail text, direction text,
+            seconds int, amount_minor bigint, currency text, starts_at timestamptz, touch_id text, supplies jsonb)
+        on conflict (lead_id, fingerprint) do nothing
+        returning encode(fingerprint, 'base64') as fingerprint
+    )
+    select coalesce(array_agg(fingerprint), '{}') into added from stored;
+    if c.correction is not null then
+        if erased then
+            return jsonb_build_object('added', added, 'state', c.state, 'erased', true);
+        end if;
+        insert into correction (lead_id, revision, made_at, made_by, supplies, clears, signals, contact, sealed, wrapped,
+            master_key_id, idempotency_key, request_sha256)
+        select c.lead_id, c.revision + 1, c.made_at, r.made_by, r.supplies, r.clears, r.signals, r.contact,
+               decode(r.sealed, 'base64'), decode(r.wrapped, 'base64'), r.master_key_id, r.idempotency_key,
+               decode(r.request_sha256, 'base64')
+        from jsonb_to_record(c.correction) as r (made_by text, supplies jsonb, clears text[], signals jsonb,
+            contact text[], sealed text, wrapped text, master_key_id text, idempotency_key text, request_sha256 text);
+        perform add_person(c.lead_id, c.correction -> 'window_keys', c.correction -> 'person_keys');
+    elsif added = '{}' then
+        return jsonb_build_object('added', added, 'state', c.state);
+    end if;
+    if c.next = 'receive' and not is_withdrawn(c.lead_id) then
+        begin
+            if c.state <> 'prospect' then
+                perform retake_window(c.lead_id, c.made_at, c.protected_until);
+                update lead set qualified_at = null, settled_at = null, reopened_at = c.made_at where id = c.lead_id;
+            end if;
+            update lead set state = 'received', reason = null, due_at = c.made_at where id = c.lead_id;
+        exception when unique_violation then
+            null;  -- the person has asked anew meanwhile: the lead stays as it ended
+        end;
+    elsif c.next = 'due' then
+        update lead set due_at = least(due_at, c.made_at) where id = c.lead_id;
+    end if;
+    update lead set revision = c.revision + 1 where id = c.lead_id;
+    return jsonb_build_object('added', added, 'state', (select state from lead where id = c.lead_id));
+end $$;
+revoke all on function revise_lead from public;
+grant execute on function revise_lead to marketplace_api;

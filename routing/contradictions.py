@@ -18,8 +18,7 @@ def contradictions(definition: SubscriptionDefinition, vertical: VerticalDefinit
 
 
 def _score_faults(definition: SubscriptionDefinition, vertical: VerticalDefinition) -> Iterator[DefinitionFault]:
-    policies = (vertical.budget, vertical.authority, vertical.need, vertical.timing)
-    highest = sum(policy.points.meets for policy in policies)
+    highest = vertical.policy(0).most_points
     if definition.bant.minimum_score > highest:
         yield _fault("/bant/minimum_score", f"The highest score of a lead in this vertical is {highest}.")
 

@@ -451,6 +451,15 @@ def cut_query(detail: str) -> str:
 
 def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[InquiryFault]:
     """Check that each value has a field of the vertical and fits it, and that every required field has a value."""
+    yield from check_need_values(values, fields)
+    for name, field in fields.items():
+        if field.required and name not in values:
+            detail = f"This vertical requires it: send {_need_in_words(field)}."
+            yield _flaw(("bant", "need", "fields", name), InquiryFaultCode.need_field_missing, detail)
+
+
+def check_need_values(values: Mapping[str, NeedValue], fields: Mapping[str, NeedField]) -> Iterator[InquiryFault]:
+    """Check that each value has a field of the vertical and fits it."""
     for name, value in values.items():
         path = ("bant", "need", "fields", name)
         field = fields.get(name)
@@ -459,10 +468,6 @@ def check_need_fields(values: Mapping[str, NeedValue], fields: Mapping[str, Need
             yield _flaw(path, InquiryFaultCode.need_field_unknown, detail)
         else:
             yield from _check_need_value(path, value, field)
-    for name, field in fields.items():
-        if field.required and name not in values:
-            detail = f"This vertical requires it: send {_need_in_words(field)}."
-            yield _flaw(("bant", "need", "fields", name), InquiryFaultCode.need_field_missing, detail)
 
 
 def _check_need_value(path: tuple[str | int, ...], value: NeedValue, field: NeedField) -> Iterator[InquiryFault]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedValue, Timing, Touch, ValueSource
+from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedValue, Signals, Timing, Touch, ValueSource
 from routing.qualification import EVIDENCE_STRENGTH, Dimension
 
 MOST_TOUCHES: Final = 1_000
@@ -55,13 +55,15 @@ class TouchEntry(msgspec.Struct, frozen=True, kw_only=True, tag="touch"):
 class CorrectionEntry(msgspec.Struct, frozen=True, kw_only=True, tag="correction"):
     """A correction: values that replace the earlier ones, and the names of values that are removed.
 
-    `contact` are the names of the contact fields that it corrected; their values are not here.
+    `signals` are those of a corrected phone number or e-mail address. `contact` are the names of the contact fields
+    that it corrected; their values are not here.
     """
 
     revision: int
     at: datetime
     supplies: Supplied = Supplied()
     clears: tuple[str, ...] = ()
+    signals: Signals | None = None
     contact: tuple[str, ...] = ()
 
 
@@ -119,7 +121,9 @@ def revise(facts: Facts, entries: Iterable[JourneyEntry]) -> Facts:
         by_name.setdefault(statement.name, []).append(statement)
     counting = {name: _current(statements) for name, statements in sorted(by_name.items())}
     current = {name: statement for name, statement in counting.items() if statement is not None}
-    return _with_values(facts, current, _all_touches(facts, entries))
+    signals = [entry.signals for entry in entries if isinstance(entry, CorrectionEntry) and entry.signals is not None]
+    revised = _with_values(facts, current, _all_touches(facts, entries))
+    return msgspec.structs.replace(revised, signals=signals[-1]) if signals else revised
 
 
 def read_facts(raw: bytes) -> Facts:

@@ -24,6 +24,7 @@ from routing.inquiry import (
     Signals,
     Timing,
 )
+from routing.interest import touches_that_meet
 from routing.qualification import (
     RULES_VERSION,
     Dimension,
@@ -58,6 +59,8 @@ class PolicyWarningCode(StrEnum):
     """A lead qualifies that answers nothing but the required questions."""
     dimension_idle = "dimension_idle"
     """No answer to a dimension changes the outcome of any lead."""
+    interest_idle = "interest_idle"
+    """Touches that meet a criterion of interest change the outcome of no lead."""
     minimum_score_idle = "minimum_score_idle"
     """The minimum score rejects no lead."""
     points_scaled = "points_scaled"
@@ -109,6 +112,7 @@ def lint_policy(definition: VerticalDefinition) -> tuple[PolicyWarning, ...]:
         *_evidence_left_out(definition, answers, outcomes),
         *_unanswered(outcomes),
         *_idle_dimensions(answers, outcomes),
+        *_idle_interest(definition, answers, outcomes),
         *_idle_minimum(definition, outcomes),
         *_scaled_points(definition, outcomes),
     )
@@ -292,6 +296,28 @@ def _idle_dimensions(answers: Mapping[Dimension, Answers], outcomes: Outcomes) -
         if not changes and len(answers[dimension]) > 1:
             detail = f"The {dimension} decides nothing: no answer to it makes a lead qualify, or rejects one."
             yield PolicyWarning(code=PolicyWarningCode.dimension_idle, detail=detail, dimension=dimension)
+
+
+def _idle_interest(
+    definition: VerticalDefinition, answers: Mapping[Dimension, Answers], outcomes: Outcomes
+) -> Iterator[PolicyWarning]:
+    """Warn of each criterion of interest that makes no lead qualify, even one that meets every other criterion."""
+    policy = definition.policy(0)
+    touches = {
+        criterion.name: touches_that_meet(criterion, definition.currency, MOMENT) for criterion in definition.interest
+    }
+    for criterion in definition.interest:
+        others = tuple(touch for name, own in touches.items() if name != criterion.name for touch in own)
+        changes = any(
+            type(qualify(msgspec.structs.replace(facts, touches=before), definition.needs, policy, MOMENT))
+            is not type(qualify(msgspec.structs.replace(facts, touches=after), definition.needs, policy, MOMENT))
+            for facts in (_facts(definition, answers, case) for case in outcomes)
+            for before, after in (((), touches[criterion.name]), (others, (*others, *touches[criterion.name])))
+        )
+        if not changes:
+            label = criterion.label or criterion.name.replace("_", " ")
+            detail = f"The criterion “{label}” decides nothing: meeting it makes no lead qualify."
+            yield PolicyWarning(code=PolicyWarningCode.interest_idle, detail=detail)
 
 
 def _idle_minimum(definition: VerticalDefinition, outcomes: Outcomes) -> Iterator[PolicyWarning]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedField, NeedValue, Timing, amount_in_words
+from routing.interest import InterestCriterion, count_interest, interest_in_words
 
 
 class Dimension(StrEnum):
@@ -122,7 +123,10 @@ need no more points than an unknown one, scales points that together are more th
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a vertical's qualification rules, judged by `rules_version`. `minimum_score` is from 0 to 100."""
+    """One version of a vertical's qualification rules, judged by `rules_version`. `minimum_score` is from 0 to 100.
+
+    `interest` are criteria about the person's touches, besides the four dimensions.
+    """
 
     version: int
     currency: str
@@ -131,6 +135,7 @@ class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     need: NeedPolicy
     timing: TimingPolicy
     minimum_score: int
+    interest: tuple[InterestCriterion, ...] = ()
     rules_version: int = RULES_VERSION
 
     @property
@@ -140,8 +145,8 @@ class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_points(self) -> int:
-        """Points of a lead that meets all four dimensions."""
-        return sum(rule.points.meets for rule in self.rules)
+        """Points of a lead that meets all four dimensions and every criterion of interest."""
+        return sum(rule.points.meets for rule in self.rules) + sum(criterion.points for criterion in self.interest)
 
     def scale(self, points: int) -> int:
         """Return points on the scale of the score: as they are, or in percent of the most points if those exceed 100.
@@ -162,7 +167,25 @@ class DimensionFinding(msgspec.Struct, frozen=True, kw_only=True):
     points: int
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class TouchTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Kind and time of a touch that a finding rests on."""
+
+    kind: str
+    at: datetime
+
+
+class InterestFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """Result for one criterion of interest: what it asks for, the touches that met it, and its points."""
+
+    name: str
+    label: str
+    result: DimensionResult
+    threshold: str
+    met_by: tuple[TouchTime, ...]
+    points: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All findings and their score, 0 to 100, under one version of the policy. It is delivered with the lead.
 
     The score is the sum of the points, or its share of the most that the policy awards if that is above 100.
@@ -171,6 +194,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     policy_version: int
     score: int
     findings: tuple[DimensionFinding, ...]
+    interest: tuple[InterestFinding, ...] = ()
 
 
 class RejectionReason(StrEnum):
@@ -192,6 +216,8 @@ class RejectionReason(StrEnum):
     """The vertical requires an answer to a need field, and it was not given on evidence that it accepts."""
     timing_unknown = "timing_unknown"
     """The vertical requires the timing, and it was not given on evidence that it accepts, or has long passed."""
+    interest_missing = "interest_missing"
+    """The vertical requires touches that the person has not made yet."""
     score_below_minimum = "score_below_minimum"
     """No single dimension rejects the lead, but its score is too low."""
 
@@ -232,10 +258,12 @@ def qualify(
         _judge_need(facts, needs, policy),
         _judge_timing(facts, wait, policy, now),
     )
-    verdict = Verdict(policy_version=policy.version, score=_score(findings, policy), findings=findings)
+    interest = tuple(_judge_interest(criterion, facts, policy.currency) for criterion in policy.interest)
+    score = _score(findings, interest, policy)
+    verdict = Verdict(policy_version=policy.version, score=score, findings=findings, interest=interest)
     early = _is_early(wait, policy.timing)
     in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy, now)) if early else findings
-    if reason := _rejection(in_time, policy):
+    if reason := _rejection(in_time, interest, policy):
         return Rejection(reason=reason, verdict=verdict)
     if early and wait is not None:
         until = now + wait
@@ -320,6 +348,24 @@ def _timing_in_words(timing: Timing) -> str | None:
     return None if timing.within_days is None else f"within {_days(timing.within_days)}"
 
 
+def _judge_interest(criterion: InterestCriterion, facts: Facts, currency: str) -> InterestFinding:
+    """Judge one criterion by the touches. Without enough of them it is unknown, unless it fails by a short one."""
+    interest = count_interest(criterion, facts.touches, currency)
+    result = DimensionResult.unknown
+    if interest.met_by:
+        result = DimensionResult.meets
+    elif criterion.short_fails and interest.fell_short:
+        result = DimensionResult.fails
+    return InterestFinding(
+        name=criterion.name,
+        label=criterion.label or criterion.name.replace("_", " "),
+        result=result,
+        threshold=interest_in_words(criterion, currency),
+        met_by=tuple(TouchTime(kind=touch.kind, at=touch.at) for touch in interest.met_by),
+        points=criterion.points if result is DimensionResult.meets else 0,
+    )
+
+
 # Timing: the time until the person's date comes within the policy's horizon.
 
 FARTHEST_DAYS = 36_500
@@ -362,7 +408,9 @@ def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
 # Outcome.
 
 
-def _rejection(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> RejectionReason | None:
+def _rejection(
+    findings: tuple[DimensionFinding, ...], interest: tuple[InterestFinding, ...], policy: QualificationPolicy
+) -> RejectionReason | None:
     """Return the first reason for rejection, in the order of RejectionReason; None if there is none."""
     reasons = set()
     for finding, rule in zip(findings, policy.rules, strict=True):
@@ -370,7 +418,10 @@ def _rejection(findings: tuple[DimensionFinding, ...], policy: QualificationPoli
             reasons.add(_FAILED[finding.dimension])
         if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
-    if _score(findings, policy) < policy.minimum_score:
+    for criterion, shown in zip(policy.interest, interest, strict=True):
+        if criterion.required and shown.result is not DimensionResult.meets:
+            reasons.add(RejectionReason.interest_missing)
+    if _score(findings, interest, policy) < policy.minimum_score:
         reasons.add(RejectionReason.score_below_minimum)
     return next((reason for reason in RejectionReason if reason in reasons), None)
 
@@ -389,9 +440,12 @@ _UNKNOWN = {
 }
 
 
-def _score(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> int:
+def _score(
+    findings: tuple[DimensionFinding, ...], interest: tuple[InterestFinding, ...], policy: QualificationPolicy
+) -> int:
     """Return the sum of the points on the scale of 0 to 100."""
-    return max(0, min(100, policy.scale(sum(finding.points for finding in findings))))
+    points = sum(finding.points for finding in findings) + sum(shown.points for shown in interest)
+    return max(0, min(100, policy.scale(points)))
 
 
 def _finding(

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 import msgspec
 
 from routing.inquiry import IntakeRules, NeedField
+from routing.interest import MOST_CRITERIA, InterestCriterion
 from routing.qualification import (
     RULES_VERSION,
     AuthorityPolicy,
@@ -29,6 +30,7 @@ MOST_EXPLORED_PER_MILLE = 50
 class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     """One version of a vertical, as an operator wrote it. The quotas of refused and unacknowledged leads are inherited.
 
+    `interest` are criteria about the person's touches, judged besides the four dimensions.
     `country` (ISO alpha-2) is the country of its businesses: the area of a subscription without countries lies there.
     Versions from before this field existed mean the United States. The same person is accepted once per `window_days`.
     A prospect that nobody can take now waits up to `patience_seconds` for a business that soon can (opening hours, a
@@ -57,6 +59,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     need: NeedPolicy
     timing: TimingPolicy
     minimum_score: int
+    interest: Annotated[tuple[InterestCriterion, ...], msgspec.Meta(max_length=MOST_CRITERIA)] = ()
     strategy: Strategy = Strategy.priority
     window_days: int = 30
     patience_seconds: int = 0
@@ -95,5 +98,6 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
             need=self.need,
             timing=self.timing,
             minimum_score=self.minimum_score,
+            interest=self.interest,
             rules_version=self.rules_version,
         )

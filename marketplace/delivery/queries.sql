@@ -56,7 +56,7 @@ select coalesce((select position from inserted), (select position from exposure 
 from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: read_contact
-select sealed as box, wrapped, master_key_id from read_contact($1, $2);
+select sealed as box, wrapped, master_key_id, corrections from read_contact($1, $2);
 
 -- name: settle_accepted
 -- The usual end of a delivery, in one statement: the attempt, both changes of state, the capture and the payout.

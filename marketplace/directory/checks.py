@@ -132,6 +132,7 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
         yield from _need_faults(name, need)
     yield from _policy_faults(definition)
     yield from _wanted_faults(definition)
+    yield from _interest_faults(definition)
     yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
     yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
     yield from _bounded("/definition/reserve_minor", definition.reserve_minor, *PRICE_MINOR)
@@ -165,6 +166,15 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
         if not is_visible(choice) or len(choice) > LONGEST_TEXT:
             detail = f"Give a choice of 1 to {LONGEST_TEXT} characters."
             yield _fault(f"{where}/choices/{position}", Refusal.malformed, detail)
+
+
+def _interest_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    """Yield a fault for each criterion of interest that has the name of an earlier one."""
+    names = [criterion.name for criterion in definition.interest]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            where = pointer("definition", "interest", position, "name")
+            yield _fault(where, Refusal.choice_repeated, "Give each criterion a name of its own.")
 
 
 def _policy_faults(definition: VerticalDefinition) -> Iterator[Fault]:

@@ -45,7 +45,7 @@ where a.lead_id = $1 and a.business_id = $2 and ($3::text is null or a.mode = $3
     and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned');
 
 -- name: read_contact
-select sealed as box, wrapped, master_key_id from read_contact($1, $2);
+select sealed as box, wrapped, master_key_id, corrections from read_contact($1, $2);
 
 -- name: list_dispositions
 -- By the time at which they happened; the last one is current.

@@ -36,7 +36,7 @@ from marketplace.security.auth import Principal
 from marketplace.security.sealing import Sealer
 from marketplace.web.http import refusal
 from marketplace.web.partial import merge, read_partly
-from routing.inquiry import Mode, Touch
+from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 
@@ -248,17 +248,6 @@ class Intake:
             if state not in STILL_MOVING or remaining <= 0:
                 return await self.status(caller, lead_id)
             await asyncio.sleep(min(remaining, next(steps)))
-
-    async def add_touches(self, caller: Principal, lead_id: UUID, touches: tuple[Touch, ...]) -> InquiryStatus:
-        """Store later touches; a nurtured lead is qualified again. Raises NotFound."""
-        now = clock.now()
-        await self.status(caller, lead_id)
-        async with transaction(self._pool) as connection:
-            await intake_store.insert_touches(connection, lead_id, touches, now)
-            was_nurtured = await intake_store.mark_due_now(connection, lead_id, now)
-        if was_nurtured:
-            await self._notify(lead_id)
-        return await self.status(caller, lead_id)
 
     async def _notify(self, lead_id: UUID) -> None:
         """Start to notify a worker, without waiting for the end.

@@ -1,23 +1,21 @@
-"""Provider's endpoints: submit an inquiry, check one, see its status, add later touches."""
+"""Provider's endpoints: submit an inquiry, try one out, list them with their status."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 from litestar import Litestar, Response, get, post
 from litestar.di import Provide
 from litestar.types import HTTPScope
-from msgspec import Meta
 
 from marketplace.intake.admission import Admission
 from marketplace.intake.flow import Intake, SubmissionReceipt
-from marketplace.intake.reading import faults_of, read_touches
 from marketplace.intake.refusals import Refusals
-from marketplace.intake.shapes import InquiryBody, TouchBody
+from marketplace.intake.shapes import InquiryBody
 from marketplace.intake.store import InquiryStatus
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import InvalidInput, Overloaded
@@ -28,7 +26,6 @@ from marketplace.web.http import (
     AnyRequest,
     Services,
     answer,
-    body,
     idempotency_key,
     page_cursor,
     page_limit,
@@ -38,7 +35,6 @@ from marketplace.web.http import (
     stated_key_id,
 )
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
-from routing.inquiry import Touch
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
 
@@ -126,12 +122,6 @@ class InquiryDryRunResult(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool
     would: str
     outcome: Prospect | Nurture | Rejection
-
-
-class TouchesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Touches of the person after the inquiry."""
-
-    touches: Annotated[tuple[TouchBody, ...], Meta(min_length=1, max_length=50)]
 
 
 def intake_of(request: AnyRequest) -> Intake:
@@ -223,22 +213,13 @@ async def provide_inquiry(request: AnyRequest, caller: Caller, intake: Injected[
     return await intake.read(caller, await raw_body(request))
 
 
-async def provide_touches(request: AnyRequest, lead_id: Injected[UUID]) -> tuple[Touch, ...]:
-    """Return the touches in the body. Raises the errors of `http.body`."""
-    now = clock.now()
-    later = await body(request, TouchesBody, lambda partial: faults_of(read_touches(partial.touches, now)))
-    history = read_touches(later.touches, now)
-    if isinstance(history, tuple):
-        raise InvalidInput(history)
-    return history.touches
-
-
 def _links(lead_id: UUID) -> dict[str, str]:
     text = ids.encode("lead", lead_id)
     return {"self": f"/v1/inquiries/{text}", "trace": f"/v1/leads/{text}/trace"}
 
 
-def _inquiry(status: InquiryStatus) -> Inquiry:
+def inquiry_view(status: InquiryStatus) -> Inquiry:
+    """Return the status of an inquiry as its provider may see it."""
     payout = None
     if status.payout_minor is not None:
         payout = Payout(minor=status.payout_minor, currency=status.payout_currency or "")
@@ -308,7 +289,7 @@ async def submit(
         return _accepted(receipt)
     status = await intake_of(request).outcome(caller, receipt.id, seconds)
     applied = {"Preference-Applied": f"wait={seconds:.0f}"}
-    return JsonAnswer(_inquiry(status), status_code=200, headers=_replayed(receipt) | applied)
+    return JsonAnswer(inquiry_view(status), status_code=200, headers=_replayed(receipt) | applied)
 
 
 async def take_in(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> Response[bytes]:
@@ -367,32 +348,10 @@ async def list_inquiries(request: AnyRequest, caller: Caller, intake: Injected[I
     """Lists the caller's inquiries, newest first."""
     limit, before = page_limit(request), page_cursor(request, "lead")
     rows = await intake.list_statuses(caller, before, limit + 1)
-    data = tuple(_inquiry(status) for status in rows[:limit])
+    data = tuple(inquiry_view(status) for status in rows[:limit])
     has_more = len(rows) > limit
     next_cursor = data[-1].id if has_more else None
     return InquiryPage(data=data, next_cursor=next_cursor, has_more=has_more)
-
-
-@get(
-    "/inquiries/{inquiry_id:str}",
-    tags=["inquiries"],
-    dependencies={"caller": require(Scope.leads_write, even_suspended=True)},
-)
-async def show(caller: Caller, lead_id: Injected[UUID], intake: Injected[Intake]) -> Inquiry:
-    """Shows where one inquiry stands: state, reasons, clock and payout."""
-    return _inquiry(await intake.status(caller, lead_id))
-
-
-@post(
-    "/inquiries/{inquiry_id:str}/touches",
-    tags=["inquiries"],
-    dependencies={"caller": require(Scope.leads_write), "touches": BodyProvider(provide_touches, TouchesBody)},
-)
-async def add_touches(
-    caller: Caller, lead_id: Injected[UUID], touches: Injected[tuple[Touch, ...]], intake: Injected[Intake]
-) -> Inquiry:
-    """Adds what the person did later; a nurtured lead is qualified again."""
-    return _inquiry(await intake.add_touches(caller, lead_id, touches))
 
 
 handlers: Final = (
@@ -400,9 +359,6 @@ handlers: Final = (
         submit,
         validate,
         list_inquiries,
-        show,
-        add_touches,
         intake=Provide(provide_intake, sync_to_thread=False),
-        lead_id=Provide(provide_lead_id, sync_to_thread=False),
     ),
 )

@@ -58,18 +58,3 @@ left join return_request r on r.assignment_id = a.id
 where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
 order by l.id desc
 limit $4;
-
--- name: lock_lead
--- Waits for an erasure that is under way, so that the next statement sees it.
-select id from lead where id = $1 for no key update;
-
--- name: insert_touches
--- The detail stays empty once the person is erased.
-insert into touch (id, lead_id, kind, at, detail, recorded_at)
-select later.id, $2, later.kind, later.at,
-       case when exists (select from erasure where lead_id = $2) then '' else later.detail end, $6
-from unnest($1::uuid[], $3::text[], $4::timestamptz[], $5::text[]) as later (id, kind, at, detail);
-
--- name: mark_due_now
--- A later touch makes a nurtured lead due at once, to be qualified again.
-update lead set due_at = $2 where id = $1 and state = 'nurturing' returning id;

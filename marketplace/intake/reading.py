@@ -52,6 +52,7 @@ from routing.inquiry import (
     Signals,
     Timing,
     Touch,
+    TouchAmount,
     check_budget,
     check_consent_proof,
     check_consent_time,
@@ -157,7 +158,7 @@ def read_inquiry(
         timing=bant.timing,
         evidence=bant.evidence,
         company_size=body.contact.company_size,
-        role=_masked_line(body.contact.role),
+        role=masked_line(body.contact.role),
         source=body.attribution.source,
         form=body.attribution.form,
         campaign=body.attribution.campaign,
@@ -185,7 +186,7 @@ def faults_of(outcome: object) -> Faults:
 def read_contact_points(contact: ContactBody, rules: IntakeRules) -> ContactPoints | Faults:
     """Read the phone number and the e-mail address, at least one of which every vertical requires."""
     country = contact.country.upper()
-    phone = _read_accepted_phone(contact.phone, country, rules)
+    phone = read_accepted_phone(contact.phone, country, rules)
     email = read_email(contact.email) if contact.email else None
     faults: list[Fault] = []
     if country not in phonenumbers.SUPPORTED_REGIONS:
@@ -206,7 +207,8 @@ def _check_points_present(has_phone: bool, has_email: bool, rules: IntakeRules) 
         yield _fault("/contact", FaultCode.field_missing, "Send a phone number or an e-mail address.")
 
 
-def _read_accepted_phone(text: str | None, country: str, rules: IntakeRules) -> Phone | Fault | None:
+def read_accepted_phone(text: str | None, country: str, rules: IntakeRules) -> Phone | Fault | None:
+    """Read a phone number that the vertical accepts; None without one."""
     phone = read_phone(text, country) if text else None
     is_possible = isinstance(phone, Phone) and phone.verification is PhoneVerification.possible
     if is_possible and not rules.accepts_possible_phones:
@@ -253,7 +255,7 @@ def read_submission_time(submitted_at: datetime | None, now: datetime) -> dateti
 
 def read_bant(bant: BantBody, rules: IntakeRules) -> BantAnswers | Faults:
     """Read budget, authority, need and timing by the currency and the questions of the vertical."""
-    budget, timing = _read_budget(bant.budget), _read_timing(bant.timing)
+    budget, timing = read_budget(bant.budget), read_timing(bant.timing)
     flaws: list[InquiryFault] = []
     if budget is not None:
         flaws += check_budget(budget, rules.currency)
@@ -271,13 +273,14 @@ def read_bant(bant: BantBody, rules: IntakeRules) -> BantAnswers | Faults:
     )
 
 
-def _read_budget(budget: BudgetBody | None) -> Budget | None:
+def read_budget(budget: BudgetBody | None) -> Budget | None:
+    """Read a budget; None without one."""
     if budget is None:
         return None
     return Budget(minor=budget.minor, currency=budget.currency, maximum_minor=budget.maximum_minor)
 
 
-def _read_timing(timing: TimingBody | None) -> Timing | None:
+def read_timing(timing: TimingBody | None) -> Timing | None:
     """Read the timing; an empty object means the same as a missing one."""
     if timing is None or (timing.within_days is None and timing.not_before is None):
         return None
@@ -315,11 +318,24 @@ def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now
 
 def read_touches(bodies: tuple[TouchBody, ...], now: datetime) -> TouchHistory | Faults:
     """Read the touches without the query strings of their addresses, which may hold contact data."""
-    touches = tuple(
-        Touch(kind=clean_line(body.kind), at=_in_utc(body.at), detail=_clean_detail(body.detail)) for body in bodies
-    )
+    touches = tuple(read_touch(body) for body in bodies)
     faults = _as_faults(check_touches(touches, now))
     return faults or TouchHistory(touches=tuple(sorted(touches, key=lambda touch: touch.at)))
+
+
+def read_touch(body: TouchBody) -> Touch:
+    """Return a touch as it is stored, before it is checked."""
+    amount = body.amount
+    return Touch(
+        kind=clean_line(body.kind),
+        at=_in_utc(body.at),
+        detail=_clean_detail(body.detail),
+        direction=body.direction,
+        seconds=body.seconds,
+        amount=None if amount is None else TouchAmount(minor=amount.minor, currency=amount.currency),
+        starts_at=None if body.starts_at is None else _in_utc(body.starts_at),
+        touch_id=body.touch_id,
+    )
 
 
 def _clean_detail(text: str) -> str:
@@ -371,7 +387,7 @@ def _assemble_contact(body: InquiryBody, points: ContactPoints, name: str, conse
         phone=phone,
         phone_extension=extension,
         email=email,
-        street=_masked_line(body.contact.street),
+        street=masked_line(body.contact.street),
         postal_code=_line(body.contact.postal_code),
         country=points.country,
         summary=summary or None,
@@ -389,13 +405,14 @@ def _with_zone_of_phone(place: Place, phone: Phone | None) -> Place:
 
 def _signals(points: ContactPoints) -> Signals:
     disposable = points.email is not None and points.email.disposable
-    if points.phone is None:
-        return Signals(phone_type="other", email_disposable=disposable)
-    return Signals(
-        phone_type=points.phone.kind,
-        phone_region=points.phone.region,
-        phone_verification=points.phone.verification,
-        email_disposable=disposable,
+    signals = Signals(phone_type="other", email_disposable=disposable)
+    return signals if points.phone is None else with_phone(signals, points.phone)
+
+
+def with_phone(signals: Signals, phone: Phone) -> Signals:
+    """Return the signals with those of a phone number."""
+    return msgspec.structs.replace(
+        signals, phone_type=phone.kind, phone_region=phone.region, phone_verification=phone.verification
     )
 
 
@@ -403,7 +420,7 @@ def _line(text: str | None) -> str | None:
     return clean_line(text or "") or None
 
 
-def _masked_line(text: str | None) -> str | None:
+def masked_line(text: str | None) -> str | None:
     """Return the person's own words in one line, with card numbers masked."""
     line = _line(text)
     return mask_cards(line) if line else None

@@ -12,11 +12,11 @@ from msgspec import Meta
 from marketplace.intake.contact import LONGEST_EMAIL, PersonalData
 from marketplace.text.characters import LONGEST_PHONE
 from marketplace.text.values import Instant, Minor
-from routing.inquiry import Authority, EvidenceKind
+from routing.inquiry import Authority, Direction, EvidenceKind
 from routing.qualification import Dimension
 
-MAXIMUM_KEYS: Final = 400
-"Keys of one body: fifty touches of three fields each, with all other fields at their limits, stay below this."
+MAXIMUM_KEYS: Final = 800
+"Keys of one body: fifty touches of ten fields each, with all other fields at their limits, stay below this."
 
 Short = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=200)]
@@ -97,12 +97,28 @@ class AttributionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     sub_ids: Pairs = {}
 
 
+class AmountBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An amount in minor units."""
+
+    minor: Minor
+    currency: Annotated[str, Meta(min_length=3, max_length=3, pattern="^[A-Z]{3}$")]
+
+
 class TouchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing the person did; the query string of an address in `detail` is cut."""
+    """One thing the person did; the query string of an address in `detail` is cut.
+
+    `seconds` is the length of a call or a chat, `amount` that of a purchase, `starts_at` the time of an appointment. A
+    touch with the `touch_id` of another, or without one with the same content, counts once.
+    """
 
     kind: Annotated[str, Meta(min_length=1, max_length=40)]
     at: Instant
     detail: Url = ""
+    direction: Direction | None = None
+    seconds: Annotated[int, Meta(ge=0, le=86_400)] | None = None
+    amount: AmountBody | None = None
+    starts_at: Instant | None = None
+    touch_id: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
 
 
 class InquiryBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,9 +8,8 @@ import asyncpg
 import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, violated
-from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
-from routing.inquiry import Facts, Touch
+from routing.inquiry import Facts
 from routing.lifecycle import LeadState
 
 SQL = Queries(__file__)
@@ -160,22 +159,3 @@ async def list_statuses(
 async def find_state(connection: Connection, lead_id: UUID) -> LeadState:
     """Return the state of a lead that exists."""
     return LeadState(await connection.fetchval(SQL["find_state"], lead_id))
-
-
-async def insert_touches(connection: Connection, lead_id: UUID, touches: Sequence[Touch], now: datetime) -> None:
-    """Insert touches under the lead's lock, so that the details which an erasure removed are not added again."""
-    await connection.execute(SQL["lock_lead"], lead_id)
-    await connection.execute(
-        SQL["insert_touches"],
-        [clock.new_id() for _ in touches],
-        lead_id,
-        [touch.kind for touch in touches],
-        [touch.at for touch in touches],
-        [touch.detail for touch in touches],
-        now,
-    )
-
-
-async def mark_due_now(connection: Connection, lead_id: UUID, now: datetime) -> bool:
-    """Make a nurtured lead due at once; return whether the lead was nurtured."""
-    return await connection.fetchval(SQL["mark_due_now"], lead_id, now) is not None

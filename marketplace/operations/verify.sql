@@ -393,8 +393,6 @@ select 'decision_other' as partition, count(*) as records,
 union all
 select 'attempt_other', count(*), case when count(*) > 0 then 'records outside their month' end from attempt_other
 union all
-select 'touch_other', count(*), case when count(*) > 0 then 'records outside their month' end from touch_other
-union all
 select 'audit_other', count(*), case when count(*) > 0 then 'records outside their month' end from audit_other;
 
 -- name: report_hours_are_complete

@@ -32,6 +32,8 @@ class OpenConnection(Protocol):
 PLACES: Final = (
     "amid_intake",
     "after_intake_commit_before_answer",
+    "amid_revision",
+    "after_revision_commit",
     "before_award",
     "amid_award",
     "after_award_commit",

@@ -20,12 +20,18 @@ NONCE_BYTES: Final = 12
 "96 random bits, the size defined for GCM; each data key seals once, so that no nonce repeats with a key."
 
 
-class SealedContact(msgspec.Struct, frozen=True, kw_only=True):
-    """A sealed contact, its wrapped data key, and the id of the master key that wrapped it."""
+class SealedBox(msgspec.Struct, frozen=True, kw_only=True):
+    """Sealed data of one lead, the wrapped data key, and the id of the master key that wrapped it."""
 
     box: bytes
     wrapped: bytes
     master_key_id: str
+
+
+class SealedContact(SealedBox, frozen=True, kw_only=True):
+    """A sealed contact, and its corrections in their order: each the fields that replace the earlier ones."""
+
+    corrections: tuple[SealedBox, ...] | None = None
 
 
 class Sealer:
@@ -46,7 +52,19 @@ class Sealer:
         )
 
     def open_contact(self, lead_id: UUID, sealed: SealedContact) -> bytes:
-        """Return the plain contact. Raises cryptography's InvalidTag when box, key and lead do not match."""
+        """Return the plain contact, corrected, as JSON.
+
+        Raises cryptography's InvalidTag when box, key and lead do not match.
+        """
+        plain = self._open(lead_id, sealed)
+        if not sealed.corrections:
+            return plain
+        fields: dict[str, msgspec.Raw] = msgspec.json.decode(plain, type=dict[str, msgspec.Raw])
+        for correction in sealed.corrections:
+            fields |= msgspec.json.decode(self._open(lead_id, correction), type=dict[str, msgspec.Raw])
+        return msgspec.json.encode(fields)
+
+    def _open(self, lead_id: UUID, sealed: SealedBox) -> bytes:
         data_key = _decrypt(self._master, sealed.wrapped, b"data-key:" + lead_id.bytes)
         return _decrypt(AESGCM(data_key), sealed.box, lead_id.bytes)
 

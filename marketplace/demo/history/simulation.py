@@ -290,6 +290,7 @@ class Simulation:
             vertical_id=walk.vertical_id,
             mode=Mode.live,
             facts=walk.accepted.facts,
+            revision=0,
             tried=frozenset(sale.new.business_id for sale in walk.sales),
             catalog_version=self._rules.version,
             withdrawn=False,

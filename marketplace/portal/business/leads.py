@@ -30,6 +30,7 @@ from marketplace.feedback.wire import CallBody, DispositionBody, Note, ReturnCla
 from marketplace.imports import amounts
 from marketplace.imports.cells import CellFault, clean
 from marketplace.intake.contact import Contact
+from marketplace.journey import store as journey_store
 from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
@@ -37,6 +38,7 @@ from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import Amount, FormFields, ShownForm, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import duration, redirect, words, zone_of
 from marketplace.portal.frame import money as spoken
+from marketplace.portal.journey_words import journey_events, touch_in_words
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
@@ -44,8 +46,12 @@ from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.values import read_local
 from marketplace.web.http import AnyRequest, path_id, services
 from routing.inquiry import Facts
+from routing.journey import CorrectionEntry, JourneyEntry
 from routing.lifecycle import AssignmentState
 from routing.qualification import Dimension, DimensionFinding, DimensionResult
+
+MOST_TOUCHES_SHOWN: Final = 100
+"Newest touches of the person on the page of a lead."
 
 CALL_LINES: Final = (1, 2, 3)
 "Numbers of the calls for which the return form has fields."
@@ -133,6 +139,7 @@ class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[BusinessAttempt, ...]
     recent: feedback_store.RecentReturns
     stages: tuple[feedback_store.PipelineStage, ...]
+    journey: tuple[JourneyEntry, ...]
 
 
 async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> LeadDetail:
@@ -156,6 +163,7 @@ async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Lea
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
             recent=await feedback_store.count_recent(connection, viewer.owner, viewer.mode, since),
             stages=await feedback_store.list_stages(connection, viewer.owner),
+            journey=await journey_store.list_entries(connection, lead_id),
         )
 
 
@@ -288,9 +296,11 @@ def _intake_events(detail: LeadDetail) -> Iterator[TimelineEvent]:
     lead = detail.lead
     wait = duration((lead.received_at - lead.submitted_at).total_seconds())
     yield TimelineEvent(lead.received_at, "Received", f"{wait} after the person sent it.", "good")
-    for touch in lead.facts.touches[:20]:
-        text = f"{touch.kind.replace('_', ' ')}: {touch.detail}".rstrip(": ")
+    for touch in lead.facts.touches[-MOST_TOUCHES_SHOWN:]:
+        text = f"{touch.kind.replace('_', ' ')}: {touch_in_words(touch)}".rstrip(": ")
         yield TimelineEvent(touch.at, "Activity of the person", text, "muted")
+    corrections = (entry for entry in detail.journey if isinstance(entry, CorrectionEntry))
+    yield from (TimelineEvent(*event) for event in journey_events(corrections))
     if lead.qualified_at and lead.verdict:
         text = f"{_since_receipt(lead, lead.qualified_at)}, {lead.verdict.score} of 100 points."
         yield TimelineEvent(lead.qualified_at, "Qualified", text, "good")

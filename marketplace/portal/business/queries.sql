@@ -1,6 +1,6 @@
 -- name: list_contacts
 -- Sealed contacts of many leads at once. read_contact() refuses a lead that has no committed exposure to this business.
-select requested.lead_id, c.sealed as box, c.wrapped, c.master_key_id
+select requested.lead_id, c.sealed as box, c.wrapped, c.master_key_id, c.corrections
 from unnest($1::uuid[]) as requested (lead_id) cross join lateral read_contact(requested.lead_id, $2) c;
 
 -- name: count_days

@@ -17,9 +17,11 @@ from marketplace.database.db import Connection, session
 from marketplace.distribution import explorer
 from marketplace.distribution.explorer import ROUTED, ExplorerAnswer, InputRefused
 from marketplace.distribution.store import Decision, read_candidates
+from marketplace.journey import store as journey_store
 from marketplace.learning import store as learning_store
 from marketplace.learning.store import StoredCard
 from marketplace.portal.frame import DASH, badge, page, redirect, short, words
+from marketplace.portal.journey_words import journey_events
 from marketplace.portal.listing import Column, Listing, Money, code, only_in_file
 from marketplace.portal.operator import explorer_grid, lead_store
 from marketplace.portal.operator.explorer_grid import ChangedCandidate, FilterCell
@@ -196,6 +198,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         if lead is None:
             raise errors.NotFound("There is no lead with this id.")
         history = tuple(_recorded(decision) for decision in await lead_store.list_decisions(connection, lead_key))
+        journey = journey_events(await journey_store.list_entries(connection, lead_key))
         versions = await lead_store.list_vertical_versions(connection, lead.vertical_id)
         selected = _select_decision(request, history)
         rerun, problem, decided_on = None, "", lead.facts
@@ -239,6 +242,7 @@ async def explain(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes
         inputs=list_inputs(versions),
         sentence=sentence,
         rerun_listing=rerun_listing,
+        journey=journey,
         chances=explain_chances(msgspec.structs.replace(lead, facts=decided_on), selected, cards) if selected else (),
     )
 

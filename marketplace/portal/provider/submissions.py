@@ -5,8 +5,10 @@ is in a browser history or the log of a proxy. The pages never show which busine
 """
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from hashlib import sha256
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -14,15 +16,21 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 from markupsafe import Markup
+from msgspec import Meta
 
 from marketplace.database.db import Connection, session
 from marketplace.directory.suppressions import Person, marks_of
 from marketplace.distribution import http as distribution_http
 from marketplace.distribution.http import Trace, TraceDecision
 from marketplace.intake import store as intake_store
+from marketplace.intake.contact import LONGEST_EMAIL
 from marketplace.intake.store import InquiryStatus
-from marketplace.portal.forms import fields
+from marketplace.journey import store as journey_store
+from marketplace.journey.flow import UNCORRECTED, Journey, SentCorrection
+from marketplace.journey.shapes import CorrectionBody
+from marketplace.portal.forms import ShownForm, changing, fields, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
+from marketplace.portal.journey_words import journey_events
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.paging import next_page
 from marketplace.portal.provider import store
@@ -35,11 +43,14 @@ from marketplace.reports.question import Question
 from marketplace.reports.rows import find_ids, read_filters
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal
-from marketplace.text.characters import clean_line
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.text.characters import LONGEST_PHONE, clean_line
+from marketplace.web.http import AnyRequest, page_cursor, page_limit, parse, path_id, services, wants_csv
+from routing.currency import minor_digits
+from routing.inquiry import Authority
+from routing.journey import JourneyEntry
 from routing.lifecycle import LeadState
 from routing.matching import Rule
-from routing.qualification import DimensionFinding, DimensionResult
+from routing.qualification import DimensionFinding, DimensionResult, InterestFinding
 
 CSV_LINES: Final = 10_000
 USUAL_DAYS: Final = 30
@@ -219,6 +230,15 @@ POINTS: Final = Listing[DimensionFinding](
         Column("Points", lambda finding: finding.points, style="num"),
     ),
 )
+INTEREST: Final = Listing[InterestFinding](
+    caption="Interest that the person showed",
+    columns=(
+        Column("Criterion", lambda finding: finding.label, style="nowrap"),
+        Column("Required", lambda finding: finding.threshold),
+        Column("Result", lambda finding: badge(finding.result, RESULT_TONES.get(finding.result, "muted"))),
+        Column("Points", lambda finding: finding.points, style="num"),
+    ),
+)
 MISSES: Final = Listing[tuple[str, int]](
     caption="Why no business took it",
     columns=(
@@ -228,19 +248,84 @@ MISSES: Final = Listing[tuple[str, int]](
 )
 
 
+class CorrectionForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Correction of a submission. A field that is left empty stays as it is."""
+
+    budget: Annotated[Annotated[int, Meta(ge=0, le=10**10)] | None, label("Budget, in whole {currency}")] = None
+    authority: Annotated[Authority | None, label("Who decides")] = None
+    within_days: Annotated[Annotated[int, Meta(ge=0, le=3_650)] | None, label("Wanted within, in days from today")] = (
+        None
+    )
+    full_name: Annotated[Annotated[str, Meta(max_length=100)] | None, label("Name")] = None
+    phone: Annotated[Annotated[str, Meta(max_length=LONGEST_PHONE)] | None, label("Phone", kind="tel")] = None
+    email: Annotated[Annotated[str, Meta(max_length=LONGEST_EMAIL)] | None, label("E-mail", kind="email")] = None
+    street: Annotated[Annotated[str, Meta(max_length=200)] | None, label("Street")] = None
+
+    def body(self, currency: str) -> CorrectionBody:
+        """Return the correction as the API takes it. Raises InvalidInput."""
+        bant: dict[str, object] = {"authority": self.authority}
+        if self.budget is not None:
+            bant["budget"] = {"minor": self.budget * 10 ** minor_digits(currency), "currency": currency}
+        if self.within_days is not None:
+            bant["timing"] = {"within_days": self.within_days}
+        contact = {"full_name": self.full_name, "phone": self.phone, "email": self.email, "street": self.street}
+        document = {"bant": _filled_in(bant), "contact": _filled_in(contact)}
+        return parse(msgspec.json.encode(document), CorrectionBody)
+
+
+def _filled_in(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 @get("/provider/submissions/{lead_id:str}")
 async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
     """Show the page of a submission."""
     viewer = await visitor(request, CallerKind.provider)
+    return await _submission_page(request, viewer, lead_id)
+
+
+@post("/provider/submissions/{lead_id:str}/correct")
+async def correct_submission(request: AnyRequest, lead_id: FromPath[str]) -> Response[bytes]:
+    """Correct answers or contact details of a submission."""
+    viewer, sent = await changing(request, CallerKind.provider)
     lead = path_id("lead", lead_id)
     async with session(services(request).pool) as connection:
         status = await _status(connection, viewer, lead)
-        caller = Principal(key_id=viewer.actor, kind=CallerKind.provider, owner_id=viewer.owner, mode=status.mode)
-        trace = await distribution_http.load_trace(connection, caller, lead)
+    try:
+        currency = (await services(request).catalog.current()).by_slug[status.vertical].definition.currency
+        body = fill(CorrectionForm, sent).body(currency)
+        correction = SentCorrection(body=body, request_sha256=sha256(msgspec.json.encode(body)).digest(), key=None)
+        journey: Journey = request.app.state.journey
+        await journey.correct(_caller(viewer, status), lead, correction)
+    except (errors.InvalidInput, errors.Conflict) as error:
+        faults = _faults_by_field(error) if isinstance(error, errors.InvalidInput) else None
+        answer = _submission_page(request, viewer, lead_id)
+        return await show_again(request, sent, error, answer, faults=faults)
+    return redirect(request, f"/provider/submissions/{lead_id}", "Corrected. The history below shows what changed.")
+
+
+def _faults_by_field(error: errors.InvalidInput) -> dict[str, str]:
+    """Return the sentence of each fault by its field of the form, which is the last word of the API's field."""
+    names = {"minor": "budget", "currency": "budget", "within_days": "within_days"}
+    words_of = [(fault.pointer.rpartition("/")[2], fault.detail) for fault in error.faults]
+    return {names.get(name, name): detail for name, detail in words_of}
+
+
+def _caller(viewer: Viewer, status: InquiryStatus) -> Principal:
+    return Principal(key_id=viewer.actor, kind=CallerKind.provider, owner_id=viewer.owner, mode=status.mode)
+
+
+async def _submission_page(request: AnyRequest, viewer: Viewer, lead_id: str) -> Response[bytes]:
+    lead = path_id("lead", lead_id)
+    async with session(services(request).pool) as connection:
+        status = await _status(connection, viewer, lead)
+        trace = await distribution_http.load_trace(connection, _caller(viewer, status), lead)
         evidence = await store.find_evidence(connection, lead, viewer.owner)
+        entries = await journey_store.list_entries(connection, lead)
     last = trace.decisions[-1] if trace.decisions else None
     verdict = last.verdict if last else None
     weighed = len(last.candidates) if last else 0
+    currency = (await services(request).catalog.recent()).by_slug[status.vertical].definition.currency
     return page(
         request,
         viewer,
@@ -249,16 +334,24 @@ async def show_submission(request: AnyRequest, lead_id: FromPath[str]) -> Respon
         lead_id=lead_id,
         state=state_badge(status.state),
         reason=why(status.state, status.reason),
-        timeline=timeline(status, trace),
+        timeline=timeline(status, trace, entries),
         verdict=verdict,
         points=POINTS,
+        interest=INTEREST,
         miss_listing=MISSES,
         misses=_misses(last),
         weighed=weighed,
         evidence=evidence,
         calls=CALLS,
         return_words=RETURNS.get(status.return_reason or "", status.return_reason or ""),
+        correction_form=_correction_form(currency),
+        correctable=status.state not in UNCORRECTED and viewer.may_change,
     )
+
+
+def _correction_form(currency: str) -> ShownForm:
+    options = [("", "As it is"), *((authority, words(authority)) for authority in Authority)]
+    return show_form(CorrectionForm, {}, {"authority": options}, currency=currency)
 
 
 async def _status(connection: Connection, viewer: Viewer, lead: UUID) -> InquiryStatus:
@@ -282,7 +375,7 @@ def _misses(decision: TraceDecision | None) -> tuple[tuple[str, int], ...]:
     return tuple(counts.most_common())
 
 
-def timeline(status: InquiryStatus, trace: Trace) -> tuple[Moment, ...]:
+def timeline(status: InquiryStatus, trace: Trace, entries: Iterable[JourneyEntry] = ()) -> tuple[Moment, ...]:
     """Return the events of a submission, in order."""
     turned = status.state in (LeadState.duplicate, LeadState.suppressed)
     moments: list[Moment] = [(status.submitted_at, "Submitted by the person", "As you reported.", "muted")]
@@ -297,7 +390,8 @@ def timeline(status: InquiryStatus, trace: Trace) -> tuple[Moment, ...]:
     moments.append((status.received_at, "Received", answer, "good"))
     moments.extend(_decided(decision) for decision in trace.decisions)
     moments.extend(_delivered(status))
-    return tuple(moments)
+    moments.extend(journey_events(entries))
+    return tuple(sorted(moments, key=lambda moment: moment[0] or status.received_at))
 
 
 def _turned(state: LeadState) -> str:
@@ -343,4 +437,4 @@ def _delivered(status: InquiryStatus) -> list[Moment]:
     return moments
 
 
-handlers: tuple[Any, ...] = (show_submissions, search, show_submission)
+handlers: tuple[Any, ...] = (show_submissions, search, show_submission, correct_submission)

@@ -34,6 +34,7 @@ REASONS: Final[dict[str, str]] = {
     RejectionReason.authority_unknown: "It is not known who decides, and this service requires it.",
     RejectionReason.need_unknown: "A required question was not answered.",
     RejectionReason.timing_unknown: "No date was given, and this service requires one.",
+    RejectionReason.interest_missing: "The person has not shown the interest that this service requires.",
     RejectionReason.score_below_minimum: "The total score of the answers is too low.",
     Rule.outside_area: "No business covers this area at the moment.",
     Rule.attribute: "No business takes these answers.",

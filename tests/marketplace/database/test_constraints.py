@@ -213,7 +213,7 @@ async def test_contact_is_read_by_the_business_it_was_exposed_to_after_the_commi
     lead = await world.lead("exposed")
     await world.connection.execute(f"set role {role}")
     row = await world.connection.fetchrow("select * from read_contact($1, $2)", lead.id, world.business)
-    assert tuple(row) == (b"\x01", b"\x02", "key")
+    assert tuple(row) == (b"\x01", b"\x02", "key", None)
 
 
 async def test_contact_is_not_read_before_the_exposure_is_committed(world: World) -> None:
@@ -487,7 +487,7 @@ order by 1, 2, 3"""
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
-    ("marketplace_api", "execute"): "read_contact take_inquiry",
+    ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         simulation
         business_terms feed_ticket
@@ -499,7 +499,7 @@ PRIVILEGES = {
         api_key audit(action actor at detail id object) business contact data_key disposition endpoint feedback_hook
         inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
         lifted_suppression
-        suppression touch onboarding member one_time_link opened_access portal_session sign_in_try
+        suppression onboarding member one_time_link opened_access portal_session sign_in_try
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         vertical vertical_version wallet
         refusal_count refusal_example""",
@@ -516,7 +516,7 @@ PRIVILEGES = {
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
-        subscription_version suppression touch transfer vertical vertical_version wallet
+        subscription_version suppression touch correction transfer vertical vertical_version wallet
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
@@ -547,7 +547,8 @@ PRIVILEGES = {
     ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
     ("marketplace_eraser", "update"): """
         assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
-        disposition(note) lead(state reason settled_at) return_request(note) touch(detail) wallet(held_minor)""",
+        disposition(note) lead(state reason settled_at) return_request(note) touch(detail)
+        correction(sealed wrapped master_key_id) wallet(held_minor)""",
     ("marketplace_feeder", "insert"): """
         audit(action actor at detail id object)
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address attempt_no exposed_at)
@@ -574,7 +575,7 @@ PRIVILEGES = {
         endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)
-        subscription subscription_version touch touch_other transfer vertical vertical_version wallet
+        subscription subscription_version touch correction transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
         business_sales scorecard scorecard_check scorecard_training
         report_stale schema_migration""",
@@ -591,7 +592,6 @@ PRIVILEGES = {
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
-        touch
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
@@ -604,7 +604,7 @@ PRIVILEGES = {
         arrival_curve assignment attempt audit audit_block audit_entry business cap_usage catalog_change share_credit
         catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request subscription
-        subscription_version suppression touch transfer vertical vertical_version wallet
+        subscription_version suppression touch correction transfer vertical vertical_version wallet
         business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """

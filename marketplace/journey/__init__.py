@@ -1,0 +1,1 @@
+"""The journey of a lead after its inquiry: touches that count, and corrections."""

@@ -1,0 +1,168 @@
+"""Corrections of an inquiry: what they change before a business has the lead, and afterwards."""
+
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from marketplace.erasure.flow import erase_lead
+from marketplace.journey.flow import Journey, SentCorrection
+from marketplace.journey.shapes import CorrectionBody
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
+from marketplace.runtime.queue import Notifier
+from marketplace.runtime.settings import Settings
+from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import NOWHERE, Marketplace, marketplace, roofing
+from tests.receivers import Receiver, status
+
+POOR = {"bant": {"budget": {"minor": 100, "currency": "USD"}}}
+
+
+@pytest.fixture
+async def market(settings: Settings) -> AsyncIterator[Marketplace]:
+    async with marketplace(settings, roofing(patience_seconds=3_600)) as ready:
+        yield ready
+
+
+async def correct(
+    market: Marketplace, lead_id: UUID, body: dict[str, Any], *, key: str | None = None, by: Any = None
+) -> int:
+    journey = Journey(market.api, Catalog(market.api), market.sealer, Notifier(NOWHERE))
+    digest = sha256(msgspec.json.encode(body)).digest()
+    sent = SentCorrection(body=msgspec.convert(body, CorrectionBody), request_sha256=digest, key=key)
+    return await journey.correct(by or market.provider, lead_id, sent)
+
+
+async def decisions(market: Marketplace, lead_id: UUID) -> list[tuple[str, int]]:
+    rows = await market.owner.fetch(
+        "select outcome, revision from decision where lead_id = $1 order by made_at", lead_id
+    )
+    return [(row["outcome"], row["revision"]) for row in rows]
+
+
+async def test_a_waiting_lead_is_qualified_again_by_a_correction(market: Marketplace) -> None:
+    await market.buyer("http://127.0.0.1:1/hook")
+    await market.owner.execute("update endpoint set breaker_open_until = clock_timestamp() + interval '9 min'")
+    await market.owner.execute("update subscription set name = name || '.'")
+    lead_id = await market.sold()
+    assert await market.state(lead_id) == "prospect"
+    assert await correct(market, lead_id, POOR) == 1
+    assert await market.state(lead_id) == "received"
+    await market.walker.walk(lead_id)
+    assert await decisions(market, lead_id) == [("waiting", 0), ("rejected", 1)]
+    assert await correct(market, lead_id, {"bant": {"budget": {"minor": 900_000, "currency": "USD"}}}) == 2
+    await market.walker.walk(lead_id)
+    assert (await decisions(market, lead_id))[-1] == ("waiting", 2)
+
+
+async def test_null_removes_an_answer_and_the_history_is_kept(market: Marketplace) -> None:
+    lead_id = await market.sold()
+    await correct(market, lead_id, {"bant": {"timing": None}, "contact": {"role": "owner"}})
+    row = await market.row("select supplies, clears, contact, made_by from correction where lead_id = $1", lead_id)
+    assert (row["clears"], row["contact"], row["made_by"]) == (["timing"], [], "test")
+    assert msgspec.json.decode(row["supplies"]) == {"role": "owner"}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({"bant": {"budget": {"minor": 1, "currency": "EUR"}}}, "/bant/budget/currency", "currency_not_accepted"),
+        ({"bant": {"need": {"fields": {"roof_type": None}}}}, "/bant/need/fields/roof_type", "need_field_missing"),
+        ({"bant": {"need": {"fields": {"colour": "red"}}}}, "/bant/need/fields/colour", "need_field_unknown"),
+        ({"contact": {"phone": "none"}}, "/contact/phone", "phone_invalid"),
+        ({"contact": {"email": "nobody"}}, "/contact/email", "email_invalid"),
+        ({"contact": {"full_name": " "}}, "/contact/full_name", "name_empty"),
+    ],
+)
+async def test_a_faulty_correction_is_refused_with_its_place(
+    market: Marketplace, body: dict[str, Any], pointer: str, code: str
+) -> None:
+    lead_id = (await market.submit()).id
+    with pytest.raises(InvalidInput) as refused:
+        await correct(market, lead_id, body)
+    assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [(pointer, code)]
+
+
+async def test_an_empty_correction_writes_nothing(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    assert await correct(market, lead_id, {}) == 0
+    assert await market.value("select count(*) from correction") == 0
+
+
+async def test_the_same_call_under_the_same_key_corrects_once(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    assert [await correct(market, lead_id, POOR, key="k") for _ in range(2)] == [1, 1]
+    with pytest.raises(IdempotencyKeyReused):
+        await correct(market, lead_id, {"bant": {"timing": None}}, key="k")
+
+
+async def test_another_providers_inquiry_is_not_there(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    with pytest.raises(NotFound):
+        await correct(market, lead_id, POOR, by=await market.another_provider())
+
+
+async def test_the_business_gets_the_corrected_contact_and_nothing_else_changed(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    contact = {"phone": "+1 312 555 0177", "email": "corrected@example.com", "street": None}
+    await correct(market, lead_id, {"contact": contact})
+    async with Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        await market.walker.walk(lead_id)
+        sent = msgspec.json.decode(receiver.visits[-1].body)["data"]["contact"]
+    original = roofing_body()["contact"]
+    assert (sent["phone"], sent["email"], sent["street"]) == ("+13125550177", "corrected@example.com", None)
+    assert sent["full_name"] == original["full_name"]
+    assert sent["consent"]["text"] == roofing_body()["consent"]["text"]
+
+
+async def test_the_person_is_found_by_the_corrected_number_and_by_the_earlier_one(market: Marketplace) -> None:
+    lead_id = (await market.submit(1)).id
+    await correct(market, lead_id, {"contact": {"phone": roofing_body(2)["contact"]["phone"]}})
+    assert (await market.submit(1, provider_reference="same")).state == "duplicate"
+    contact = roofing_body(2)["contact"]
+    assert (await market.submit(2, contact=contact)).state == "duplicate"
+
+
+async def test_a_number_that_another_lead_has_is_a_conflict_and_changes_nothing(market: Marketplace) -> None:
+    other, lead_id = (await market.submit(1)).id, (await market.submit(2)).id
+    with pytest.raises(Conflict, match="Another inquiry has this phone number"):
+        await correct(market, lead_id, {"contact": {"phone": roofing_body(1)["contact"]["phone"]}})
+    assert await market.value("select revision from lead where id = $1", lead_id) == 0
+    assert await market.value("select count(*) from correction") == 0
+    assert await market.state(other) == "received"
+
+
+async def test_the_contact_of_an_erased_person_is_gone_with_its_corrections(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    await correct(market, lead_id, {"contact": {"street": "2 Example Street"}})
+    await erase_lead(market.api, market.provider, lead_id, "asked", also_suppress=False)
+    row = await market.row("select sealed, wrapped, contact from correction where lead_id = $1", lead_id)
+    assert (row["sealed"], row["wrapped"], row["contact"]) == (None, None, ["street"])
+    with pytest.raises(Conflict, match="erased"):
+        await correct(market, lead_id, {"contact": {"street": "3 Example Street"}})
+
+
+async def test_a_lead_that_a_business_is_just_getting_is_corrected_later(market: Marketplace) -> None:
+    await market.buyer(None)
+    lead_id = (await market.submit()).id
+    await market.distribution.distribute(lead_id)
+    assert await market.state(lead_id) == "held"
+    with pytest.raises(Conflict, match="two minutes"):
+        await correct(market, lead_id, POOR)
+
+
+async def test_a_delivered_lead_keeps_its_business_and_shows_it_the_corrected_facts(market: Marketplace) -> None:
+    async with Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        lead_id = await market.sold()
+        assert await correct(market, lead_id, POOR) == 1
+    assert await market.state(lead_id) == "delivered"
+    facts = await market.value(
+        "select facts_at(i.id, i.facts, l.revision) from lead l join inquiry i on i.id = l.id where l.id = $1", lead_id
+    )
+    assert msgspec.json.decode(facts)["journey"][0]["supplies"]["budget"]["minor"] == 100

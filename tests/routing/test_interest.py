@@ -1,0 +1,128 @@
+"""Criteria of interest: which touches meet them, and what they do to a verdict."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from routing.inquiry import Direction, Touch, TouchAmount
+from routing.interest import InterestCriterion, count_interest, interest_in_words, touches_that_meet
+from routing.journey import TouchEntry, revise
+from routing.policy_lint import PolicyWarningCode, lint_policy
+from routing.qualification import DimensionResult, Prospect, Rejection, RejectionReason, TouchTime, qualify
+from tests.builders.inquiries import NOW, ROOFING_NEEDS, roofing_facts, roofing_policy
+from tests.builders.marketplaces import roofing
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+PRICING = InterestCriterion(
+    name="pricing", kinds=("page_view",), detail_prefix="/pricing", count=2, within_days=7, points=20
+)
+CALL = InterestCriterion(
+    name="answered", kinds=("call",), minimum_seconds=60, direction=Direction.outbound, points=10, short_fails=True
+)
+PURCHASE = InterestCriterion(name="bought", kinds=("purchase",), minimum_minor=5_000, points=10)
+
+
+def visit(days: float, detail: str = "/pricing") -> Touch:
+    return Touch(kind="page_view", at=NOW + days * DAY, detail=detail)
+
+
+def call(seconds: int | None, direction: Direction | None = Direction.outbound) -> Touch:
+    return Touch(kind="call", at=NOW, detail="", seconds=seconds, direction=direction)
+
+
+def bought(minor: int, currency: str = "USD") -> Touch:
+    return Touch(kind="purchase", at=NOW, detail="", amount=TouchAmount(minor=minor, currency=currency))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "touches", "met", "fell_short"),
+    [
+        (PRICING, (), 0, False),
+        (PRICING, (visit(0),), 0, False),
+        (PRICING, (visit(0), visit(7)), 2, False),
+        (PRICING, (visit(0), visit(7.1)), 0, False),
+        (PRICING, (visit(0), visit(8), visit(9)), 2, False),
+        (PRICING, (visit(1, "/Pricing/roofs"), visit(0)), 2, False),
+        (PRICING, (visit(0, "/about"), visit(1)), 0, False),
+        (CALL, (call(60),), 1, False),
+        (CALL, (call(59),), 0, True),
+        (CALL, (call(None),), 0, True),
+        (CALL, (call(90, Direction.inbound),), 0, False),
+        (CALL, (call(0), call(90)), 1, True),
+        (PURCHASE, (bought(5_000),), 1, False),
+        (PURCHASE, (bought(4_999),), 0, True),
+        (PURCHASE, (bought(9_000, "EUR"),), 0, True),
+    ],
+)
+def test_a_criterion_is_met_by_enough_touches_that_pass_every_condition(
+    criterion: InterestCriterion, touches: tuple[Touch, ...], met: int, fell_short: bool
+) -> None:
+    interest = count_interest(criterion, touches, "USD")
+    assert (len(interest.met_by), interest.fell_short) == (met, fell_short)
+
+
+@pytest.mark.parametrize(
+    ("touches", "result", "points"),
+    [
+        ((), DimensionResult.unknown, 0),
+        ((call(0),), DimensionResult.fails, 0),
+        ((call(0), call(75)), DimensionResult.meets, 10),
+    ],
+)
+def test_a_criterion_has_three_results_and_the_verdict_names_the_touches_that_met_it(
+    touches: tuple[Touch, ...], result: DimensionResult, points: int
+) -> None:
+    policy = roofing_policy(interest=(CALL,))
+    verdict = qualify(roofing_facts(touches=touches), ROOFING_NEEDS, policy, NOW).verdict
+    (finding,) = verdict.interest
+    assert (finding.result, finding.points, finding.label) == (result, points, "answered")
+    expected = (TouchTime(kind="call", at=NOW),) if points else ()
+    assert finding.met_by == expected
+
+
+def test_a_touch_that_meets_a_criterion_lifts_the_score_of_a_lead_over_the_minimum() -> None:
+    policy = roofing_policy(interest=(PRICING,), minimum_score=60)
+    facts = roofing_facts(budget=None, timing=None, authority=None)
+    before = qualify(facts, ROOFING_NEEDS, policy, NOW)
+    visits = [TouchEntry(revision=1, touch=visit(day)) for day in (1, 2)]
+    after = qualify(revise(facts, visits), ROOFING_NEEDS, policy, NOW + 2 * DAY)
+    assert isinstance(before, Rejection)
+    assert before.reason is RejectionReason.score_below_minimum
+    assert after.verdict.score > before.verdict.score
+
+
+def test_a_required_criterion_rejects_a_lead_that_does_not_meet_it() -> None:
+    required = InterestCriterion(name="replied", kinds=("email_reply",), required=True)
+    policy = roofing_policy(interest=(required,))
+    outcome = qualify(roofing_facts(), ROOFING_NEEDS, policy, NOW)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is RejectionReason.interest_missing
+    touches = touches_that_meet(required, "USD", NOW)
+    assert isinstance(qualify(roofing_facts(touches=touches), ROOFING_NEEDS, policy, NOW), Prospect)
+
+
+@pytest.mark.parametrize("criterion", [PRICING, CALL, PURCHASE])
+def test_the_touches_of_an_example_meet_their_criterion(criterion: InterestCriterion) -> None:
+    assert count_interest(criterion, touches_that_meet(criterion, "USD", NOW), "USD").met_by
+
+
+@pytest.mark.parametrize(
+    ("criterion", "words"),
+    [
+        (PRICING, "page view of /pricing, 2 times within 7 days"),
+        (CALL, "call, outbound, at least 60 seconds"),
+        (PURCHASE, "purchase, at least USD 50"),
+    ],
+)
+def test_a_criterion_is_shown_in_words(criterion: InterestCriterion, words: str) -> None:
+    assert interest_in_words(criterion, "USD") == words
+
+
+def test_the_lint_names_a_criterion_that_decides_nothing() -> None:
+    def codes(**changes: Any) -> set[PolicyWarningCode]:
+        return {warning.code for warning in lint_policy(roofing(**changes))}
+
+    idle = InterestCriterion(name="opened", kinds=("email_open",))
+    assert PolicyWarningCode.interest_idle in codes(interest=(idle,))
+    assert PolicyWarningCode.interest_idle not in codes(interest=(PRICING,))
