@@ -103,7 +103,7 @@ class TouchKind(StrEnum):
 
 
 class Direction(StrEnum):
-    """Who began a call or a conversation."""
+    """Side that began a call or a conversation."""
 
     inbound = "inbound"
     """The person."""

@@ -307,12 +307,15 @@ def _idle_interest(
         criterion.name: touches_that_meet(criterion, definition.currency, MOMENT) for criterion in definition.interest
     }
     for criterion in definition.interest:
-        others = tuple(touch for name, own in touches.items() if name != criterion.name for touch in own)
+        other_touches = tuple(touch for name, own in touches.items() if name != criterion.name for touch in own)
         changes = any(
             type(qualify(msgspec.structs.replace(facts, touches=before), definition.needs, policy, MOMENT))
             is not type(qualify(msgspec.structs.replace(facts, touches=after), definition.needs, policy, MOMENT))
             for facts in (_facts(definition, answers, case) for case in outcomes)
-            for before, after in (((), touches[criterion.name]), (others, (*others, *touches[criterion.name])))
+            for before, after in (
+                ((), touches[criterion.name]),
+                (other_touches, (*other_touches, *touches[criterion.name])),
+            )
         )
         if not changes:
             label = criterion.label or criterion.name.replace("_", " ")

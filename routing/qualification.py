@@ -418,8 +418,8 @@ def _rejection(
             reasons.add(_FAILED[finding.dimension])
         if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
-    for criterion, shown in zip(policy.interest, interest, strict=True):
-        if criterion.required and shown.result is not DimensionResult.meets:
+    for criterion, finding in zip(policy.interest, interest, strict=True):
+        if criterion.required and finding.result is not DimensionResult.meets:
             reasons.add(RejectionReason.interest_missing)
     if _score(findings, interest, policy) < policy.minimum_score:
         reasons.add(RejectionReason.score_below_minimum)
@@ -444,7 +444,7 @@ def _score(
     findings: tuple[DimensionFinding, ...], interest: tuple[InterestFinding, ...], policy: QualificationPolicy
 ) -> int:
     """Return the sum of the points on the scale of 0 to 100."""
-    points = sum(finding.points for finding in findings) + sum(shown.points for shown in interest)
+    points = sum(finding.points for finding in findings) + sum(finding.points for finding in interest)
     return max(0, min(100, policy.scale(points)))
 
 

@@ -1,4 +1,4 @@
-"""What new facts about a lead change: whether it is decided about again, qualified again, opened again, or left alone.
+"""Consequences of new facts about a lead: it is decided about, qualified or opened again, or left alone.
 
     received, nurturing          decided about at once
     prospect                     qualified again if the verdict or a value has changed

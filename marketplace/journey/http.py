@@ -28,13 +28,13 @@ class InquiryWithTouches(Inquiry, frozen=True, kw_only=True):
     touches: tuple[TouchResult, ...]
 
 
-def provide_journey(request: AnyRequest, caller: Caller) -> Journey:
-    """Return the application's journeys, once the caller is known."""
+def provide_journey(request: AnyRequest, lead_id: Injected[UUID]) -> Journey:
+    """Return the application's journeys, once the lead's id is known."""
     journey: Journey = request.app.state.journey
     return journey
 
 
-async def provide_touches(request: AnyRequest, lead_id: Injected[UUID]) -> TouchesBody:
+async def provide_touches(request: AnyRequest, journey: Injected[Journey]) -> TouchesBody:
     """Return the touches in the body. Raises the errors of `raw_body` and `parse`."""
     return parse(await raw_body(request), TouchesBody, _time_faults, maximum_keys=MAXIMUM_KEYS)
 
@@ -74,7 +74,7 @@ async def add_touches(
     return InquiryWithTouches(**msgspec.structs.asdict(view), touches=receipt.results)
 
 
-async def provide_correction(request: AnyRequest, lead_id: Injected[UUID]) -> SentCorrection:
+async def provide_correction(request: AnyRequest, journey: Injected[Journey]) -> SentCorrection:
     """Return the correction. Raises IdempotencyKeyInvalid and the errors of `raw_body` and `parse`."""
     key = idempotency_key(request)
     raw = await raw_body(request)

@@ -97,7 +97,7 @@ class ReadCorrection(PersonalData, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it corrects nothing."""
+        """True if it corrects nothing."""
         return not (supplied_values(self.supplies) or self.clears or self.contact)
 
 

@@ -49,6 +49,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "intake/postal.sql": (OWNER,),
     "learning/queries.sql": (API, WORK),
     "intake/queries.sql": (API,),
+    "journey/queries.sql": (API,),
     "intake/refusals.sql": (API,),
     "database/journal.sql": (WORK,),
     "web/metrics.sql": (API,),

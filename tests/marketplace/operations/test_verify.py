@@ -476,8 +476,10 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "record_has_its_month", "records outside their month", "",
-        """insert into touch (id, lead_id, kind, at, recorded_at)
-        values (gen_random_uuid(), '{lead_held}', 'call', now(), '1999-12-31')""",
+        """insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome,
+            reason, total_ms)
+        select gen_random_uuid(), id, lead_id, business_id, endpoint_id, 1, '1999-12-31', 'failed', 'timeout', 1
+        from assignment where lead_id = '{lead_held}'""",
     ),
     (
         "report_hours_are_complete", "another number of leads than were received", "",
@@ -628,9 +630,11 @@ async def test_the_command_exits_1_with_the_rows_on_a_finding(
 
 
 async def test_a_warning_is_shown_and_does_not_fail_the_command(peopled: Peopled, settings: Settings) -> None:
-    await broken(
-        peopled, "insert into touch values (gen_random_uuid(), '{lead_held}', 'call', now(), '', '1999-12-31')"
-    )
+    old = """insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome,
+            reason, total_ms)
+        select gen_random_uuid(), id, lead_id, business_id, endpoint_id, 1, '1999-12-31', 'failed', 'timeout', 1
+        from assignment where lead_id = '{lead_held}'"""
+    await broken(peopled, old)
     result = await invoke(settings)
     assert result.exit_code == 0
     assert "warning: record_has_its_month" in result.stdout

@@ -435,7 +435,7 @@ METHODS = (
     ("HEAD", f"{PATH}:validate", {"POST"}),
     ("GET", f"{PATH}:validate", {"POST"}),
     ("POST", "/healthz", {"GET"}),
-    ("POST", f"{PATH}/{UNKNOWN_LEAD}", {"GET"}),
+    ("POST", f"{PATH}/{UNKNOWN_LEAD}", {"GET", "PATCH"}),
     ("PATCH", f"{PATH}/{UNKNOWN_LEAD}/touches", {"POST"}),
     ("POST", "/docs/assets/swagger-ui.css", {"GET"}),
 )
