@@ -5,7 +5,7 @@ street, IP address or free text. So a decision can be stored, repeated and shown
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address
@@ -14,6 +14,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from routing.consent import (
+    CHANNELS_IN_WORDS,
+    ConsentTerms,
+    is_jurisdiction,
+    read_channel,
+)
 from routing.currency import minor_digits
 
 NeedValue = str | int | bool
@@ -170,9 +176,10 @@ class ValueSource(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one inquiry that rules may read. Stored with it, and sufficient to repeat any decision on it.
 
-    `evidence` is keyed by dimension name; a dimension that is missing was stated by the person. Times are aware and in
-    UTC. There is no contact data here, on purpose. `sources` says of each value where it comes from, once a later touch
-    or a correction has changed the facts (routing/journey.py); it is empty in an inquiry.
+    `evidence` is keyed by dimension name; a dimension that is missing was stated by the person. `consent` is None in
+    inquiries from before its terms were read. Times are aware and in UTC. There is no contact data here, on purpose.
+    `sources` says of each value where it comes from, once a later touch or a correction has changed the facts
+    (routing/journey.py); it is empty in an inquiry.
     """
 
     vertical: str
@@ -194,6 +201,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sub_ids: dict[str, str] = {}
     touches: tuple[Touch, ...] = ()
     sources: dict[str, ValueSource] = {}
+    consent: ConsentTerms | None = None
 
     @property
     def asked_at(self) -> datetime:
@@ -283,6 +291,12 @@ class InquiryFaultCode(StrEnum):
     """The page is not an http or https address."""
     consent_ip_invalid = "consent_ip_invalid"
     """The person's IP address is not valid."""
+    consent_channel_unknown = "consent_channel_unknown"
+    """A word that names no channel by which a person may be contacted."""
+    consent_expired = "consent_expired"
+    """The consent has ended already."""
+    consent_jurisdiction_invalid = "consent_jurisdiction_invalid"
+    """Not an ISO 3166 country or a part of it."""
     currency_not_accepted = "currency_not_accepted"
     """The vertical uses another currency."""
     timing_ambiguous = "timing_ambiguous"
@@ -378,6 +392,40 @@ def check_consent_proof(text: str, page_url: str | None, ip: str | None) -> Iter
     if ip is not None and not _is_ip(first_address(ip)):
         detail = "Send an IPv4 or IPv6 address, a list that begins with one, or leave the field out."
         yield _flaw(("consent", "ip"), InquiryFaultCode.consent_ip_invalid, detail)
+
+
+def check_consent_terms(
+    channels: Sequence[str], expires_at: datetime | None, jurisdiction: str | None, now: datetime
+) -> Iterator[InquiryFault]:
+    """Check that each channel is a known word, that the consent has not ended, and the form of its jurisdiction."""
+    for index, word in enumerate(channels):
+        if read_channel(word) is None:
+            detail = f"Send one of these channels: {CHANNELS_IN_WORDS}."
+            yield _flaw(("consent", "channels", index), InquiryFaultCode.consent_channel_unknown, detail)
+    if expires_at is not None and expires_at <= now:
+        detail = "Ask for consent again: it has ended."
+        yield _flaw(("consent", "expires_at"), InquiryFaultCode.consent_expired, detail)
+    if jurisdiction is not None and not is_jurisdiction(jurisdiction):
+        detail = "Send an ISO 3166 country such as US, or a part of it such as US-CA."
+        yield _flaw(("consent", "jurisdiction"), InquiryFaultCode.consent_jurisdiction_invalid, detail)
+
+
+def read_consent_terms(
+    sellers: Sequence[str],
+    channels: Sequence[str],
+    purposes: Sequence[str],
+    expires_at: datetime | None,
+    jurisdiction: str | None,
+) -> ConsentTerms:
+    """Return the terms of a consent that `check_consent_terms` has passed. `expires_at` is in UTC."""
+    licensed = {channel: None for channel in map(read_channel, channels) if channel is not None}
+    return ConsentTerms(
+        sellers=tuple(filter(None, (seller.strip() for seller in sellers))),
+        channels=tuple(licensed),
+        purposes=tuple(dict.fromkeys(filter(None, (purpose.strip().casefold() for purpose in purposes)))),
+        expires_at=expires_at,
+        jurisdiction=jurisdiction,
+    )
 
 
 def first_address(text: str) -> str:

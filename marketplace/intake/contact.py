@@ -49,6 +49,8 @@ class Consent(PersonalData, frozen=True, kw_only=True):
     purposes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     sellers: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    jurisdiction: str | None = None
 
 
 class Contact(PersonalData, frozen=True, kw_only=True):

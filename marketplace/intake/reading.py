@@ -36,6 +36,7 @@ from marketplace.intake.shapes import (
 )
 from marketplace.text.characters import clean_line, clean_text, is_visible, mask_cards
 from marketplace.text.faults import Fault, FaultCode, pointer, read
+from routing.consent import ConsentTerms
 from routing.inquiry import (
     LONGEST_TOUCH_DETAIL,
     Authority,
@@ -55,6 +56,7 @@ from routing.inquiry import (
     TouchAmount,
     check_budget,
     check_consent_proof,
+    check_consent_terms,
     check_consent_time,
     check_need_fields,
     check_submitted_at,
@@ -62,6 +64,7 @@ from routing.inquiry import (
     check_touches,
     cut_query,
     first_address,
+    read_consent_terms,
 )
 
 Faults = tuple[Fault, ...]
@@ -164,6 +167,7 @@ def read_inquiry(
         campaign=body.attribution.campaign,
         sub_ids=dict(body.attribution.sub_ids),
         touches=history.touches,
+        consent=_consent_terms(consent),
     )
     return AcceptedInquiry(
         facts=facts,
@@ -296,6 +300,7 @@ def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now
     flaws = [
         *check_consent_proof(text, consent.page_url, consent.ip),
         *check_consent_time(consent.given_at, submitted_at, now),
+        *check_consent_terms(consent.channels, consent.expires_at, consent.jurisdiction, now),
     ]
     if flaws:
         return _as_faults(flaws)
@@ -313,6 +318,18 @@ def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now
         purposes=consent.purposes,
         channels=consent.channels,
         sellers=consent.sellers,
+        expires_at=_in_utc(consent.expires_at) if consent.expires_at is not None else None,
+        jurisdiction=consent.jurisdiction,
+    )
+
+
+def _consent_terms(consent: Consent) -> ConsentTerms:
+    return read_consent_terms(
+        tuple(mask_cards(clean_line(seller)) for seller in consent.sellers),
+        consent.channels,
+        tuple(mask_cards(clean_line(purpose)) for purpose in consent.purposes),
+        consent.expires_at,
+        consent.jurisdiction,
     )
 
 

@@ -86,6 +86,8 @@ class ConsentBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields
     purposes: Lines = ()
     channels: Lines = ()
     sellers: Lines = ()
+    expires_at: Instant | None = None
+    jurisdiction: Annotated[str, Meta(max_length=6)] | None = None
 
 
 class AttributionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
