@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 
+from routing.certificate import CertificateStanding, FailureConsequence
+from routing.consent import is_expired
 from routing.expectation import BusinessSales, LeadExpectation, return_share_of
 from routing.index import SubscriptionIndex
 from routing.inquiry import Facts, Mode
@@ -45,6 +47,18 @@ RACE_PAUSE: Final = timedelta(seconds=1)
 WITHDRAWN: Final = "withdrawn"
 "Reason of a lead whose person has asked, since it came in, not to be contacted."
 
+CONSENT_EXPIRED: Final = "consent_expired"
+"Reason of a lead whose person's consent ended before anybody was shown it."
+
+CERTIFICATE_PENDING: Final = "certificate_pending"
+"Reason of a lead that waits until its certificates of consent are claimed."
+
+CERTIFICATE_FAILED: Final = "certificate_failed"
+"Reason of a lead whose certificate of consent is not verified, in a vertical that insists on it."
+
+CLAIM_LEASE: Final = timedelta(seconds=30)
+"Time until the next decision about a lead whose certificates are being claimed: longer than a claim takes."
+
 DELAYED: Final = "delayed"
 "Reason of a lead that waits because it was drawn to show what speed is worth."
 
@@ -56,7 +70,8 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     """A lead that waits for a decision.
 
     `state` is received, nurturing or prospect; a prospect is not qualified again. `tried` are the businesses that have
-    had their chance at it. `withdrawn`: the person has asked not to be contacted. `provider_id` is read by scorecards
+    had their chance at it. `withdrawn`: the person has asked not to be contacted. `certificates`
+    is the standing of its certificates of consent, None if it has none. `provider_id` is read by scorecards
     alone; None where nobody asks for a chance.
     """
 
@@ -68,6 +83,7 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     tried: frozenset[UUID] = frozenset()
     withdrawn: bool = False
     provider_id: UUID | None = None
+    certificates: CertificateStanding | None = None
 
 
 class VerticalCards(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,13 +214,18 @@ def decide(
     The chance of each business to win it is computed by each of the vertical's `cards`.
     """
     outcome = qualify(lead.facts, vertical.needs, vertical.policy(version), now)
-    if lead.withdrawn:
-        return End(state=WITHDRAWN_LEAD[lead.state], reason=WITHDRAWN, verdict=outcome.verdict)
+    if lead.withdrawn or is_expired(lead.facts.consent, now):
+        reason = CONSENT_EXPIRED if is_expired(lead.facts.consent, now) else WITHDRAWN
+        return End(state=WITHDRAWN_LEAD[lead.state], reason=reason, verdict=outcome.verdict)
     if lead.state is LeadState.prospect:
         outcome = Prospect(verdict=outcome.verdict)
     match outcome:
         case Prospect(verdict=verdict):
-            return _delay(lead, vertical, verdict, now) or _match(lead, vertical, verdict, index, now, cards)
+            delayed = _delay(lead, vertical, verdict, now)
+            if delayed is not None:
+                return delayed
+            matched = _match(lead, vertical, verdict, index, now, cards)
+            return _certify(lead, vertical, matched) or matched
         case Nurture():
             return _nurture(lead, vertical, outcome)
         case Rejection(reason=reason, verdict=verdict):
@@ -363,6 +384,27 @@ def _delay(lead: OpenLead, vertical: VerticalDefinition, verdict: Verdict, now: 
     return Wait(state=LeadState.prospect, outcome="waiting", reason=DELAYED, until=until, verdict=verdict)
 
 
+def _certify(lead: OpenLead, vertical: VerticalDefinition, matched: MatchedCandidates) -> Wait | End | None:
+    """End a lead whose certificates failed, or let it wait for their claim; None if nothing stands in its way.
+
+    A claim costs the operator money, so that it is made only for a lead that a business could have.
+    """
+    if lead.certificates is CertificateStanding.failed:
+        if vertical.certificate.on_failure is FailureConsequence.accept_with_flag:
+            return None
+        return End(state=WITHDRAWN_LEAD[lead.state], reason=CERTIFICATE_FAILED, verdict=matched.verdict)
+    if lead.certificates is CertificateStanding.pending and matched.eligible:
+        until = matched.now + CLAIM_LEASE
+        return Wait(
+            state=LeadState.prospect,
+            outcome="waiting",
+            reason=CERTIFICATE_PENDING,
+            until=until,
+            verdict=matched.verdict,
+        )
+    return None
+
+
 def _match(
     lead: OpenLead,
     vertical: VerticalDefinition,
@@ -371,7 +413,7 @@ def _match(
     now: datetime,
     cards: VerticalCards,
 ) -> MatchedCandidates:
-    considered = consider(index, lead.facts, verdict, now, lead.tried)
+    considered = consider(index, lead.facts, verdict, now, lead.tried, vertical.consent)
     chances = chances_of(lead, cards, {subscription.business_id for subscription in considered.eligible})
     expectation = None
     if chances and cards.ranking is not None:

@@ -15,6 +15,7 @@ from sys import intern
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
+from routing.consent import fold_sellers
 from routing.inquiry import Facts, Mode, Place
 from routing.subscription import Circle, Subscription, area_codes, countries_of, fold_code
 
@@ -63,8 +64,8 @@ class IndexEntry:
 
     `number` is its id as an integer, `position` its place in the index of its vertical. `countries` are the countries
     in which the area may lie, None for every country. With `anywhere`, they belong to it as a whole. Codes, prefixes,
-    roles and sources are normalized for comparison; a few codes are a tuple, which takes a tenth of the memory of a
-    set.
+    roles, sources and the names of its business are normalized for comparison; a few codes are a tuple, which takes a
+    tenth of the memory of a set.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class IndexEntry:
         "position",
         "prefixes",
         "roles",
+        "sellers",
         "sources",
         "subscription",
     )
@@ -101,6 +103,7 @@ class IndexEntry:
         self.subscription = subscription
         self.roles = frozenset(map(str.casefold, persona.roles))
         self.sources = frozenset(map(str.casefold, persona.excluded_sources))
+        self.sellers = tuple(map(intern, fold_sellers(subscription.business_names)))
 
     def takes_country(self, country: str) -> bool:
         """Return whether any part of the area may lie in the country; codes and circles do not count in others."""

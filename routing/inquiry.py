@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from routing.certificate import CERTIFICATES_IN_WORDS, CertificateKind, read_certificate
 from routing.consent import (
     CHANNELS_IN_WORDS,
     ConsentTerms,
@@ -236,6 +237,7 @@ class IntakeRules(msgspec.Struct, frozen=True, kw_only=True):
     requires_email: bool = True
     requires_postal_code: bool = False
     accepts_possible_phones: bool = True
+    requires_certificate: bool = False
 
 
 def amount_in_words(minor: int, currency: str) -> str:
@@ -295,6 +297,10 @@ class InquiryFaultCode(StrEnum):
     """A word that names no channel by which a person may be contacted."""
     consent_expired = "consent_expired"
     """The consent has ended already."""
+    consent_certificate_invalid = "consent_certificate_invalid"
+    """A text that is no certificate of a known service, or a second one of the same service."""
+    consent_certificate_missing = "consent_certificate_missing"
+    """The vertical requires a certificate of consent."""
     consent_jurisdiction_invalid = "consent_jurisdiction_invalid"
     """Not an ISO 3166 country or a part of it."""
     currency_not_accepted = "currency_not_accepted"
@@ -410,14 +416,34 @@ def check_consent_terms(
         yield _flaw(("consent", "jurisdiction"), InquiryFaultCode.consent_jurisdiction_invalid, detail)
 
 
+def check_certificates(tokens: Sequence[str], required: bool) -> Iterator[InquiryFault]:
+    """Check the form and the host of each certificate, and that there is one of each service at most."""
+    if required and not tokens:
+        detail = f"This vertical requires a certificate of consent: send {CERTIFICATES_IN_WORDS}."
+        yield _flaw(("consent", "certificates"), InquiryFaultCode.consent_certificate_missing, detail)
+    kinds: set[CertificateKind] = set()
+    for index, token in enumerate(tokens):
+        kind = read_certificate(token)
+        path = ("consent", "certificates", index)
+        if kind is None:
+            detail = f"Send {CERTIFICATES_IN_WORDS}, or leave it out."
+            yield _flaw(path, InquiryFaultCode.consent_certificate_invalid, detail)
+        elif kind in kinds:
+            detail = "Send one certificate of each service."
+            yield _flaw(path, InquiryFaultCode.consent_certificate_invalid, detail)
+        else:
+            kinds.add(kind)
+
+
 def read_consent_terms(
     sellers: Sequence[str],
     channels: Sequence[str],
     purposes: Sequence[str],
     expires_at: datetime | None,
     jurisdiction: str | None,
+    certificates: Sequence[str] = (),
 ) -> ConsentTerms:
-    """Return the terms of a consent that `check_consent_terms` has passed. `expires_at` is in UTC."""
+    """Return the terms of a consent that the checks above have passed. `expires_at` is in UTC."""
     licensed = {channel: None for channel in map(read_channel, channels) if channel is not None}
     return ConsentTerms(
         sellers=tuple(filter(None, (seller.strip() for seller in sellers))),
@@ -425,6 +451,7 @@ def read_consent_terms(
         purposes=tuple(dict.fromkeys(filter(None, (purpose.strip().casefold() for purpose in purposes)))),
         expires_at=expires_at,
         jurisdiction=jurisdiction,
+        certificates=tuple(kind for kind in map(read_certificate, certificates) if kind is not None),
     )
 
 

@@ -19,6 +19,16 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from routing.calendar import CapWindow, window_end, window_starts
+from routing.consent import (
+    ANY_CONSENT,
+    NO_NEEDS,
+    ConsentNeeds,
+    ConsentPolicy,
+    ConsentTerms,
+    fold_sellers,
+    lies_in,
+    unlicensed,
+)
 from routing.index import COMPLETE_UP_TO, IndexEntry, SubscriptionIndex, code_of, km_between, point_of
 from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
 from routing.pacing import PACED_WINDOWS, ArrivalPlan, paced_limit, paced_until, window_arrivals
@@ -86,6 +96,14 @@ class Rule(StrEnum):
     """Its endpoint has failed repeatedly and is left alone for a while."""
     unreachable = "unreachable"
     """Its endpoint could not be reached for this lead; the next business gets its chance."""
+    consent_seller = "consent_seller"
+    """The person's consent names other sellers, or names none where the vertical requires one."""
+    consent_channel = "consent_channel"
+    """The consent does not license a channel that the business needs."""
+    consent_purpose = "consent_purpose"
+    """The consent is for other purposes, or names none."""
+    consent_jurisdiction = "consent_jurisdiction"
+    """The consent is of another jurisdiction, or names none."""
     outside_area = "outside_area"
     """The lead is not in the area."""
     attribute = "attribute"
@@ -198,15 +216,21 @@ MOST_NEAR: Final = 20
 
 
 def consider(
-    index: SubscriptionIndex, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID] = frozenset()
+    index: SubscriptionIndex,
+    facts: Facts,
+    verdict: Verdict,
+    now: datetime,
+    tried: frozenset[UUID] = frozenset(),
+    consent_policy: ConsentPolicy = ANY_CONSENT,
 ) -> MatchingResult:
     """Return the candidates for a qualified lead, each with all the rules that it fails, except caps and wallet.
 
     A vertical of up to `COMPLETE_UP_TO` subscriptions has a candidate for each; above that only those whose area holds
-    the lead and the nearest others. `tried` are the businesses that have been tried for this lead.
+    the lead and the nearest others. `tried` are the businesses that have been tried for this lead, `consent_policy`
+    the requirements of its vertical on the consent.
     """
     entries, left_out = index.near(facts)
-    case = MatchingCase(facts, verdict, now, tried)
+    case = MatchingCase(facts, verdict, now, tried, consent_policy)
     candidates = tuple(_candidate(entry, case) for entry in entries)
     pairs = zip(entries, candidates, strict=True)
     eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
@@ -228,9 +252,25 @@ def _near_subscriptions(entries: Sequence[IndexEntry], candidates: Sequence[Cand
 class MatchingCase:
     """One lead at one moment, with what every candidate asks of it worked out once."""
 
-    __slots__ = ("code", "facts", "now", "point", "results", "role", "source", "tried", "verdict", "wanted_at")
+    __slots__ = (
+        "code",
+        "consent_failures",
+        "facts",
+        "now",
+        "point",
+        "results",
+        "role",
+        "sellers",
+        "source",
+        "terms",
+        "tried",
+        "verdict",
+        "wanted_at",
+    )
 
-    def __init__(self, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID]) -> None:
+    def __init__(
+        self, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID], policy: ConsentPolicy
+    ) -> None:
         self.facts = facts
         self.verdict = verdict
         self.now = now
@@ -241,6 +281,10 @@ class MatchingCase:
         self.wanted_at = _wanted_at(facts)
         self.role = facts.role.casefold() if facts.role else None
         self.source = facts.source.casefold() if facts.source else None
+        self.terms = facts.consent or ConsentTerms()
+        named_seller_required = policy.requires_named_seller or bool(self.terms.sellers)
+        self.sellers = fold_sellers(self.terms.sellers) if named_seller_required else None
+        self.consent_failures = tuple(_need_failures(policy, self.terms))
 
 
 def _candidate(entry: IndexEntry, case: MatchingCase) -> Candidate:
@@ -255,6 +299,7 @@ def _candidate(entry: IndexEntry, case: MatchingCase) -> Candidate:
             chain(
                 state_failures(subscription, case.now),
                 _tried_failures(subscription, case),
+                _consent_failures(entry, case),
                 _area_failures(entry, case),
                 _attribute_failures(subscription.definition.attributes, case),
                 _bant_failures(subscription.definition, case),
@@ -297,6 +342,30 @@ def state_failures(subscription: Subscription, now: datetime) -> Iterator[Failur
 def _tried_failures(subscription: Subscription, case: MatchingCase) -> Iterator[Failure]:
     if subscription.business_id in case.tried:
         yield Failure(rule=Rule.unreachable, detail="its endpoint could not be reached for this lead")
+
+
+def _consent_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure]:
+    """Yield the failures of the consent: those of the vertical's needs are the same for every candidate."""
+    if case.sellers is not None and case.sellers.isdisjoint(entry.sellers):
+        detail = "the consent names other sellers" if case.terms.sellers else "the consent names no seller"
+        yield Failure(rule=Rule.consent_seller, detail=detail)
+    yield from case.consent_failures
+    needs = entry.subscription.definition.consent
+    if needs is not NO_NEEDS:
+        yield from _need_failures(needs, case.terms)
+
+
+def _need_failures(needs: ConsentNeeds, terms: ConsentTerms) -> Iterator[Failure]:
+    missing = unlicensed(terms, needs.channels)
+    if missing:
+        detail = f"no consent to {' and '.join(missing)}"
+        yield Failure(rule=Rule.consent_channel, detail=detail, distance=len(missing), unit="channels")
+    if needs.purposes and {purpose.casefold() for purpose in needs.purposes}.isdisjoint(terms.purposes):
+        detail = f"consent for {' and '.join(terms.purposes)}" if terms.purposes else "purpose of the consent not told"
+        yield Failure(rule=Rule.consent_purpose, detail=detail)
+    if needs.jurisdictions and not any(lies_in(terms.jurisdiction, region) for region in needs.jurisdictions):
+        detail = f"consent of {terms.jurisdiction}" if terms.jurisdiction else "jurisdiction of the consent not told"
+        yield Failure(rule=Rule.consent_jurisdiction, detail=detail)
 
 
 def _area_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure]:
@@ -593,6 +662,7 @@ _STEPS: Final = {
     "days": 14.0,
     "minutes": 60.0,
     "people": 50.0,
+    "channels": 1.0,
 }
 """Distance of each unit that counts as half a miss, to compare misses of different kinds. Chosen by judgement."""
 

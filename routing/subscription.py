@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from routing.calendar import CapWindow
+from routing.consent import NO_NEEDS, ConsentNeeds, is_jurisdiction
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import Authority, Mode, NeedField, NeedValue
 from routing.pacing import PACED_WINDOWS, ArrivalPlan
@@ -138,7 +139,8 @@ class BusinessRules(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a subscription that the business writes.
 
     `zone` is the IANA time zone of the caps. `price_minor` is in minor units. With `pace`, the caps of a day, a week
-    and a month are spread over the leads that arrive in the open hours of their window.
+    and a month are spread over the leads that arrive in the open hours of their window. `consent` are the channels by
+    which the business must be able to contact the person, and what else it needs of the consent.
     """
 
     area: Area
@@ -151,6 +153,7 @@ class BusinessRules(msgspec.Struct, frozen=True, kw_only=True):
     price_minor: int
     currency: str
     pace: bool = False
+    consent: ConsentNeeds = NO_NEEDS
 
 
 class SubscriptionDefinition(BusinessRules, frozen=True, kw_only=True):
@@ -180,6 +183,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     `country` is the vertical's, to which the postal codes of an area without countries belong. `endpoint_url` is
     None for a feed. `open_spans` are [start, end) in UTC epoch seconds for the coming days, sorted and without
     overlaps; None is always open. `plan` has the arrivals over which caps are spread; None without `pace`.
+    `business_names` are the names by which a consent may name the business.
     """
 
     id: UUID
@@ -198,6 +202,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     breaker_open_until: datetime | None = None
     open_spans: tuple[tuple[int, int], ...] | None = None
     plan: ArrivalPlan | None = None
+    business_names: tuple[str, ...] = ()
 
 
 def fold_code(code: str) -> str:
@@ -304,6 +309,7 @@ def validate(definition: SubscriptionDefinition, needs: Mapping[str, NeedField])
         _attribute_faults(definition.attributes, needs),
         _bant_faults(definition.bant),
         _persona_faults(definition.persona),
+        consent_need_faults(definition.consent),
         _cap_faults(definition.caps, definition.price_minor),
         _pace_faults(definition),
         _figure_faults(definition),
@@ -434,6 +440,20 @@ def _persona_faults(persona: Persona) -> Iterator[DefinitionFault]:
             choices = ", ".join(sorted(PHONE_TYPES))
             yield _fault(
                 f"/persona/phone_types/{position}", DefinitionFaultCode.unknown_phone_type, f"Choose among {choices}."
+            )
+
+
+def consent_need_faults(needs: ConsentNeeds) -> Iterator[DefinitionFault]:
+    """Return the faults of requirements on the consent, at `/consent`."""
+    yield from _short("/consent/channels", needs.channels)
+    yield from _short("/consent/purposes", needs.purposes)
+    yield from _short("/consent/jurisdictions", needs.jurisdictions)
+    for position, jurisdiction in enumerate(needs.jurisdictions):
+        if not is_jurisdiction(jurisdiction):
+            yield _fault(
+                f"/consent/jurisdictions/{position}",
+                DefinitionFaultCode.malformed,
+                "Give an ISO 3166 country such as US, or a part of it such as US-CA.",
             )
 
 

@@ -4,6 +4,8 @@ from typing import Annotated, Self
 
 import msgspec
 
+from routing.certificate import ANY_CERTIFICATE, CertificatePolicy
+from routing.consent import ANY_CONSENT, ConsentPolicy
 from routing.inquiry import IntakeRules, NeedField
 from routing.interest import MOST_CRITERIA, InterestCriterion
 from routing.qualification import (
@@ -40,6 +42,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
     from before this field existed.
     `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
+    `consent` has the requirements on the consent of every lead, `certificate` those on its certificates.
     Of a thousand leads, `explore_per_mille` are offered in a random order of the businesses that may have them,
     instead of that of the strategy, so that the effect of the order can be measured.
     Of a thousand live leads, `delay_per_mille` wait `delay_seconds` once they are qualified, so that the effect of
@@ -70,6 +73,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     reserve_minor: int = 1
     explore_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_EXPLORED_PER_MILLE)] = 0
     delay_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_DELAYED_PER_MILLE)] = 0
+    consent: ConsentPolicy = ANY_CONSENT
+    certificate: CertificatePolicy = ANY_CERTIFICATE
     delay_seconds: Annotated[int, msgspec.Meta(ge=60, le=LONGEST_PATIENCE_SECONDS)] = 1_800
 
     def under_current_rules(self) -> Self:
@@ -86,6 +91,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
             requires_email=self.requires_email,
             requires_postal_code=self.requires_postal_code,
             accepts_possible_phones=self.accepts_possible_phones,
+            requires_certificate=self.certificate.required,
         )
 
     def policy(self, version: int) -> QualificationPolicy:
