@@ -26,6 +26,7 @@ from routing.subscription import (
     PRICE_MINOR,
     BusinessTerms,
     SubscriptionDefinition,
+    consent_need_faults,
     validate,
 )
 from routing.vertical import LONGEST_PATIENCE_SECONDS, VerticalDefinition
@@ -136,6 +137,8 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
     yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
     yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
     yield from _bounded("/definition/reserve_minor", definition.reserve_minor, *PRICE_MINOR)
+    for flaw in consent_need_faults(definition.consent):
+        yield _fault(f"/definition{flaw.pointer}", flaw.code, flaw.detail)
 
 
 def _need_faults(name: str, need: NeedField) -> Iterator[Fault]:

@@ -166,17 +166,24 @@ async def change_business(
     state: str | None,
     zone: str | None,
     reason: str | None = None,
+    seller_names: tuple[str, ...] | None = None,
 ) -> Business:
     """Change a business; a field that is None is left unchanged. Raises NotFound, InvalidInput for an unknown zone."""
     if zone is not None:
         _refuse(tuple(zone_faults("/zone", zone)))
     now = clock.now()
     async with transaction(pool) as connection:
-        business = await directory_store.mark_business(connection, business_id, name, state, zone)
+        business = await directory_store.mark_business(connection, business_id, name, state, zone, seller_names)
         if business is None:
             raise errors.NotFound(NOT_THERE)
         subject = ids.encode("biz", business.id)
-        detail = {"name": name, "state": state, "zone": zone, **_reason_detail(reason)}
+        detail = {
+            "name": name,
+            "state": state,
+            "zone": zone,
+            "seller_names": None if seller_names is None else ", ".join(seller_names),
+            **_reason_detail(reason),
+        }
         await audit.record(connection, now, actor, "business.change", subject, **detail)
     return business
 

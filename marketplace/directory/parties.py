@@ -35,6 +35,9 @@ from marketplace.web.api import Caller, Injected, api_router, list_page
 from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 
+MOST_SELLER_NAMES = 20
+"Most legal and trade names of a business."
+LONGEST_SELLER_NAME = 100
 Zone = Annotated[str, Meta(max_length=64)]
 OWNER = QueryParameter(
     name="owner_id", about="Only the keys of this provider or business.", schema=id_of("prov", "biz")
@@ -139,9 +142,13 @@ class NewBusiness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BusinessChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of PATCH /v1/businesses/{id}. Fields that are left out do not change."""
+    """Body of PATCH /v1/businesses/{id}. Fields that are left out do not change.
+
+    `seller_names` replace all legal and trade names by which a consent may name the business, besides `name`.
+    """
 
     name: Name | UnsetType = UNSET
+    seller_names: Annotated[tuple[Name, ...], Meta(max_length=MOST_SELLER_NAMES)] | UnsetType = UNSET
     state: Literal["active", "frozen"] | UnsetType = UNSET
     zone: Zone | UnsetType = UNSET
 
@@ -155,6 +162,7 @@ class BusinessView(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     currency: str
     created_at: datetime
+    seller_names: tuple[str, ...]
 
 
 def _show_business(business: Business) -> BusinessView:
@@ -165,6 +173,7 @@ def _show_business(business: Business) -> BusinessView:
         zone=business.zone,
         currency=business.currency,
         created_at=business.created_at,
+        seller_names=business.seller_names,
     )
 
 
@@ -197,8 +206,9 @@ def _change_faults(body: BusinessChange) -> Iterable[Fault]:
 async def change_business(
     business_id: FromPath[str], caller: Caller, change: Injected[BusinessChange], services: Injected[Services]
 ) -> BusinessView:
-    """Changes a business's name, time zone or state (active or frozen). Operators only."""
+    """Changes a business's names, time zone or state (active or frozen). Operators only."""
     zone = None if change.zone is UNSET else change.zone
+    seller_names = None if change.seller_names is UNSET else change.seller_names
     business = await directory_flow.change_business(
         services.pool,
         caller.key_id,
@@ -206,6 +216,7 @@ async def change_business(
         change.name or None,
         change.state or None,
         zone,
+        seller_names=seller_names,
     )
     return _show_business(business)
 

@@ -18,6 +18,7 @@ from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.text.faults import Fault
 from marketplace.web.problems import describe
+from routing.consent import CHANNELS_IN_WORDS
 from routing.currency import minor_digits
 from routing.inquiry import EvidenceKind, NeedField
 from routing.lifecycle import LeadState
@@ -249,6 +250,41 @@ def _rest() -> Iterator[Row]:
         "consent.page_url", "text", True, "https://www.example.com/quote", "Proof of consent", "consent_page_invalid"
     )
     yield _row("consent.ip", "text", False, "203.0.113.7", "Proof of consent", "consent_ip_invalid")
+    yield _row(
+        "consent.sellers",
+        "list of texts",
+        False,
+        '["Example Roofs LLC"]',
+        "Only a business that is named here may get the lead",
+        "",
+        "the businesses that the person agreed to hear from, as they were shown",
+    )
+    yield _row(
+        "consent.channels",
+        "list of texts",
+        False,
+        '["call", "text"]',
+        "The ways in which the business may contact the person",
+        "consent_channel_unknown",
+        CHANNELS_IN_WORDS,
+    )
+    yield _row(
+        "consent.expires_at",
+        "time",
+        False,
+        "2027-11-21T00:00:00Z",
+        "The lead is sold before this time, or not at all",
+        "consent_expired",
+    )
+    yield _row(
+        "consent.jurisdiction",
+        "text",
+        False,
+        "US-CA",
+        "Businesses may require it",
+        "consent_jurisdiction_invalid",
+        "a country, or a part of it, in ISO 3166",
+    )
     yield _row("attribution.source", "text", False, "google", "Your reports; businesses may exclude a source")
     yield _row("attribution.form", "text", False, "quote-1", "Your reports")
     yield _row("attribution.campaign", "text", False, "autumn", "Your reports")

@@ -48,12 +48,12 @@ insert into business (id, name, zone, created_at) values ($1, $2, $3, $4);
 
 -- name: find_business
 -- The business with its wallet's currency: every business has a wallet.
-select b.id, b.name, b.state, b.zone, w.currency, b.created_at
+select b.id, b.name, b.state, b.zone, w.currency, b.created_at, b.seller_names
 from business b join wallet w on w.business_id = b.id
 where b.id = $1;
 
 -- name: list_businesses
-select b.id, b.name, b.state, b.zone, w.currency, b.created_at
+select b.id, b.name, b.state, b.zone, w.currency, b.created_at, b.seller_names
 from business b join wallet w on w.business_id = b.id
 where $1::uuid is null or b.id < $1
 order by b.id desc
@@ -61,7 +61,8 @@ limit $2;
 
 -- name: mark_business
 -- Columns whose parameter is null do not change.
-update business set name = coalesce($2, name), state = coalesce($3, state), zone = coalesce($4, zone)
+update business set name = coalesce($2, name), state = coalesce($3, state), zone = coalesce($4, zone),
+    seller_names = coalesce($5, seller_names)
 where id = $1
 returning id;
 

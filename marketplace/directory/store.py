@@ -1,6 +1,6 @@
 """The queries of the directory as typed functions: one per query, no decision inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -41,7 +41,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Business(msgspec.Struct, frozen=True, kw_only=True):
-    """A business. `zone` is the IANA time zone of its calendar, `currency` that of its wallet."""
+    """A business. `zone` is the IANA time zone of its calendar, `currency` that of its wallet.
+
+    `seller_names` are its legal and trade names, by which a consent may name it as well as by `name`.
+    """
 
     id: UUID
     name: str
@@ -49,6 +52,7 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     currency: str
     created_at: datetime
+    seller_names: tuple[str, ...]
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,10 +192,15 @@ async def list_businesses(connection: Connection, after: UUID | None, limit: int
 
 
 async def mark_business(
-    connection: Connection, business_id: UUID, name: str | None, state: str | None, zone: str | None
+    connection: Connection,
+    business_id: UUID,
+    name: str | None,
+    state: str | None,
+    zone: str | None,
+    seller_names: Sequence[str] | None,
 ) -> Business | None:
     """Change a business, except for the fields that are None, and return it; None if it does not exist."""
-    if await connection.fetchval(SQL["mark_business"], business_id, name, state, zone) is None:
+    if await connection.fetchval(SQL["mark_business"], business_id, name, state, zone, seller_names) is None:
         return None
     return await find_business(connection, business_id)
 

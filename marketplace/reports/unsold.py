@@ -36,6 +36,7 @@ STEPS_OF: Final[Mapping[str, tuple[float, ...]]] = {
     "points": (5, 10, 20),
     "days": (7, 14, 30),
     "people": (5, 20, 50),
+    "channels": (1, 2, 3),
 }
 "Steps by which a rule is widened, per unit of its distance. They are estimates of the changes an owner would consider."
 
@@ -45,6 +46,10 @@ ADDING_UP: Final = frozenset({"cap_reached", "wallet_empty"})
 MOST_WIDENINGS: Final = 200
 
 WIDENED: Final = {
+    "consent_seller": "Being named in the consent",
+    "consent_channel": "Needing fewer channels",
+    "consent_purpose": "Taking consent for other purposes",
+    "consent_jurisdiction": "Taking consent of other jurisdictions",
     "outside_area": "Widening the area",
     "budget_minimum": "Lowering the least budget",
     "score_minimum": "Lowering the least score",

@@ -391,6 +391,7 @@ def _compile(row: Any, vertical: Vertical, now: datetime) -> Subscription:
         paused=row["paused"],
         suspended=None if suspended is None else SuspensionReason(suspended),
         business_active=row["business_active"],
+        business_names=tuple(row["business_names"]),
         endpoint_active=row["endpoint_active"],
         endpoint_url=row["endpoint_url"],
         breaker_open_until=row["breaker_open_until"],

@@ -45,6 +45,7 @@ from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.text.values import read_local
 from marketplace.web.http import AnyRequest, path_id, services
+from routing.consent import ConsentTerms, channels_in_words, licensed_channels
 from routing.inquiry import Facts
 from routing.journey import CorrectionEntry, JourneyEntry
 from routing.lifecycle import AssignmentState
@@ -189,6 +190,9 @@ async def _lead_page(
         "business/lead.html",
         lead=detail.lead,
         contact=contact,
+        consent_terms=detail.lead.facts.consent or ConsentTerms(),
+        channels=licensed_channels(detail.lead.facts.consent),
+        channels_in_words=channels_in_words(detail.lead.facts.consent),
         home=f"/business/leads/{ids.encode('lead', lead_id)}",
         who=who,
         phone=phone,

@@ -19,6 +19,7 @@ from marketplace.portal.forms import Amount, FormFields, label, show_form
 from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow
+from routing.consent import NO_NEEDS, Channel, ConsentNeeds
 from routing.inquiry import Authority
 from routing.pacing import PACED_WINDOWS
 from routing.qualification import Dimension
@@ -157,6 +158,11 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     size_from: Annotated[Size | None, label("People in the company, at least")] = None
     size_to: Annotated[Size | None, label("People in the company, at most")] = None
     refuses_disposable: Annotated[bool, label("No disposable e-mail addresses")] = False
+    channels: tuple[Channel, ...] | None = None
+    jurisdictions: Annotated[
+        Annotated[str, Meta(max_length=1_000)] | None,
+        label("Only with consent of these places", "Countries or states, such as US-CA US-TX. Empty: any."),
+    ] = None
     keep_rule: tuple[int, ...] | None = None
 
 
@@ -247,6 +253,7 @@ def apply_limits(
         price_minor=price,
         bant=_bant(form, sent, before),
         persona=_persona(form, sent, before.persona),
+        consent=_consent(form, sent, before.consent),
         attributes=rules,
     )
 
@@ -299,6 +306,15 @@ def _persona(form: LimitsForm, sent: _SentFields, before: Persona) -> Persona:
         changes["excluded_sources"] = _lines(form.excluded_sources)
     if sent.holds("refuses_disposable"):
         changes["refuses_disposable_email"] = form.refuses_disposable
+    return msgspec.structs.replace(before, **changes)
+
+
+def _consent(form: LimitsForm, sent: _SentFields, before: ConsentNeeds) -> ConsentNeeds:
+    changes: dict[str, Any] = {}
+    if sent.holds("channels"):
+        changes["channels"] = _ticked(form.channels, before.channels)
+    if sent.changed("jurisdictions"):
+        changes["jurisdictions"] = tuple(place.upper() for place in _codes(form.jurisdictions))
     return msgspec.structs.replace(before, **changes)
 
 
@@ -416,6 +432,7 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
         "size_from": _number(persona.minimum_company_size),
         "size_to": _number(persona.maximum_company_size),
         "refuses_disposable": "1" if persona.refuses_disposable_email else "",
+        "jurisdictions": " ".join(definition.consent.jurisdictions),
     }
 
 
@@ -439,6 +456,7 @@ def ticks_of(definition: SubscriptionDefinition, fields: FormFields) -> dict[str
         "must_meet": bant.must_meet,
         "authorities": persona.authorities,
         "phone_types": persona.phone_types,
+        "channels": definition.consent.channels,
         "keep": tuple(map(str, range(len(definition.area.circles)))),
         "keep_rule": tuple(map(str, range(len(definition.attributes)))),
     }
@@ -446,6 +464,7 @@ def ticks_of(definition: SubscriptionDefinition, fields: FormFields) -> dict[str
 
 
 ANY_PERSONA: Final = Persona()
+ANY_CONSENT: Final = NO_NEEDS
 PHONE_CHOICES: Final = (
     ("mobile", "Mobile"),
     ("fixed_line", "Landline"),
@@ -454,6 +473,13 @@ PHONE_CHOICES: Final = (
     ("other", "Other"),
 )
 "Phone types with their words."
+CHANNEL_CHOICES: Final = (
+    (Channel.call, "Call"),
+    (Channel.text, "Text"),
+    (Channel.email, "E-mail"),
+    (Channel.post, "Write by post"),
+)
+"Channels with their words."
 
 
 def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
@@ -473,6 +499,7 @@ def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
         ("Must meet the requirements", ", ".join(map(words, bant.must_meet))),
         ("Answers", ". ".join(map(rule_words, definition.attributes))),
         *_persona_facts(definition.persona),
+        *_consent_facts(definition.consent),
         ("Priority", f"{definition.priority}, lower goes first"),
         ("Weight", str(definition.weight)),
     ]
@@ -494,6 +521,12 @@ def _persona_facts(persona: Persona) -> Iterator[tuple[str, str]]:
     yield "Not from these sources", ", ".join(persona.excluded_sources)
     yield "People in the company", f"{smallest or 'any'} to {largest or 'any'}" if smallest or largest else ""
     yield "Disposable e-mail addresses", "Not accepted" if persona.refuses_disposable_email else ""
+
+
+def _consent_facts(needs: ConsentNeeds) -> Iterator[tuple[str, str]]:
+    yield "Only with consent to", ", ".join(dict(CHANNEL_CHOICES)[channel] for channel in needs.channels)
+    yield "Purposes of the consent", ", ".join(needs.purposes)
+    yield "Only with consent of these places", ", ".join(needs.jurisdictions)
 
 
 def rule_words(rule: FieldRule) -> str:

@@ -324,6 +324,7 @@ class BusinessRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     zone: str
+    seller_names: tuple[str, ...]
     created_at: datetime
     currency: str
     available_minor: int

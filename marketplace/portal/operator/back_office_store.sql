@@ -131,7 +131,7 @@ select version, definition, made_at, made_by from vertical_version where vertica
 
 -- name: list_businesses
 -- Businesses, newest first, each with its money and the time of its last lead.
-select b.id, b.name, b.state, b.zone, b.created_at, w.currency, w.available_minor, w.held_minor, w.credit_limit_minor,
+select b.id, b.name, b.state, b.zone, b.seller_names, b.created_at, w.currency, w.available_minor, w.held_minor, w.credit_limit_minor,
        (select count(*) from subscription s where s.business_id = b.id and s.state = 'active' and s.mode = 'live')::int
            as subscriptions,
        (select a.awarded_at from assignment a where a.business_id = b.id order by a.id desc limit 1) as last_lead_at

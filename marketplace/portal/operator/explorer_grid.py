@@ -15,6 +15,9 @@ FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
         Rule.paused, Rule.suspended, Rule.business_frozen, Rule.endpoint_inactive, Rule.breaker_open, Rule.unreachable,
         Rule.withdrawn, Rule.price_changed,
     }),
+    "Consent": frozenset({
+        Rule.consent_seller, Rule.consent_channel, Rule.consent_purpose, Rule.consent_jurisdiction,
+    }),
     "Area": frozenset({Rule.outside_area}),
     "Need": frozenset({Rule.attribute}),
     "Budget": frozenset({Rule.budget_minimum}),

@@ -16,6 +16,7 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import going_live
 from marketplace.directory import store as directory_store
+from marketplace.directory.parties import LONGEST_SELLER_NAME, MOST_SELLER_NAMES
 from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.directory.wire import Currency, Slug
 from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
@@ -41,7 +42,7 @@ from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
-from marketplace.text.faults import WORDS
+from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
 from routing.subscription import PRIORITY, WEIGHT, BusinessTerms
 
@@ -51,6 +52,7 @@ MOST_SHOWN: Final = 100
 CHANGES_SHOWN: Final = 15
 CSV_LINES: Final = 10_000
 
+SellerNames = Annotated[str, Meta(max_length=MOST_SELLER_NAMES * 101, extra={"kind": "textarea", "rows": 3})]
 PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=WORDS)]
 Percent = Annotated[float, Meta(ge=0, le=100, extra={"step": "0.01"})]
 Minor = Annotated[int, Meta(ge=0, le=10**9)]
@@ -79,6 +81,13 @@ class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[PartyName | None, label("Name", required=True)] = None
     zone: Annotated[ZoneName | None, label("Time zone", required=True)] = None
+    seller_names: Annotated[
+        SellerNames | None,
+        label(
+            "Legal and trade names",
+            "One in each line. A consent that names sellers is only for a business with such a name.",
+        ),
+    ] = None
     state: Literal["active", "frozen"] | None = None
     reason: Annotated[Reason, label("Reason")]
 
@@ -370,7 +379,14 @@ async def _business_page(
         subscriptions=subscriptions,
         endpoint_listing=ENDPOINTS,
         endpoints=endpoints,
-        form=show_form(BusinessChangeForm, {"name": businesses[0].name, "zone": businesses[0].zone}),
+        form=show_form(
+            BusinessChangeForm,
+            {
+                "name": businesses[0].name,
+                "zone": businesses[0].zone,
+                "seller_names": "\n".join(businesses[0].seller_names),
+            },
+        ),
         terms_form=_terms_form(subscriptions),
         **_party_context(keys, changes, names, key),
     )
@@ -445,12 +461,31 @@ async def change_business(request: AnyRequest, business_id: FromPath[str]) -> Re
     party_id = path_id("biz", business_id)
     try:
         form = fill(BusinessChangeForm, fields)
+        seller_names = _read_names(form.seller_names or "") if "seller_names" in fields else None
         business = await directory_flow.change_business(
-            services(request).pool, viewer.actor, party_id, form.name, form.state, form.zone, form.reason.strip()
+            services(request).pool,
+            viewer.actor,
+            party_id,
+            form.name,
+            form.state,
+            form.zone,
+            form.reason.strip(),
+            seller_names,
         )
     except errors.InvalidInput as error:
         return await show_again(request, fields, error, _business_page(request, viewer, party_id))
     return redirect(request, f"{BUSINESSES}/{business_id}", f"{business.name} was changed.")
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    """Return the names in the lines of a text. Raises InvalidInput."""
+    names = tuple(dict.fromkeys(" ".join(line.split()) for line in text.splitlines() if line.strip()))
+    if len(names) > MOST_SELLER_NAMES or any(len(name) > LONGEST_SELLER_NAME for name in names):
+        detail = (
+            f"Enter at most {MOST_SELLER_NAMES} names of at most {LONGEST_SELLER_NAME} characters, one in each line."
+        )
+        raise errors.InvalidInput((Fault(pointer="/seller_names", code=FaultCode.too_long, detail=detail),))
+    return names
 
 
 @post(f"{BUSINESSES}/{{business_id:str}}/terms")

@@ -55,6 +55,13 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         label("Lowest price of a lead, in the smallest unit of {currency}"),
     ]
     strategy: Annotated[Strategy, label("Ranking")]
+    requires_named_seller: Annotated[
+        bool,
+        label(
+            "Only to a business that the consent names",
+            "A consent that names sellers is for them in any case. With this, one that names nobody is for nobody.",
+        ),
+    ] = False
     explore_per_mille: Annotated[
         int,
         Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
@@ -225,6 +232,7 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "patience_seconds": definition.patience_seconds,
         "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
+        "requires_named_seller": "1" if definition.consent.requires_named_seller else "",
         "explore_per_mille": definition.explore_per_mille,
         "delay_per_mille": definition.delay_per_mille,
         "delay_seconds": definition.delay_seconds,
@@ -266,6 +274,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         patience_seconds=form.patience_seconds,
         reserve_minor=form.reserve_minor,
         strategy=form.strategy,
+        consent=replace(current.consent, requires_named_seller=form.requires_named_seller),
         explore_per_mille=form.explore_per_mille,
         delay_per_mille=form.delay_per_mille,
         delay_seconds=form.delay_seconds,

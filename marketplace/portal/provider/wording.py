@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from routing.decision import CONSENT_EXPIRED
 from routing.inquiry import PhoneVerification
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -36,6 +37,10 @@ REASONS: Final[dict[str, str]] = {
     RejectionReason.timing_unknown: "No date was given, and this service requires one.",
     RejectionReason.interest_missing: "The person has not shown the interest that this service requires.",
     RejectionReason.score_below_minimum: "The total score of the answers is too low.",
+    Rule.consent_seller: "The consent names no business that takes this lead.",
+    Rule.consent_channel: "The consent does not cover a way of contact that businesses need.",
+    Rule.consent_purpose: "The consent is for another purpose.",
+    Rule.consent_jurisdiction: "The consent is of another country or state.",
     Rule.outside_area: "No business covers this area at the moment.",
     Rule.attribute: "No business takes these answers.",
     Rule.budget_minimum: "The budget is below what businesses require.",
@@ -48,6 +53,7 @@ REASONS: Final[dict[str, str]] = {
     Rule.phone_type: "Businesses do not take this kind of phone number.",
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
+    CONSENT_EXPIRED: "The person's consent ended before the lead was sold.",
     "delayed": "It waits for a few minutes, to show what speed is worth.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
@@ -96,6 +102,9 @@ FAULTS: Final[dict[str, str]] = {
     "consent_page_missing": "Send the address of the page on which consent was given.",
     "consent_page_invalid": "Send a full address that begins with https://.",
     "consent_ip_invalid": "Send an IP address such as 203.0.113.7, or leave it out.",
+    "consent_channel_unknown": "Send the channels as call, text, email or post.",
+    "consent_expired": "Ask the person for consent again: it has ended.",
+    "consent_jurisdiction_invalid": "Send a country such as US, or a state such as US-CA.",
     "currency_not_accepted": "Send amounts in the currency of this service.",
     "timing_ambiguous": "Send within_days or not_before, not both.",
     "need_field_unknown": "Send only the questions of this service's spec.",
