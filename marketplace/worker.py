@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from marketplace.certificates.flow import Claims, accounts_of
 from marketplace.database.db import Connection, Pool, Queries, open_pool, rehearse, session
 from marketplace.database.embedded import Engines
 from marketplace.database.journal import Journal
@@ -236,8 +237,9 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     catalog = Catalog(pool)
     await _preload_rules(catalog)
     load = queue.LoadReporter(engines.valkey_url, ids.encode("wrk", clock.new_id()))
+    claims = Claims(pool, catalog, sealer, guard, accounts_of(settings))
     walker = Walker(
-        Distribution(pool, catalog, load.note, Reservations(guard, connections)),
+        Distribution(pool, catalog, load.note, Reservations(guard, connections), claims.claim),
         Delivery(pool, sealer, guard, journal, publisher, connections),
     )
     failures = failing.WorkRunner(pool)

@@ -65,13 +65,16 @@ create table business (
     zone text not null,
     created_at timestamptz not null default clock_timestamp(),
     number int not null generated always as identity,
+    seller_names text[] not null default '{}'::text[],
     constraint business_pkey primary key (id),
     constraint business_number unique (number),
+    constraint business_seller_names check (cardinality(seller_names) <= 20),
     constraint business_state check (state in ('active', 'frozen'))
 );
-create trigger business_changes after update on business for each row when (old.state is distinct from new.state)
-    execute function record_catalog_change();
-grant insert, select, update (name, state, zone) on business to marketplace_api;
+create trigger business_changes after update on business for each row when (old.state is distinct from new.state or
+    old.name is distinct from new.name or old.seller_names is distinct from new.seller_names) execute function
+    record_catalog_change();
+grant insert, select, update (name, seller_names, state, zone) on business to marketplace_api;
 grant select on business to marketplace_reports, marketplace_worker;
 
 -- The secret itself is never stored, only its keyed hash; the public id finds the row.
@@ -288,11 +291,16 @@ create table lead (
         stored,
     revision int not null default 0,
     reopened_at timestamptz,
+    consent_until timestamptz,
+    certificates text,
     constraint lead_pkey primary key (id),
     constraint lead_seen unique (id, seen),
     constraint lead_whose unique (provider_id, id, mode),
     constraint lead_inquiry foreign key (id, provider_id, vertical_id, mode) references inquiry(id, provider_id,
         vertical_id, mode),
+    constraint lead_certificates check (certificates in ('pending', 'verified', 'failed')),
+    constraint lead_certificates_claimed check (certificates is distinct from 'pending' or (state in ('received',
+        'rejected', 'nurturing', 'expired', 'prospect', 'unsold'))),
     constraint lead_due check ((due_at is not null) = (state in ('received', 'nurturing', 'prospect'))),
     constraint lead_state check (state in ('received', 'rejected', 'duplicate', 'suppressed', 'nurturing', 'expired',
         'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned'))
@@ -305,11 +313,13 @@ create index lead_received on lead using brin (received_at) with (pages_per_rang
 create index lead_rehearsed on lead (provider_id, id) where (mode = 'test');
 create trigger lead_beginning before insert on lead for each row execute function assert_lead_beginning();
 create trigger lead_begun_recorded after insert on lead for each row execute function record_lead_move();
+create trigger lead_consent_is_kept before update of consent_until on lead for each row when (old.consent_until is not
+    null and old.consent_until is distinct from new.consent_until) execute function refuse_change();
 create trigger lead_move before update of state on lead for each row when (old.state is distinct from new.state)
     execute function assert_lead_move();
 create trigger lead_move_recorded after update on lead for each row when (old.state is distinct from new.state) execute
     function record_lead_move();
-grant insert, select, update (due_at) on lead to marketplace_api;
+grant insert, select, update (consent_until, due_at) on lead to marketplace_api;
 grant update (reason, settled_at, state) on lead to marketplace_eraser;
 grant select, update (reason, settled_at, state) on lead to marketplace_feeder;
 grant select on lead to marketplace_reports;
@@ -971,10 +981,13 @@ grant select on erasure to marketplace_feeder, marketplace_reports;
 grant select, update (acknowledged_at, attempts, notice_due_at, notice_result, notice_state) on erasure to
     marketplace_worker;
 
--- Whether nothing of a lead may leave us any more: it was erased, or its person asked anybody here not to be contacted.
-create function is_withdrawn(of_lead uuid) returns bool language sql stable as $$
+-- Whether nothing of a lead may leave us any more: it was erased, its person asked anybody here not to be contacted, or the
+-- consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks it, so that a consent
+-- that ends between the decision and the exposure is found.
+create function is_withdrawn(of_lead uuid) returns bool language sql as $$
 select exists (select from erasure where lead_id = of_lead)
         or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
+        or exists (select from lead where id = of_lead and consent_until <= clock_timestamp())
 $$;
 
 -- Never exposed after the erasure was accepted, whatever the code believes. The erasure holds the lead's lock until it
@@ -2615,7 +2628,7 @@ $$;
 
 create function catalog_fingerprint(s subscription, b business, e endpoint) returns bigint language sql stable as $$
 select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
-        s.suspended_for, b.state, e.state, e.breaker_open_until), 0)
+        s.suspended_for, b.state, b.name, b.seller_names, e.state, e.breaker_open_until), 0)
 $$;
 
 
@@ -3057,3 +3070,70 @@ begin
 end $$;
 revoke all on function revise_lead from public;
 grant execute on function revise_lead to marketplace_api;
+
+
+-- Certificates (migration 0065) ---------------------------------------------------------------------------------------
+
+create table certificate (
+    lead_id uuid not null,
+    kind text not null,
+    token_sha256 bytea not null,
+    state text not null default 'pending',
+    box bytea,
+    made_at timestamptz not null,
+    attempts int not null default 0,
+    first_tried_at timestamptz,
+    settled_at timestamptz,
+    reason text,
+    response_sha256 bytea,
+    expires_at timestamptz,
+    phone_matches bool,
+    email_matches bool,
+    page_matches bool,
+    constraint certificate_pkey primary key (lead_id, kind),
+    constraint certificate_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint certificate_boxed check ((box is not null) = (state = 'pending')),
+    constraint certificate_kind check (kind in ('trustedform', 'jornaya')),
+    constraint certificate_settled check ((settled_at is not null) = (state <> 'pending')),
+    constraint certificate_state check (state in ('pending', 'verified', 'mismatched', 'refused', 'unanswered')),
+    constraint certificate_token check (octet_length(token_sha256) = 32)
+) with (fillfactor=80);
+create index certificate_newest on certificate (made_at, lead_id, kind);
+create trigger certificate_counts after insert or update of state on certificate for each row execute function
+    mark_certificates();
+create trigger certificate_is_final before update on certificate for each row when (old.state <> 'pending') execute
+    function refuse_change();
+create trigger certificate_is_kept before delete on certificate for each row execute function refuse_change();
+grant insert (box, kind, lead_id, made_at, token_sha256), select (attempts, email_matches, expires_at, first_tried_at,
+    kind, lead_id, made_at, page_matches, phone_matches, reason, response_sha256, settled_at, state, token_sha256) on
+    certificate to marketplace_api;
+grant select (attempts, email_matches, expires_at, first_tried_at, kind, lead_id, made_at, page_matches, phone_matches,
+    reason, response_sha256, settled_at, state, token_sha256) on certificate to marketplace_reports;
+grant select (attempts, email_matches, expires_at, first_tried_at, kind, lead_id, made_at, page_matches, phone_matches,
+    reason, response_sha256, settled_at, state, token_sha256), update (attempts, box, email_matches, expires_at,
+    first_tried_at, page_matches, phone_matches, reason, response_sha256, settled_at, state) on certificate to
+    marketplace_worker;
+
+create function mark_certificates() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+begin
+    update public.lead set certificates = (
+        select case when bool_or(state = 'pending') then 'pending'
+                    when bool_and(state = 'verified') then 'verified' else 'failed' end
+        from public.certificate where lead_id = new.lead_id)
+    where id = new.lead_id;
+    return null;
+end $$;
+
+-- What a claim sends, for the worker, while the certificate is pending and nobody was shown the lead.
+create function read_certificates(of_lead uuid) returns table(kind text, attempts int, first_tried_at timestamptz, box
+    bytea, wrapped bytea, master_key_id text) language sql stable security definer set search_path to 'pg_catalog',
+    'public' as $$
+select c.kind, c.attempts, c.first_tried_at, c.box, k.wrapped, k.master_key_id
+    from public.certificate c
+    join public.lead l on l.id = c.lead_id and l.state in ('received', 'nurturing', 'prospect')
+    join public.data_key k on k.lead_id = c.lead_id
+    where c.lead_id = of_lead and c.state = 'pending'
+$$;
+revoke all on function read_certificates from public;
+grant execute on function read_certificates to marketplace_worker;

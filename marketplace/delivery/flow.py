@@ -475,7 +475,7 @@ class _Progress:
 def _find_obstacle(case: DeliveryCase, now: datetime) -> NotSent | None:
     """Return the reason for which no connection may even be opened, or None."""
     if case.withdrawn:
-        return NotSent(reason=NotSentReason.withdrawn, detail="the person does not want to be contacted")
+        return NotSent(reason=NotSentReason.withdrawn, detail="the person may not be contacted any more")
     if case.state is AssignmentState.held and now >= case.hold_until:
         return NotSent(reason=NotSentReason.hold_over, detail="held for as long as a lead may be held unsent")
     if case.endpoint_state != "active":
@@ -506,6 +506,8 @@ def compose(case: DeliveryCase, contact: bytes, now: datetime) -> bytes:
                 "submitted_at": facts.submitted_at,
                 "awarded_at": case.awarded_at,
                 "contact": msgspec.Raw(contact),
+                "consent": facts.consent,
+                "certificates": case.certificates or (),
                 "place": facts.place,
                 "signals": facts.signals,
                 "bant": {

@@ -6,6 +6,10 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
        facts_at(i.id, i.facts, l.revision) as facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
+       case when i.facts #> '{consent,certificates}' is not null then (
+            select jsonb_agg(jsonb_build_object('kind', c.kind, 'state', c.state, 'settled_at', c.settled_at,
+                'reason', c.reason, 'expires_at', c.expires_at) order by c.kind)
+            from certificate c where c.lead_id = a.lead_id) end as certificates,
        clock_timestamp() as read_at
 from assignment a
 join endpoint e on e.id = a.endpoint_id

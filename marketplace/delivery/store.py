@@ -14,6 +14,7 @@ from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer
 from marketplace.webhook.transport import Attempt, ConnectionInfo
+from routing.certificate import CertificateKind, CertificateState
 from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
@@ -54,6 +55,16 @@ class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class DeliveredCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate of consent as it is sent with the lead. The certificate itself is part of the contact."""
+
+    kind: CertificateKind
+    state: CertificateState
+    settled_at: datetime | None = None
+    reason: str | None = None
+    expires_at: datetime | None = None
+
+
 class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     """An assignment with its endpoint and everything that is sent except the contact.
 
@@ -81,6 +92,7 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     protected_until: datetime | None
     withdrawn: bool
     exposure_position: int | None
+    certificates: tuple[DeliveredCertificate, ...] | None = None
 
 
 class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):

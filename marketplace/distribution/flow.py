@@ -8,7 +8,7 @@ Ranking reads without locks. The award checks every condition again under lock, 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, assert_never
@@ -25,7 +25,9 @@ from marketplace.runtime import clock, failpoints
 from marketplace.webhook.transport import Reservations
 from routing.awarding import explain_loss
 from routing.calendar import window_starts
+from routing.certificate import CertificateStanding
 from routing.decision import (
+    CERTIFICATE_PENDING,
     End,
     MatchedCandidates,
     Route,
@@ -68,16 +70,20 @@ class Distribution:
         catalog: Catalog,
         on_decided: Callable[[float], None] | None = None,
         reservations: Reservations | None = None,
+        claim_certificates: Callable[[UUID], Awaitable[bool]] | None = None,
     ) -> None:
         """Keep what each decision needs.
 
         `on_decided` is called after the first decision on a lead, with the seconds since the lead was accepted. With
-        `reservations`, a lead whose business has an open connection is exposed by its award.
+        `reservations`, a lead whose business has an open connection is exposed by its award. `claim_certificates`
+        claims the pending certificates of a lead, and returns whether none is pending any more; without it, such a lead
+        waits.
         """
         self._pool = pool
         self._catalog = catalog
         self._on_decided = on_decided
         self._reservations = reservations
+        self._claim_certificates = claim_certificates
         self._awarding = asyncio.Semaphore(AWARDS_AT_ONCE)
 
     async def distribute(self, lead_id: UUID) -> UUID | None:
@@ -100,6 +106,9 @@ class Distribution:
             await failpoints.reach("after_award_commit")
         else:
             await self._leave(case, rules, result)
+            claim = self._claim_certificates
+            if claim is not None and waits_for_claim(case, result) and await claim(lead_id):
+                return await self.distribute(lead_id) if result.reason == CERTIFICATE_PENDING else None
         if self._on_decided is not None and case.state is LeadState.received:
             self._on_decided((clock.now() - case.received_at).total_seconds())
         return assignment_id
@@ -129,7 +138,7 @@ class Distribution:
                 credits=award_credits(route, losses, subscription.id),
                 exposure=self._reserve(subscription, terms),
             )
-            claim = await self._claim(case, rules, route, new, subscription, losses)
+            claim = await self._try_award(case, rules, route, new, subscription, losses)
             if claim is AwardStatus.won:
                 return new.id
             if self._reservations is not None:
@@ -158,7 +167,7 @@ class Distribution:
             evidence_until=terms.awarded_at + EVIDENCE_WINDOW,
         )
 
-    async def _claim(
+    async def _try_award(
         self,
         case: RoutingCase,
         rules: Rules,
@@ -193,6 +202,16 @@ class Distribution:
                     await distribution_store.end_lead(connection, case, state, decision)
                 case _:
                     assert_never(result)
+
+
+def waits_for_claim(case: RoutingCase, result: Wait | End) -> bool:
+    """Return whether the certificates of a lead are to be claimed now: before its award, or at once if it is nurtured.
+
+    A nurtured lead may wait for longer than its service keeps a certificate that nobody has claimed.
+    """
+    if case.certificates is not CertificateStanding.pending or not isinstance(result, Wait):
+        return False
+    return result.reason == CERTIFICATE_PENDING or result.state is LeadState.nurturing
 
 
 def new_assignment(case: RoutingCase, rules: Rules, subscription: Subscription, now: datetime) -> NewAssignment:

@@ -4,7 +4,7 @@
 select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode,
        l.revision, facts_at(l.id, i.facts, l.revision) as facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
-       (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
+       l.certificates, (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
        clock_timestamp() as read_at
 from lead l join inquiry i on i.id = l.id
 where l.id = $1;

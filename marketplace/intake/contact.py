@@ -51,6 +51,7 @@ class Consent(PersonalData, frozen=True, kw_only=True):
     sellers: tuple[str, ...] = ()
     expires_at: datetime | None = None
     jurisdiction: str | None = None
+    certificates: tuple[str, ...] = ()
 
 
 class Contact(PersonalData, frozen=True, kw_only=True):

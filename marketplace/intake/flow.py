@@ -15,6 +15,9 @@ from uuid import UUID
 
 import msgspec
 
+from marketplace.certificates import store as certificates_store
+from marketplace.certificates.services import CertificateClaim
+from marketplace.certificates.store import NewCertificate
 from marketplace.database.db import Pool, session, transaction
 from marketplace.intake import store as intake_store
 from marketplace.intake.postal import PostalArea, PostalBook
@@ -33,9 +36,10 @@ from marketplace.runtime.errors import (
 )
 from marketplace.runtime.queue import Notifier
 from marketplace.security.auth import Principal
-from marketplace.security.sealing import Sealer
+from marketplace.security.sealing import SealedContact, Sealer
 from marketplace.web.http import refusal
 from marketplace.web.partial import merge, read_partly
+from routing.certificate import CertificateKind, certificate_key
 from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
@@ -134,7 +138,10 @@ class Intake:
         window_keys = [self._sealer.keyed_hash("person", fingerprint) for fingerprint in accepted.fingerprints]
         person_keys = [self._sealer.keyed_hash("suppression", mark) for mark in marks]
         window = timedelta(days=vertical.definition.window_days) + WINDOW_SLACK
-        async with session(self._pool) as connection:
+        consent_until = accepted.contact.consent.expires_at
+        certificates = self._new_certificates(new, accepted, sealed)
+        opening = transaction if consent_until is not None or certificates else session
+        async with opening(self._pool) as connection:
             insertion = intake_store.take_inquiry(
                 connection,
                 new,
@@ -145,8 +152,31 @@ class Intake:
                 protected_until=new.received_at + window,
             )
             state = await failpoints.amid("amid_intake", insertion, connection)
-        if state is not LeadState.received:
-            raise _SubmissionConflict(state)
+            if state is not LeadState.received:
+                raise _SubmissionConflict(state)
+            if consent_until is not None:
+                await intake_store.mark_consent_end(connection, new.id, consent_until)
+            if certificates:
+                await certificates_store.insert_certificates(connection, new.id, certificates, new.received_at)
+
+    def _new_certificates(
+        self, new: NewInquiry, accepted: AcceptedInquiry, sealed: SealedContact
+    ) -> tuple[NewCertificate, ...]:
+        """Return the certificates of a live inquiry with their sealed claims. Those of a test are never claimed."""
+        if new.mode != Mode.live:
+            return ()
+        contact = accepted.contact
+        certificates = []
+        for token, kind in zip(contact.consent.certificates, _kinds(accepted), strict=True):
+            claim = CertificateClaim(
+                key=certificate_key(token),
+                phone=contact.phone,
+                email=contact.email,
+                page_url=contact.consent.page_url,
+            )
+            box = self._sealer.seal_claim(new.id, sealed, msgspec.json.encode(claim))
+            certificates.append(NewCertificate(kind=kind, token_sha256=sha256(token.encode()).digest(), box=box))
+        return tuple(certificates)
 
     async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> SubmissionReceipt:
         """Store a duplicate or a suppressed person's inquiry: an outcome, not an error."""
@@ -259,6 +289,10 @@ class Intake:
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)
         await asyncio.sleep(0)
+
+
+def _kinds(accepted: AcceptedInquiry) -> tuple[CertificateKind, ...]:
+    return accepted.facts.consent.certificates if accepted.facts.consent else ()
 
 
 def _reused(earlier: EarlierInquiry) -> IdempotencyKeyReused | ProviderReferenceReused:

@@ -2,6 +2,9 @@
 -- Stores the inquiry, its lead, contact and person window in one call, or nothing: see migrations/0018_intake.sql.
 select take_inquiry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20);
 
+-- name: mark_consent_end
+update lead set consent_until = $2 where id = $1;
+
 -- name: insert_turned_away
 -- A duplicate or a suppressed person has an outcome, and so a row, but no contact data.
 with taken as (

@@ -55,6 +55,7 @@ from routing.inquiry import (
     Touch,
     TouchAmount,
     check_budget,
+    check_certificates,
     check_consent_proof,
     check_consent_terms,
     check_consent_time,
@@ -134,7 +135,7 @@ def read_inquiry(
     name = read_name(body.contact.full_name)
     submitted_at = read_submission_time(body.submitted_at, now)
     bant = read_bant(body.bant, rules)
-    consent = read_consent(body.consent, body.submitted_at, now)
+    consent = read_consent(body.consent, body.submitted_at, now, requires_certificate=rules.requires_certificate)
     history = read_touches(body.touches, now)
     if (
         isinstance(points, tuple)
@@ -291,7 +292,9 @@ def read_timing(timing: TimingBody | None) -> Timing | None:
     return Timing(within_days=timing.within_days, not_before=timing.not_before)
 
 
-def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now: datetime) -> Consent | Faults:
+def read_consent(
+    consent: ConsentBody | None, submitted_at: datetime | None, now: datetime, *, requires_certificate: bool
+) -> Consent | Faults:
     """Read the proof of consent. Its text stays exactly as the person saw it, because it is evidence."""
     if consent is None:
         detail = "Send the proof that the person agreed to be contacted: text, given_at and page_url."
@@ -300,6 +303,7 @@ def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now
     flaws = [
         *check_consent_proof(text, consent.page_url, consent.ip),
         *check_consent_time(consent.given_at, submitted_at, now),
+        *check_certificates(consent.certificates, requires_certificate),
         *check_consent_terms(consent.channels, consent.expires_at, consent.jurisdiction, now),
     ]
     if flaws:
@@ -320,6 +324,7 @@ def read_consent(consent: ConsentBody | None, submitted_at: datetime | None, now
         sellers=consent.sellers,
         expires_at=_in_utc(consent.expires_at) if consent.expires_at is not None else None,
         jurisdiction=consent.jurisdiction,
+        certificates=tuple(token.strip() for token in consent.certificates),
     )
 
 
@@ -330,6 +335,7 @@ def _consent_terms(consent: Consent) -> ConsentTerms:
         tuple(mask_cards(clean_line(purpose)) for purpose in consent.purposes),
         consent.expires_at,
         consent.jurisdiction,
+        consent.certificates,
     )
 
 

@@ -88,6 +88,7 @@ class ConsentBody(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields
     sellers: Lines = ()
     expires_at: Instant | None = None
     jurisdiction: Annotated[str, Meta(max_length=6)] | None = None
+    certificates: Annotated[tuple[Line, ...], Meta(max_length=2)] = ()
 
 
 class AttributionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

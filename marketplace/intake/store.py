@@ -126,6 +126,11 @@ async def take_inquiry(
         raise
 
 
+async def mark_consent_end(connection: Connection, lead_id: UUID, consent_until: datetime) -> None:
+    """Record when the person's consent ends, in the transaction that stores the inquiry."""
+    await connection.execute(SQL["mark_consent_end"], lead_id, consent_until)
+
+
 async def insert_turned_away(connection: Connection, new: NewInquiry, state: LeadState) -> bool:
     """Store an inquiry without contact; return False, with nothing written, if the key or the reference is used."""
     try:

@@ -141,6 +141,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     failures_per_minute: int = 120
     journal: Path | None = None
     shadow_leads: int = 500
+    trustedform_url: str = "https://cert.trustedform.com"
+    trustedform_key: str | None = None
+    jornaya_url: str | None = None
+    jornaya_key: str | None = None
 
     @property
     def journal_dir(self) -> Path:
@@ -244,6 +248,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         failures_per_minute=number(environment, "MARKETPLACE_FAILURES_PER_MINUTE", 120, 1, MOST_PER_MINUTE),
         journal=_path(environment, "MARKETPLACE_JOURNAL"),
         shadow_leads=number(environment, "MARKETPLACE_SHADOW_LEADS", 500, 1, 100_000),
+        trustedform_url=_url(environment, "MARKETPLACE_TRUSTEDFORM_URL", ("https", "http"))
+        or "https://cert.trustedform.com",
+        trustedform_key=_service_key(environment, "MARKETPLACE_TRUSTEDFORM_KEY"),
+        jornaya_url=_url(environment, "MARKETPLACE_JORNAYA_URL", ("https", "http")),
+        jornaya_key=_service_key(environment, "MARKETPLACE_JORNAYA_KEY"),
     )
     environment.names_read.update(SECRETS)
     _refuse_unknown(environment)
@@ -274,7 +283,8 @@ def describe(settings: Settings) -> dict[str, str]:
     for name in ("database_url", "valkey_url"):
         url = getattr(settings, name)
         texts[name] = "embedded" if url is None else without_password(url)
-    return texts | {"master_key": "(hidden)", "pepper": "(hidden)"}
+    keys = ("master_key", "pepper", "trustedform_key", "jornaya_key")
+    return texts | {name: "(hidden)" for name in keys if getattr(settings, name) is not None}
 
 
 def without_password(url: str) -> str:
@@ -441,6 +451,18 @@ def _ports(environment: Mapping[str, str], name: str) -> tuple[int, ...]:
         SettingsFault.NUMBER_INVALID,
         f"{name} is {environment[name]!r}.",
         "Set it to port numbers with commas between them.",
+    )
+
+
+def _service_key(environment: Mapping[str, str], name: str) -> str | None:
+    """Return the key of an account at another service. Raises SettingsError for one that no header can carry."""
+    key = environment.get(name)
+    if key is None or (key.isascii() and key.isprintable() and " " not in key and len(key) <= 500):
+        return key
+    raise SettingsError(
+        SettingsFault.SECRET_MALFORMED,
+        f"{name} is not a key.",
+        "Set it to the key as the service shows it: visible ASCII characters without spaces.",
     )
 
 

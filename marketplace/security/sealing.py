@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from marketplace.runtime import clock
 
 NONCE_BYTES: Final = 12
-"96 random bits, the size defined for GCM; each data key seals once, so that no nonce repeats with a key."
+"96 random bits, the size defined for GCM; a data key seals a contact and two claims, so that no nonce repeats."
 
 
 class SealedBox(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +65,18 @@ class Sealer:
         return msgspec.json.encode(fields)
 
     def _open(self, lead_id: UUID, sealed: SealedBox) -> bytes:
-        data_key = _decrypt(self._master, sealed.wrapped, b"data-key:" + lead_id.bytes)
-        return _decrypt(AESGCM(data_key), sealed.box, lead_id.bytes)
+        return _decrypt(AESGCM(self._data_key(lead_id, sealed)), sealed.box, lead_id.bytes)
+
+    def seal_claim(self, lead_id: UUID, contact: SealedContact, plain: bytes) -> bytes:
+        """Return a certificate's claim sealed under the data key of the lead's contact, to be erased with it."""
+        return _encrypt(AESGCM(self._data_key(lead_id, contact)), plain, b"claim:" + lead_id.bytes)
+
+    def open_claim(self, lead_id: UUID, sealed: SealedContact) -> bytes:
+        """Return the plain claim. Raises cryptography's InvalidTag when box, key and lead do not match."""
+        return _decrypt(AESGCM(self._data_key(lead_id, sealed)), sealed.box, b"claim:" + lead_id.bytes)
+
+    def _data_key(self, lead_id: UUID, sealed: SealedBox) -> bytes:
+        return _decrypt(self._master, sealed.wrapped, b"data-key:" + lead_id.bytes)
 
     def seal_secret(self, owner: UUID, secret: str) -> bytes:
         """Return the secret sealed under the master key and bound to its owner."""

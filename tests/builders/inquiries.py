@@ -97,7 +97,6 @@ def roofing_body(number: int = 1, now: datetime = NOW, **sections: Any) -> dict[
             "given_at": iso(now - timedelta(seconds=10)),
             "page_url": "https://www.example.com/quote",
             "ip": "192.0.2.7",
-            "sellers": ["Example Roofs"],
         },
         "attribution": {"source": "google", "form": "quote-1", "campaign": "storm", "sub_ids": {"ad": "7"}},
         "touches": [{"kind": "page_view", "at": iso(now - timedelta(minutes=3)), "detail": "/roof-repair"}],

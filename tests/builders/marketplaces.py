@@ -10,6 +10,8 @@ import asyncpg
 import msgspec
 
 from billing.pricing import SharePayout
+from marketplace.certificates.flow import Claims
+from marketplace.certificates.services import ServiceAccount
 from marketplace.database.db import open_pool
 from marketplace.database.journal import Journal
 from marketplace.delivery.flow import Delivery
@@ -29,6 +31,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import new_secret
 from marketplace.worker import Sweeper, Walker
+from routing.certificate import CertificateKind
 from routing.subscription import Area, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_body, roofing_policy
@@ -83,7 +86,9 @@ class Marketplace:
         self.sealer = Sealer(settings.master_key, settings.pepper)
         self.guard = AddressRules(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
         self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Notifier(NOWHERE))
-        self.distribution = Distribution(worker, Catalog(worker))
+        self.accounts: dict[CertificateKind, ServiceAccount] = {}
+        claims = Claims(worker, Catalog(worker), self.sealer, self.guard, self.accounts)
+        self.distribution = Distribution(worker, Catalog(worker), claim_certificates=claims.claim)
         self.publisher = Publisher(settings.valkey_url or NOWHERE)
         self.delivery = Delivery(worker, self.sealer, self.guard, journal, self.publisher)
         self.walker = Walker(self.distribution, self.delivery)

@@ -489,6 +489,7 @@ PRIVILEGES = {
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
+        certificate(box kind lead_id made_at token_sha256)
         simulation
         business_terms feed_ticket
         business_terms feed_ticket scorecard scorecard_training
@@ -504,6 +505,8 @@ PRIVILEGES = {
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
+        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
+            reason response_sha256 settled_at state token_sha256)
         simulation
         feed feed_event feed_ticket
         go_live
@@ -531,11 +534,12 @@ PRIVILEGES = {
         go_live(accepted_at repeated_at refused_at requested_at requested_by approved_at approved_by)
         roi_assumption(shared_cost_minor shared_win_rate shared_leads shared_won shared_weeks shared_value_minor copies
             labour_minor source made_at)
-        api_key(expires_at revoked_at seen_in_url_at) business(name state zone)
+        api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         erasure(notice_state notice_due_at notice_result acknowledged_at)
         feedback_hook(secret previous_secret previous_until made_at)
-        lead(due_at) provider(name state payout) subscription(endpoint_id name quota_before quota_since state version)
+        lead(consent_until due_at) provider(name state payout)
+        subscription(endpoint_id name quota_before quota_since state version)
         vertical(version)
         wallet(available_minor credit_limit_minor low_below_minor)
         member(name role state zone password_hash totp totp_step totp_confirmed_at) one_time_link(used_at)
@@ -563,6 +567,8 @@ PRIVILEGES = {
     ("marketplace_returner", "update"): """
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
+        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
+            reason response_sha256 settled_at state token_sha256)
         simulation
         feed feed_event
         file_import import_row
@@ -582,7 +588,7 @@ PRIVILEGES = {
     ("marketplace_worker", "delete"): """
         simulation
         failing_work person_window report_column report_month report_month_open report_stale""",
-    ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_contact",
+    ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
         feed feed_event
         failing_work kept_outcome kept_outcome_run
@@ -595,6 +601,8 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
+        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
+            reason response_sha256 settled_at state token_sha256)
         simulation
         feed feed_event
         file_import import_row
@@ -608,6 +616,8 @@ PRIVILEGES = {
         business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
+        certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
+            response_sha256 settled_at state)
         simulation(state leads leads_done result failure tries due_at ended_at)
         feed(last_position)
         kept_outcome kept_outcome_run kept_outcome_progress(xid at)

@@ -50,7 +50,7 @@ def test_a_good_inquiry_becomes_facts_without_any_contact_data() -> None:
 
 
 def test_the_contact_holds_all_that_a_business_needs_and_the_proof_of_consent() -> None:
-    accepted = accept(roofing_body(metadata={"note": "vip"}))
+    accepted = accept(changed(roofing_body(metadata={"note": "vip"}), "consent.sellers", ["Example Roofs"]))
     contact = accepted.contact
     assert (contact.full_name, contact.phone, contact.email) == ("Robin Example", "+13125550101", "robin.1@example.com")
     assert (contact.street, contact.postal_code, contact.summary) == ("1 Example Street", "60614", "leak after storm")
