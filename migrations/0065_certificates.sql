@@ -22,7 +22,7 @@ create table certificate (
     constraint certificate_boxed check ((box is not null) = (state = 'pending')),
     constraint certificate_settled check ((settled_at is not null) = (state <> 'pending'))
 ) with (fillfactor = 80);
-create index certificate_newest on certificate (made_at, lead_id, kind);
+create index certificate_by_state on certificate (state, lead_id);
 create trigger certificate_is_kept before delete on certificate for each row execute function refuse_change();
 create trigger certificate_is_final before update on certificate for each row
     when (old.state <> 'pending') execute function refuse_change();

@@ -3098,7 +3098,7 @@ create table certificate (
     constraint certificate_state check (state in ('pending', 'verified', 'mismatched', 'refused', 'unanswered')),
     constraint certificate_token check (octet_length(token_sha256) = 32)
 ) with (fillfactor=80);
-create index certificate_newest on certificate (made_at, lead_id, kind);
+create index certificate_by_state on certificate (state, lead_id);
 create trigger certificate_counts after insert or update of state on certificate for each row execute function
     mark_certificates();
 create trigger certificate_is_final before update on certificate for each row when (old.state <> 'pending') execute

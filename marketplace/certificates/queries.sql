@@ -37,14 +37,20 @@ select kind, state, token_sha256, made_at, settled_at, reason, response_sha256, 
 from certificate where lead_id = $1 order by kind;
 
 -- name: list_newest
--- Newest first, with the lead's provider; $1, $2 and $3 are the last of the previous page.
-select c.lead_id, l.provider_id, p.name as provider, c.kind, c.state, c.made_at, c.settled_at, c.reason, c.attempts,
-       c.expires_at
-from certificate c join lead l on l.id = c.lead_id join provider p on p.id = l.provider_id
-where ($1::timestamptz is null or (c.made_at, c.lead_id, c.kind) < ($1, $2::uuid, $3::text))
-  and ($4::text is null or c.state = $4)
-order by c.made_at desc, c.lead_id desc, c.kind desc
-limit $5;
+-- Certificates of the newest leads before $1 that have one in the state $2, with the lead's provider; $3 is a number of leads.
+with newest as (
+    select distinct lead_id from certificate
+    where ($1::uuid is null or lead_id < $1) and ($2::text is null or state = $2)
+    order by lead_id desc
+    limit $3
+)
+select c.lead_id, p.name as provider, c.kind, c.state, c.made_at, c.settled_at, c.reason, c.attempts, c.expires_at,
+       c.token_sha256
+from newest
+join certificate c on c.lead_id = newest.lead_id and ($2::text is null or c.state = $2)
+join lead l on l.id = c.lead_id
+join provider p on p.id = l.provider_id
+order by c.lead_id desc, c.kind;
 
 -- name: count_states
 -- Certificates of a provider's live leads that were received from $2 to $3, by service, state and reason.

@@ -63,7 +63,6 @@ class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate in the operator's list."""
 
     lead_id: UUID
-    provider_id: UUID
     provider: str
     kind: CertificateKind
     state: CertificateState
@@ -72,6 +71,7 @@ class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: ClaimReason | None
     attempts: int
     expires_at: datetime | None
+    token_sha256: bytes
 
 
 class CertificateCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,11 +154,10 @@ async def list_of_lead(connection: Connection, lead_id: UUID) -> tuple[Certifica
 
 
 async def list_newest(
-    connection: Connection, after: CertificateRow | None, state: CertificateState | None, limit: int
+    connection: Connection, before: UUID | None, state: CertificateState | None, leads: int
 ) -> tuple[CertificateRow, ...]:
-    """Return certificates, newest first, after the row `after`."""
-    place = (None, None, None) if after is None else (after.made_at, after.lead_id, after.kind)
-    return await fetch_rows(connection, SQL["list_newest"], CertificateRow, *place, state, limit)
+    """Return the certificates of the newest `leads` leads before the lead `before`, in one state if it is given."""
+    return await fetch_rows(connection, SQL["list_newest"], CertificateRow, before, state, leads)
 
 
 async def count_states(

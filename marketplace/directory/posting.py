@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import msgspec
 
-from marketplace.directory.spec import posting_spec
+from marketplace.directory.spec import EXAMPLE_CERTIFICATE, posting_spec
 from marketplace.intake.http import SUBMISSIONS_PATH, SubmissionAccepted
 from marketplace.intake.shapes import InquiryBody
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
 from marketplace.text.faults import Fault
 from marketplace.web.problems import describe
+from routing.certificate import CERTIFICATES_IN_WORDS
 from routing.consent import CHANNELS_IN_WORDS
 from routing.currency import minor_digits
 from routing.inquiry import EvidenceKind, NeedField
@@ -86,7 +87,7 @@ def pretty(value: Any) -> str:
 def rows(vertical: Vertical) -> tuple[Row, ...]:
     """Return every field that a provider may send, in the order of the body."""
     definition = vertical.definition
-    return tuple((*_about(vertical), *_contact(definition), *_bant(definition), *_rest()))
+    return tuple((*_about(vertical), *_contact(definition), *_bant(definition), *_consent(definition), *_rest()))
 
 
 def _row(field: str, kind: str, required: bool, example: str, feeds: str, refused: str = "", allowed: str = "") -> Row:
@@ -235,7 +236,7 @@ def _points(definition: VerticalDefinition) -> dict[str, str]:
     return texts
 
 
-def _rest() -> Iterator[Row]:
+def _consent(definition: VerticalDefinition) -> Iterator[Row]:
     yield _row(
         "consent.text",
         "text",
@@ -269,6 +270,15 @@ def _rest() -> Iterator[Row]:
         CHANNELS_IN_WORDS,
     )
     yield _row(
+        "consent.certificates",
+        "list of texts",
+        definition.certificate.required,
+        f'["{EXAMPLE_CERTIFICATE}"]',
+        "Proof of consent, checked with its service before the lead is sold",
+        "consent_certificate_invalid",
+        CERTIFICATES_IN_WORDS,
+    )
+    yield _row(
         "consent.expires_at",
         "time",
         False,
@@ -285,6 +295,9 @@ def _rest() -> Iterator[Row]:
         "consent_jurisdiction_invalid",
         "a country, or a part of it, in ISO 3166",
     )
+
+
+def _rest() -> Iterator[Row]:
     yield _row("attribution.source", "text", False, "google", "Your reports; businesses may exclude a source")
     yield _row("attribution.form", "text", False, "quote-1", "Your reports")
     yield _row("attribution.campaign", "text", False, "autumn", "Your reports")

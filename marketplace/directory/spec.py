@@ -11,6 +11,7 @@ from routing.qualification import Dimension
 from routing.vertical import VerticalDefinition
 
 EXAMPLE_POSTAL_CODE: Final = "60614"
+EXAMPLE_CERTIFICATE: Final = f"https://cert.trustedform.com/{'0f' * 20}"
 EXAMPLE_PHONE: Final = "+13125550142"
 "A number of the range 555-0100 to 555-0199, which the North American Numbering Plan reserves for fiction."
 
@@ -77,6 +78,7 @@ def _example(slug: str, definition: VerticalDefinition, now: datetime) -> dict[s
             "text": "I agree to be contacted about my request.",
             "given_at": now - timedelta(minutes=1),
             "page_url": "https://www.example.com/quote",
+            **({"certificates": [EXAMPLE_CERTIFICATE]} if definition.certificate.required else {}),
         },
         "attribution": {"source": "example", "form": "quote-1"},
     }

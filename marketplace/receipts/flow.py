@@ -18,6 +18,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from marketplace.certificates import store as certificates_store
+from marketplace.certificates.store import CertificateEvidence
 from marketplace.database.db import Connection
 from marketplace.receipts import store
 from marketplace.receipts.store import ExposureSeal, ReceiptLead
@@ -54,6 +56,21 @@ class ReceiptEvidence(msgspec.Struct, frozen=True, kw_only=True):
     body_sha256: str | None
 
 
+class ReceiptCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate of consent: what its service said before the lead was shown.
+
+    `token_sha256` is the hash of the certificate's address or UUID, `response_sha256` that of the service's answer.
+    """
+
+    kind: str
+    state: str
+    reason: str | None
+    token_sha256: str
+    settled_at: datetime | None
+    response_sha256: str | None
+    expires_at: datetime | None
+
+
 class Exclusivity(msgspec.Struct, frozen=True, kw_only=True):
     """Number of times that the contact was shown to any business."""
 
@@ -75,6 +92,7 @@ class ReceiptStatement(msgspec.Struct, frozen=True, kw_only=True):
     `fields` are names, never values. `address_sha256` is the hash of the address that the lead was sent to. The receipt
     of a provider has neither that, because an address is easily guessed, nor `business`; `chain` identifies the
     exposure. `decision` is null if a restored backup lacks it; `evidence` is null until there is proof of receipt.
+    Receipts from before certificates of consent were kept have no `certificates`.
     """
 
     lead: str
@@ -91,6 +109,7 @@ class ReceiptStatement(msgspec.Struct, frozen=True, kw_only=True):
     chain: ChainPosition
     issued_at: datetime
     key_id: str
+    certificates: tuple[ReceiptCertificate, ...] = ()
 
 
 class Receipt(ReceiptStatement, frozen=True, kw_only=True):
@@ -174,8 +193,11 @@ async def issue(connection: Connection, signer: Signer, caller: Principal, lead_
     seal = await store.find_seal(connection, lead_id, lead.committed_by)
     if seal is None:
         raise NotSealedYet("The audit chain does not hold this exposure yet. Ask again in two seconds.")
+    certificates = await certificates_store.list_of_lead(connection, lead_id)
     names_business = caller.kind is not CallerKind.provider
-    return signer.sign(_statement(lead_id, lead, seal, names_business, now, signer.public.key_id))
+    statement = _statement(lead_id, lead, seal, names_business, now, signer.public.key_id)
+    held = tuple(map(_certificate, certificates))
+    return signer.sign(msgspec.structs.replace(statement, certificates=held))
 
 
 def _may_see(caller: Principal, lead: ReceiptLead) -> bool:
@@ -228,6 +250,18 @@ def _statement(
         "key_id": key_id,
     }
     return msgspec.convert(fields, ReceiptStatement)
+
+
+def _certificate(certificate: CertificateEvidence) -> ReceiptCertificate:
+    return ReceiptCertificate(
+        kind=certificate.kind,
+        state=certificate.state,
+        reason=certificate.reason,
+        token_sha256=certificate.token_sha256.hex(),
+        settled_at=certificate.settled_at,
+        response_sha256=_hex(certificate.response_sha256),
+        expires_at=certificate.expires_at,
+    )
 
 
 def _id(kind: str, value: UUID | None) -> str | None:

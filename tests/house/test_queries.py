@@ -23,6 +23,7 @@ ERASER, RETURNER, FEEDER = "marketplace_eraser", "marketplace_returner", "market
 
 ROLES: Final[dict[str, tuple[str, ...]]] = {
     "security/access.sql": (API,),
+    "certificates/queries.sql": (WORK,),
     "security/auth.sql": (API,),
     "security/audit.sql": (WORK,),
     "database/background.sql": (WORK,),
@@ -93,6 +94,10 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),
         (WORK,),
     ),
+    "certificates/queries.sql": {
+        "insert_certificates": (API,),
+        **dict.fromkeys(("list_of_lead", "list_newest", "count_states"), (API,)),
+    },
     "quarantine/failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
     "feedback/queries.sql": dict.fromkeys(

@@ -12,6 +12,8 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from billing.returns import QUOTA_DAYS, ReturnReason, allow_return
+from marketplace.certificates import store as certificates_store
+from marketplace.certificates.store import CertificateEvidence
 from marketplace.database.db import session
 from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback import returns
@@ -35,8 +37,9 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
 from marketplace.portal.business.wallet_summary import business_page
+from marketplace.portal.certificate_words import CERTIFICATE_KINDS, CERTIFICATE_REASONS, CERTIFICATE_TONES
 from marketplace.portal.forms import Amount, FormFields, ShownForm, changing, fill, label, show_again, show_form
-from marketplace.portal.frame import duration, redirect, words, zone_of
+from marketplace.portal.frame import badge, duration, redirect, words, zone_of
 from marketplace.portal.frame import money as spoken
 from marketplace.portal.journey_words import journey_events, touch_in_words
 from marketplace.portal.session import Viewer, visitor
@@ -133,6 +136,7 @@ class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
 
     lead: BusinessLead
     contact: Contact | None
+    certificates: tuple[CertificateEvidence, ...]
     dispositions: tuple[Disposition, ...]
     return_request: ReturnRequest | None
     terms: LeadTerms | None
@@ -159,6 +163,7 @@ async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Lea
             contact=contact,
             dispositions=await feedback_store.list_dispositions(connection, lead.assignment_id),
             return_request=await feedback_store.find_return(connection, assignment_id=lead.assignment_id),
+            certificates=await certificates_store.list_of_lead(connection, lead_id),
             terms=await store.find_terms(connection, lead.assignment_id, viewer.owner),
             decisions=await store.list_decisions(connection, lead_id),
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
@@ -190,6 +195,15 @@ async def _lead_page(
         "business/lead.html",
         lead=detail.lead,
         contact=contact,
+        certificates=[
+            (
+                CERTIFICATE_KINDS[certificate.kind],
+                badge(certificate.state, CERTIFICATE_TONES[certificate.state]),
+                CERTIFICATE_REASONS[certificate.reason] if certificate.reason else "",
+                certificate.expires_at,
+            )
+            for certificate in detail.certificates
+        ],
         consent_terms=detail.lead.facts.consent or ConsentTerms(),
         channels=licensed_channels(detail.lead.facts.consent),
         channels_in_words=channels_in_words(detail.lead.facts.consent),

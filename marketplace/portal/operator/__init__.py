@@ -3,6 +3,7 @@
 from marketplace.portal.live import LivePart
 from marketplace.portal.operator import (
     audit_trail,
+    certificates,
     compliance,
     deliveries,
     explorer,
@@ -26,6 +27,7 @@ handlers = (
     *overview.handlers,
     *audit_trail.handlers,
     *compliance.handlers,
+    *certificates.handlers,
     *deliveries.handlers,
     *system.handlers,
     *verticals.handlers,

@@ -40,6 +40,7 @@ HOME: Final = "/operator/compliance"
 TABS: Final = (
     (HOME, "Suppression"),
     (f"{HOME}/erasures", "Erasure"),
+    (f"{HOME}/certificates", "Certificates"),
     (f"{HOME}/reveals", "Reveal log"),
 )
 MOST_PEOPLE: Final = 500

@@ -29,6 +29,7 @@ from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
+from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.subscription import PRICE_MINOR
@@ -36,6 +37,13 @@ from routing.vertical import MOST_DELAYED_PER_MILLE, MOST_EXPLORED_PER_MILLE, Ve
 
 HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
+
+CONSEQUENCES: Final[dict[FailureConsequence, str]] = {
+    FailureConsequence.reject: "The lead is not sold",
+    FailureConsequence.hold: "The lead waits for an answer, then is not sold",
+    FailureConsequence.accept_with_flag: "The lead is sold, and the business is told",
+}
+"What a failed certificate means, in words."
 
 Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
 Days = Annotated[int, Meta(ge=0, le=3_650)]
@@ -62,6 +70,18 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
             "A consent that names sellers is for them in any case. With this, one that names nobody is for nobody.",
         ),
     ] = False
+    requires_certificate: Annotated[
+        bool,
+        label("Only with a certificate of consent", "An inquiry without one is refused, so tell your providers first."),
+    ] = False
+    certificate_failure: Annotated[FailureConsequence, label("If a certificate cannot be verified")] = (
+        FailureConsequence.accept_with_flag
+    )
+    certificate_hold_seconds: Annotated[
+        int,
+        Meta(ge=60, le=LONGEST_HOLD_SECONDS),
+        label("Waits for a certificate, in seconds", "Only where a lead waits for an answer. 60 to 3,600."),
+    ] = 900
     explore_per_mille: Annotated[
         int,
         Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
@@ -198,6 +218,7 @@ async def _vertical_page(
         subscriptions=subscriptions or {},
         draft_text=as_text(draft) if draft else "",
         warnings=lint_policy(draft or selected.definition),
+        consequences=CONSEQUENCES,
         figures_form=_figures_form(draft or selected.definition),
         rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
         publish_form=show_form(PublishForm),
@@ -233,12 +254,16 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
         "requires_named_seller": "1" if definition.consent.requires_named_seller else "",
+        "requires_certificate": "1" if definition.certificate.required else "",
+        "certificate_failure": definition.certificate.on_failure,
+        "certificate_hold_seconds": definition.certificate.hold_seconds,
         "explore_per_mille": definition.explore_per_mille,
         "delay_per_mille": definition.delay_per_mille,
         "delay_seconds": definition.delay_seconds,
     }
     strategies = [(strategy, words(strategy)) for strategy in Strategy]
-    return show_form(VerticalFiguresForm, values, {"strategy": strategies}, currency=definition.currency)
+    choices = {"strategy": strategies, "certificate_failure": tuple(CONSEQUENCES.items())}
+    return show_form(VerticalFiguresForm, values, choices, currency=definition.currency)
 
 
 @post(f"{HOME}/{{slug:str}}/try")
@@ -275,6 +300,11 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
         reserve_minor=form.reserve_minor,
         strategy=form.strategy,
         consent=replace(current.consent, requires_named_seller=form.requires_named_seller),
+        certificate=CertificatePolicy(
+            required=form.requires_certificate,
+            on_failure=form.certificate_failure,
+            hold_seconds=form.certificate_hold_seconds,
+        ),
         explore_per_mille=form.explore_per_mille,
         delay_per_mille=form.delay_per_mille,
         delay_seconds=form.delay_seconds,

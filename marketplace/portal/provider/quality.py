@@ -7,8 +7,11 @@ from uuid import UUID
 import msgspec
 from litestar import Response, get
 
+from marketplace.certificates import store as certificates_store
+from marketplace.certificates.store import CertificateCount
 from marketplace.database.db import session
 from marketplace.portal import charts
+from marketplace.portal.certificate_words import CERTIFICATE_KINDS, CERTIFICATE_REASONS, CERTIFICATE_TONES
 from marketplace.portal.frame import badge, page
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider import store
@@ -41,6 +44,17 @@ RETURN_REASONS: Final = Listing[ReturnReasonCount](
 )
 
 
+CERTIFICATE_COUNTS: Final = Listing[CertificateCount](
+    caption="Certificates by result",
+    columns=(
+        Column("Service", lambda row: CERTIFICATE_KINDS[row.kind]),
+        Column("Result", lambda row: badge(row.state, CERTIFICATE_TONES[row.state])),
+        Column("Reason", lambda row: CERTIFICATE_REASONS[row.reason] if row.reason else "Not checked yet."),
+        Column("Certificates", lambda row: row.certificates, style="num"),
+    ),
+)
+
+
 @get("/provider/quality")
 async def show_quality(request: AnyRequest) -> Response[bytes]:
     """Show the funnel of leads, and the reasons of refusals, rejections and returns."""
@@ -55,6 +69,7 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     rejected = await asyncio.to_thread(pick_ids, question, Filters(state="rejected"), weighed)
     async with session(services(request).pool) as connection:
         returns = await store.list_return_reasons(connection, viewer.owner, viewer.mode, question.since, question.until)
+        certificates = await certificates_store.count_states(connection, viewer.owner, question.since, question.until)
         shapes = await store.list_fault_shapes(connection, viewer.owner, viewer.mode)
         examples = await store.list_rejected(connection, viewer.owner, rejected[:MOST_LOOKED_AT])
     total = report.total
@@ -85,6 +100,8 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
         sub_ids=sub_id_lines(question, report.sub_ids),
         return_listing=RETURN_REASONS,
         returns=returns,
+        certificate_listing=CERTIFICATE_COUNTS,
+        certificates=certificates if viewer.mode == "live" else (),
         services=await list_verticals(request),
         links={name: rows_of(question, state=name) for name in ("duplicate", "returned")},
     )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from routing.decision import CONSENT_EXPIRED
+from routing.decision import CERTIFICATE_FAILED, CERTIFICATE_PENDING, CONSENT_EXPIRED
 from routing.inquiry import PhoneVerification
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -54,6 +54,8 @@ REASONS: Final[dict[str, str]] = {
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
     CONSENT_EXPIRED: "The person's consent ended before the lead was sold.",
+    CERTIFICATE_PENDING: "Its certificate of consent is being checked.",
+    CERTIFICATE_FAILED: "Its certificate of consent could not be verified.",
     "delayed": "It waits for a few minutes, to show what speed is worth.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
@@ -103,6 +105,8 @@ FAULTS: Final[dict[str, str]] = {
     "consent_page_invalid": "Send a full address that begins with https://.",
     "consent_ip_invalid": "Send an IP address such as 203.0.113.7, or leave it out.",
     "consent_channel_unknown": "Send the channels as call, text, email or post.",
+    "consent_certificate_invalid": "Send a TrustedForm address or a Jornaya UUID, one of each service at most.",
+    "consent_certificate_missing": "Send a certificate of consent: this service requires one.",
     "consent_expired": "Ask the person for consent again: it has ended.",
     "consent_jurisdiction_invalid": "Send a country such as US, or a state such as US-CA.",
     "currency_not_accepted": "Send amounts in the currency of this service.",

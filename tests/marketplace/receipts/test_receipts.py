@@ -35,6 +35,7 @@ from marketplace.runtime.settings import Settings
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind, create_key
 from marketplace.security.sealing import Sealer
+from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
 from tests.builders.service import Served, serve
 from tests.conftest import SECRETS
@@ -148,6 +149,18 @@ async def test_the_provider_gets_a_receipt_without_the_businesss_name_and_addres
     assert theirs["business"]["id"] not in reply.text
     same = set(theirs) - {"business", "address_sha256", "issued_at", "signature"}
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+async def test_a_receipt_says_what_became_of_the_certificate(shop: Shop) -> None:
+    token = f"https://cert.trustedform.com/{'0f' * 20}"
+    consent = roofing_body(now=clock.now())["consent"] | {"certificates": [token]}
+    reply = await shop.sealed(await shop.market.sold(consent=consent))
+    held = check(reply.content, await public_key(shop.api))
+    assert isinstance(held, Receipt)
+    [certificate] = held.certificates
+    assert (certificate.kind, certificate.state, certificate.reason) == ("trustedform", "unanswered", "no_account")
+    assert certificate.token_sha256 == sha256(token.encode()).hexdigest()
+    assert token not in reply.text
 
 
 async def test_an_operator_gets_the_whole_receipt(shop: Shop) -> None:
