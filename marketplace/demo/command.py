@@ -72,7 +72,13 @@ def demo(
     """
     refuse_external(os.environ, allowed=on_external_engines)
     wish = RunOptions(
-        duration=duration, rate=rate, seed=seed, workers=workers, external=on_external_engines, weeks=weeks
+        duration=duration,
+        rate=rate,
+        seed=seed,
+        workers=workers,
+        external=on_external_engines,
+        weeks=weeks,
+        returning=True,
     )
     with fresh_directory(data or default_directory("demo")) as directory:
         sound = uvloop.run(_demo(directory, wish, json_file, stay=stay))

@@ -49,6 +49,20 @@ class LeadCounts(msgspec.Struct, frozen=True, kw_only=True):
     open: int = 0
 
 
+class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of leads whose person came back or waits.
+
+    `promoted` were not ready at first and qualified later. Of those that were nurtured, `waiting` still are,
+    `reentered` are not any more, and `sold` were delivered. `corrected` were corrected.
+    """
+
+    promoted: int = 0
+    waiting: int = 0
+    reentered: int = 0
+    sold: int = 0
+    corrected: int = 0
+
+
 class ReasonCount(msgspec.Struct, frozen=True, kw_only=True):
     """Number of leads of one state that ended there for one reason."""
 
@@ -144,6 +158,11 @@ async def latency(connection: Connection, providers: list[UUID], since: datetime
 def _quantiles(values: list[float | None] | None) -> Quantiles:
     p50, p95, p99 = [None if value is None else round(value, 2) for value in values or (None, None, None)]
     return Quantiles(p50=p50, p95=p95, p99=p99)
+
+
+async def journeys(connection: Connection, providers: list[UUID], since: datetime) -> JourneyCounts:
+    """Count the leads whose person came back or waits."""
+    return await load_row(connection, SQL["count_journeys"], JourneyCounts, providers, since)
 
 
 async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[ReasonCount, ...]:

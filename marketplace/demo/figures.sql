@@ -25,6 +25,22 @@ with span as materialized (
 select span.upto::text as upto, net.state, coalesce(sum(net.leads), 0)::int as leads
 from span left join net on true group by span.upto, net.state;
 
+-- name: count_journeys
+-- Leads whose person came back or waits, by their decisions.
+with lead_journey as (
+    select l.id, l.state, l.qualified_at,
+           exists (select from decision d where d.lead_id = l.id and d.outcome = 'nurturing') as was_nurtured,
+           exists (select from decision d where d.lead_id = l.id and d.outcome in ('nurturing', 'rejected')) as was_not_ready,
+           exists (select from correction c where c.lead_id = l.id) as was_corrected
+    from lead l where l.provider_id = any($1) and l.received_at >= $2
+)
+select count(*) filter (where was_not_ready and qualified_at is not null) as promoted,
+       count(*) filter (where state = 'nurturing') as waiting,
+       count(*) filter (where was_nurtured and state <> 'nurturing') as reentered,
+       count(*) filter (where was_nurtured and state in ('delivered', 'returned')) as sold,
+       count(*) filter (where was_corrected) as corrected
+from lead_journey;
+
 -- name: count_reasons
 -- Reasons of leads that ended without a business, or were refused by one.
 select state, reason, count(*) as leads
@@ -53,7 +69,8 @@ group by l.reason order by leads desc, rule;
 
 -- name: find_latency
 -- Milliseconds from acceptance and from submission to the acknowledgement, and from acceptance to the first byte that was
--- sent to a business, which is the marketplace's own part.
+-- sent to a business, which is the marketplace's own part. Leads that were not ready or unsold at first are left out: their
+-- time runs from when the person came back.
 select percentile_cont(array[0.5, 0.95, 0.99]) within group (
            order by extract(epoch from a.settled_at - l.received_at) * 1000) as accepted,
        percentile_cont(array[0.5, 0.95, 0.99]) within group (
@@ -64,7 +81,9 @@ from assignment a
 join lead l on l.id = a.lead_id
 join inquiry i on i.id = a.lead_id
 join exposure first on first.lead_id = a.lead_id
-where a.provider_id = any($1) and l.received_at >= $2 and a.state = 'delivered';
+where a.provider_id = any($1) and l.received_at >= $2 and a.state = 'delivered'
+  and not exists (
+      select from decision d where d.lead_id = l.id and d.outcome in ('nurturing', 'rejected', 'unsold'));
 
 -- name: sum_money
 -- Amounts that the businesses paid in, that are held, charged and refunded, and that the providers earned.

@@ -76,10 +76,24 @@ async def post_until_answered(
 
     Return the last answer, also as bytes. The call must be one that may be repeated.
     """
+    return await _change(session, "POST", url, body, headers)
+
+
+async def change_until_answered(
+    session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: dict[str, str]
+) -> int:
+    """Send the same change until it is accepted or refused for good, as `post_until_answered`; return the status."""
+    answer, _ = await _change(session, method, url, body, headers)
+    return answer.status
+
+
+async def _change(
+    session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: dict[str, str]
+) -> tuple[SubmissionAnswer, bytes]:
     began = clock.monotonic()
     tries = 0
     while True:
-        status, text, retry_after = await _post(session, url, body, headers)
+        status, text, retry_after = await _send(session, method, url, body, headers)
         tries += 1
         seconds = clock.monotonic() - began
         answer = _answer(status, text, tries, seconds)
@@ -98,12 +112,12 @@ async def find(session: aiohttp.ClientSession, url: str, key: str, inquiry_id: s
         return SubmissionAnswer(status=0)
 
 
-async def _post(
-    session: aiohttp.ClientSession, url: str, body: bytes, headers: dict[str, str]
+async def _send(
+    session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: dict[str, str]
 ) -> tuple[int, bytes, int]:
     """Return status, body, and the seconds to wait that the service asks for. Status 0 without an answer."""
     try:
-        async with session.post(url, data=body, headers=headers) as response:
+        async with session.request(method, url, data=body, headers=headers) as response:
             after = response.headers.get("Retry-After", "")
             return response.status, await response.read(), int(after) if after.isdecimal() else 0
     except (aiohttp.ClientError, TimeoutError, OSError):

@@ -26,6 +26,13 @@ def summary(result: RunResult) -> dict[str, Any]:
         "turned_down": counts.turned_down,
         "unsold": counts.unsold,
         "open": counts.open,
+        "promoted": result.journeys.promoted,
+        "nurture": {
+            "waiting": result.journeys.waiting,
+            "reentered": result.journeys.reentered,
+            "sold": result.journeys.sold,
+        },
+        "corrected": result.journeys.corrected,
         "sent": offered.sent,
         "repeated": offered.repeated,
         "sent_again": offered.sent_again,
@@ -80,6 +87,7 @@ def print_report(result: RunResult, console: Console) -> None:
     """Print all tables of the report."""
     console.print()
     _print_walk(result, console)
+    _print_journeys(result, console)
     _print_misses(result, console)
     _print_speed(result, console)
     _print_money(result, console)
@@ -105,6 +113,19 @@ def _print_walk(result: RunResult, console: Console) -> None:
     ]
     for name, number, why in rows:
         table.add_row(name, f"{number:,}", why)
+    console.print(table)
+
+
+def _print_journeys(result: RunResult, console: Console) -> None:
+    journeys = result.journeys
+    table = _table("People who came back, or are waited for", ("", "leads", "why"))
+    for name, number, why in (
+        ("promoted", journeys.promoted, "not ready at first, and qualified by what the person did or said later"),
+        ("corrected", journeys.corrected, "the provider corrected what the person had said"),
+        ("nurtured and waiting", journeys.waiting, "too early: qualified again when their time comes, or at a touch"),
+        ("nurtured and back", journeys.reentered, f"{journeys.sold:,} of them delivered"),
+    ):
+        table.add_row(f"  {name}", f"{number:,}", why)
     console.print(table)
 
 

@@ -17,13 +17,14 @@ import msgspec
 from marketplace.database.db import NOT_NOW, connect, session
 from marketplace.demo import contacts, figures
 from marketplace.demo.display import RunProgress
-from marketplace.demo.figures import Latency, LeadCounts, MoneyFigures, NearMiss, ReasonCount
+from marketplace.demo.figures import JourneyCounts, Latency, LeadCounts, MoneyFigures, NearMiss, ReasonCount
 from marketplace.demo.furnishing import PROVIDERS, DemoAccounts, OperatorClient, furnish
 from marketplace.demo.history.loading import PERSONS, LoadedHistory, load_past
 from marketplace.demo.installation import RECEIVERS, Installation, reports_pool, running
 from marketplace.demo.people import People
 from marketplace.demo.provider import open_session
 from marketplace.demo.receivers import ReceiverReport, look, read_visits
+from marketplace.demo.returning import ReturningPeople
 from marketplace.demo.stream import InquiryStream
 from marketplace.demo.visitors import Visitor, make_visitors
 from marketplace.demo.world import DemoWorld, draw_world
@@ -47,7 +48,7 @@ SPARE: Final = 3
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of a run: seconds, inquiries per second, seed, worker processes (None: the setting), weeks of history.
 
-    `external` is true if the engines are those of DATABASE_URL and VALKEY_URL.
+    `external` is true if the engines are those of DATABASE_URL and VALKEY_URL. With `returning`, some people come back.
     """
 
     duration: float
@@ -56,6 +57,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     external: bool = False
     weeks: float = 0.0
+    returning: bool = False
 
     @property
     def expected(self) -> int:
@@ -92,6 +94,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     wish: RunOptions
     offered: SubmissionTotals
     counts: LeadCounts
+    journeys: JourneyCounts
     reasons: tuple[ReasonCount, ...]
     near_misses: tuple[NearMiss, ...]
     latency: Latency
@@ -210,8 +213,14 @@ class DemoRun:
         self._latency: Latency | None = None
         self._latency_at = clock.monotonic()
         people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals)
+        target = scene.session, scene.installation.url, scene.furnished.provider_keys
+        self._returning = ReturningPeople(*target, wish.seed)
         self.stream = InquiryStream(
-            scene.session, scene.installation.url, scene.furnished.provider_keys, people, rate=wish.rate, seed=wish.seed
+            *target,
+            people,
+            rate=wish.rate,
+            seed=wish.seed,
+            on_accepted=self._returning.follow if wish.returning else None,
         )
         self._seconds = 0.0
 
@@ -258,7 +267,7 @@ class DemoRun:
 
     async def _settle(self, hurrying: asyncio.Event) -> None:
         """Wait until all submissions are answered, and up to `SETTLE_SECONDS` more until no lead is open."""
-        draining = asyncio.create_task(self.stream.drain())
+        draining = asyncio.create_task(self._drain())
         while not draining.done() and not hurrying.is_set():
             await asyncio.wait((draining,), timeout=0.1)
         draining.cancel()
@@ -269,6 +278,10 @@ class DemoRun:
                     if (await figures.count(connection, self.scene.provider_ids, self.scene.since)).open == 0:
                         return
             await asyncio.sleep(0.1)
+
+    async def _drain(self) -> None:
+        await self.stream.drain()
+        await self._returning.drain()
 
     async def _look_back(self) -> RunResult:
         scene, slugs, providers = self.scene, self.scene.business_slugs, self.scene.provider_ids
@@ -286,6 +299,7 @@ class DemoRun:
                         wish=self.wish,
                         offered=self._offered(),
                         counts=await figures.count(connection, providers, scene.since),
+                        journeys=await figures.journeys(connection, providers, scene.since),
                         reasons=await figures.reasons(connection, providers, scene.since),
                         near_misses=await figures.near_misses(connection, providers, scene.since),
                         latency=await figures.latency(connection, providers, scene.since),

@@ -7,7 +7,7 @@ own delay, so that it is not mistaken for a delay of the service.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import islice
 from typing import Final
@@ -36,6 +36,7 @@ class InquiryStream:
         *,
         rate: float,
         seed: int,
+        on_accepted: Callable[[InquiryDraft, str], None] | None = None,
     ) -> None:
         self.sent = 0
         self.accepted = 0
@@ -54,6 +55,7 @@ class InquiryStream:
         self._url = url
         self._keys = keys
         self._drafts = iter(drafts)
+        self._on_accepted = on_accepted
         self._gaps = seeded(f"arrivals {seed}")
         self.rate = rate
         """Inquiries per second; may be changed between two runs."""
@@ -111,6 +113,8 @@ class InquiryStream:
             self.changed_answers += answer.id != self._bodies.get(draft.of, (b"", answer.id))[1]
         else:
             self.accepted += 1
+            if self._on_accepted is not None and answer.id is not None:
+                self._on_accepted(draft, answer.id)
             if draft.kind is DraftKind.ready:
                 self._bodies[draft.number] = (body, answer.id)
                 for old in tuple(islice(self._bodies, max(0, len(self._bodies) - REMEMBERED))):

@@ -84,7 +84,16 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
     assert result["received"] < 200  # the live run alone
     assert "2 weeks of history, marked as demo data" in output
     assert result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
-    for words in ("Outcomes of the inquiries", "Unsold", "Money", "0 findings", "left for the marketplace"):
+    assert result["nurture"]["waiting"] == result["nurtured"]
+    assert result["nurture"]["sold"] <= min(result["nurture"]["reentered"], result["promoted"])
+    for words in (
+        "Outcomes of the inquiries",
+        "People who came back",
+        "Unsold",
+        "Money",
+        "0 findings",
+        "left for the marketplace",
+    ):
         assert words in output
 
 
