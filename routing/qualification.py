@@ -418,8 +418,8 @@ def _rejection(
             reasons.add(_FAILED[finding.dimension])
         if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
             reasons.add(_UNKNOWN[finding.dimension])
-    for criterion, finding in zip(policy.interest, interest, strict=True):
-        if criterion.required and finding.result is not DimensionResult.meets:
+    for criterion, interest_finding in zip(policy.interest, interest, strict=True):
+        if criterion.required and interest_finding.result is not DimensionResult.meets:
             reasons.add(RejectionReason.interest_missing)
     if _score(findings, interest, policy) < policy.minimum_score:
         reasons.add(RejectionReason.score_below_minimum)

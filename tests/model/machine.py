@@ -64,7 +64,7 @@ COMING_BACK: Final = ("proceed", "fail", "answer", "answer")
 DEEDS = (
     *4 * ("submit", "wait", "wait"),
     *2 * ("resume", "thaw", "top up", "edit", "crash"),
-    "pause", "freeze", "erase", "submit again", "wait until midnight",
+    "pause", "freeze", "erase", "submit again", "wait until midnight", "touch", "touch",
 )  # fmt: skip
 KINDS: Final[tuple[Kind, ...]] = ("ready", "ready", "ready", "ready", "ready", "early", "poor")
 MODES: Final = (Mode.live, Mode.live, Mode.live, Mode.test)
@@ -222,6 +222,8 @@ class Moves:
                 world.top_up(business, 8_000)
             case "erase":
                 world.erase(lead)
+            case "touch":
+                world.touch(lead, KINDS[-1 - which // 8 % 3])
             case "crash" if self.visits:
                 self.visits.pop(which % len(self.visits))
             case "crash" if self.plans:
@@ -247,7 +249,7 @@ class Moves:
         assert world.at_rest(), "P4: the sweeper alone does not bring it to rest"
         for lead in world.leads:
             assert lead.ended_at is not None, f"P4: lead {lead.id} never ended"
-            since = max(began_at, lead.nurtured_until or began_at)
+            since = max(began_at, lead.nurtured_until or began_at, lead.reopened_at or began_at)
             assert lead.ended_at - since <= REST_WITHIN, f"P4: lead {lead.id} took {lead.ended_at - since}"
 
     def _waiting(self) -> list[Lead]:

@@ -16,6 +16,7 @@ import pytest
 from marketplace.operations.verify import verify
 from marketplace.runtime.errors import Conflict
 from marketplace.runtime.settings import Settings
+from tests.builders.inquiries import roofing_body
 from tests.model.concerns import Concerns
 from tests.model.interleaving import Actor, Pair, interleave
 from tests.model.schedules import RunAlready, Schedules
@@ -26,9 +27,11 @@ from tests.model.transitions import (
     Stage,
     Subject,
     Transition,
+    ask_anew,
     ask_back,
     award,
     award_and_expose,
+    come_back,
     deliver,
     edit,
     erase,
@@ -42,6 +45,7 @@ from tests.model.transitions import (
     stage,
     take_up,
     top_up,
+    touch,
 )
 from tests.receivers import Behaviour, drop_after_read, ok, refuse
 
@@ -68,6 +72,7 @@ OTHERS: Final[dict[str, Transition]] = {
     "top_up": top_up,
     "freeze": freeze,
     "erase": erase,
+    "touch": touch,
 }
 
 
@@ -88,7 +93,16 @@ SHOWN: Final = ("exposed", "delivered", "refused", "lapsed", "returned")
 RETURNS: Final[dict[str, Transition]] = {"ask_back": ask_back, "grant": grant, "give_back": give_back}
 
 TRANSITIONS: Final = (
-    OTHERS | RETURNS | {"award_and_expose": award_and_expose, "deliver": deliver, "lapse": lapse, "run_out": run_out}
+    OTHERS
+    | RETURNS
+    | {
+        "award_and_expose": award_and_expose,
+        "ask_anew": ask_anew,
+        "come_back": come_back,
+        "deliver": deliver,
+        "lapse": lapse,
+        "run_out": run_out,
+    }
 )
 DUELS: Final = (
     *(Duel(begins="prospect", first="award", second=other) for other in OTHERS),
@@ -118,6 +132,10 @@ DUELS: Final = (
     *(Duel(begins="exposed", first="lapse", second=other) for other in ("erase", "lapse", "award", "top_up")),
     *(Duel(begins="delivered", first="ask_back", second=other) for other in ("ask_back", "erase", "give_back")),
     *(Duel(begins="asked back", first="grant", second=other) for other in ("grant", "ask_back", "erase", "top_up")),
+    *(Duel(begins="prospect", first="touch", second=other) for other in ("touch", "erase")),
+    Duel(begins="held", first="deliver", second="touch"),
+    Duel(begins="exposed", first="deliver", second="touch"),
+    *(Duel(begins="rejected", first="come_back", second=other) for other in ("ask_anew", "come_back", "erase")),
     Duel(begins="exposed", first="deliver", second="give_back"),
 )
 
@@ -190,12 +208,20 @@ with claims as (update assignment set due_at = clock_timestamp() where id = $1 a
 update lead set due_at = clock_timestamp() where id = $2 and due_at is not null"""
 
 
+ALIKE: Final = """
+select distinct l.id, l.state from lead l join inquiry i on i.id = l.id
+where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)"""
+
+
 async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
     await owner.execute(PUT_OFF, LATER)
-    subject = await arena.take_in()
-    if duel.begins != "prospect":
+    poor = {"bant": roofing_body()["bant"] | {"budget": {"minor": 100, "currency": "USD"}}}
+    subject = await arena.take_in(**(poor if duel.begins == "rejected" else {}))
+    if duel.begins == "rejected":
+        await arena.award(subject)
+    elif duel.begins != "prospect":
         subject = await arena.award(subject)
         assert subject.assignment_id is not None
     if duel.begins in ("exposed", "delivered", "asked back"):
@@ -227,3 +253,6 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     assert len(seen_by) <= row["shown"] <= 1, duel_words
     if duel.begins in ("exposed", "delivered", "asked back") or row["state"] in SHOWN:
         assert row["shown"] == 1, duel_words
+    if "ask_anew" in (duel.first, duel.second):
+        states = await arena.market.owner.fetch(ALIKE, subject.lead_id)
+        assert sorted(each["state"] for each in states) in (["duplicate", "received"], ["received", "rejected"]), states

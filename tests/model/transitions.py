@@ -26,16 +26,23 @@ from marketplace.feedback import store as feedback_store
 from marketplace.feedback.flow import LeadHolder
 from marketplace.feedback.store import ReturnState
 from marketplace.funds import flow as funds_flow
+from marketplace.intake.flow import Intake
+from marketplace.intake.postal import PostalBook
+from marketplace.intake.reading import decode_inquiry
+from marketplace.intake.shapes import BudgetBody
+from marketplace.journey.flow import Journey
+from marketplace.journey.shapes import LaterTouch, SuppliedAnswers
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.errors import NotFound
+from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.webhook.transport import ConnectionInfo, Reservations
 from routing.calendar import CapWindow
 from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
-from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
+from tests.builders.marketplaces import NOWHERE, Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.receivers import Behaviour, Receiver, Visit, ok
 
 ALL: Final = TenantScope(business_id=None, mode=None)
@@ -82,13 +89,11 @@ class Stage:
         behaviour = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0] if self.answers else ok
         await behaviour(visit)
 
-    async def take_in(self) -> Subject:
+    async def take_in(self, **sections: Any) -> Subject:
         """A person whom nobody has seen before."""
         self._count += 1
         canary = f"canary.{self._count}.{clock.new_id().hex}@example.com"
-        contact = {**roofing_body()["contact"], "email": canary}
-        del contact["phone"]
-        receipt = await self.market.submit(contact=contact, provider_reference=canary)
+        receipt = await self.market.submit(**inquiry_of(canary, canary, **sections))
         assert receipt.state == "received"
         return Subject(lead_id=receipt.id, assignment_id=None, canary=canary)
 
@@ -225,6 +230,39 @@ async def freeze(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await erase_lead(pools.api, OPERATOR, subject.lead_id, "asked to be forgotten", also_suppress=True)
+
+
+async def touch(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The person says that there is less money than the vertical asks for."""
+    return await _touch(stage, pools, subject, 100)
+
+
+async def come_back(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The person says that there is money enough."""
+    return await _touch(stage, pools, subject, 2_000_000)
+
+
+async def _touch(stage: Stage, pools: Pools, subject: Subject, budget_minor: int) -> object:
+    journey = Journey(pools.api, Catalog(pools.api), stage.market.sealer, Notifier(NOWHERE))
+    budget = BudgetBody(minor=budget_minor, currency="USD")
+    call = LaterTouch(kind="call", at=clock.now(), supplies=SuppliedAnswers(budget=budget))
+    return await journey.add_touches(stage.market.provider, subject.lead_id, (call,))
+
+
+async def ask_anew(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The same person fills in another form."""
+    body = decode_inquiry(msgspec.json.encode(inquiry_of(subject.canary, f"{subject.canary} {clock.new_id()}")))
+    assert not isinstance(body, tuple)
+    market = stage.market
+    intake = Intake(pools.api, Catalog(pools.api), PostalBook(), market.sealer, Notifier(NOWHERE))
+    return await intake.receive(market.provider, body, b"", None)
+
+
+def inquiry_of(canary: str, reference: str, **sections: Any) -> dict[str, Any]:
+    """The body of an inquiry of a person who is known by the e-mail address alone."""
+    contact = {**roofing_body()["contact"], "email": canary}
+    del contact["phone"]
+    return roofing_body(1, clock.now(), contact=contact, provider_reference=reference, **sections)
 
 
 async def ask_back(stage: Stage, pools: Pools, subject: Subject) -> object:

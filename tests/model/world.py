@@ -36,7 +36,8 @@ from routing.delivery import (
     record,
     take_probe,
 )
-from routing.inquiry import Budget, Facts, Mode, Timing
+from routing.inquiry import Budget, Facts, Mode, Timing, Touch
+from routing.journey import Supplied, TouchEntry, revise
 from routing.lifecycle import (
     ASSIGNMENT_MOVES,
     LEAD_BEGINNINGS,
@@ -48,6 +49,7 @@ from routing.lifecycle import (
 )
 from routing.matching import Candidate, CapsAndWallet, Failure, SubscriptionIndex, Usage
 from routing.ranking import Strategy
+from routing.requalifying import LeadStanding, NextStep, next_step
 from routing.subscription import Area, Cap, Subscription, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, roofing_facts, roofing_policy
@@ -94,6 +96,10 @@ class Lead:
     window: tuple[datetime, datetime] | None = None
     contact: bool = True
     erased: bool = False
+    inquiry: Facts | None = None
+    journey: list[TouchEntry] = field(default_factory=list)
+    revision: int = 0
+    reopened_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -181,6 +187,7 @@ class Plan:
 
     lead: Lead
     state: LeadState
+    revision: int
     result: Route | Wait | End
     now: datetime
 
@@ -285,12 +292,12 @@ class World:
         if isinstance(result, MatchedCandidates):
             standings = {sub.id: self._standing(sub.id.int, self.now) for sub in result.to_read}
             result = complete(result, standings)
-        return Plan(lead, lead.state, result, self.now)
+        return Plan(lead, lead.state, lead.revision, result, self.now)
 
     def commit(self, plan: Plan) -> None:
-        """The transaction of a decision: nothing at all when somebody else has moved the lead meanwhile."""
+        """The transaction of a decision: nothing at all when the lead was moved or has got new facts meanwhile."""
         lead = plan.lead
-        if lead.state is not plan.state:
+        if lead.state is not plan.state or lead.revision != plan.revision:
             return
         match plan.result:
             case Route():
@@ -504,6 +511,32 @@ class World:
         }
         if lead.state in ends:
             self._end(lead, ends[lead.state])
+
+    def touch(self, lead: Lead, kind: Kind) -> None:
+        """The person comes back and answers anew: an open lead is decided about again, one that ended may be opened."""
+        lead.inquiry = lead.inquiry or lead.facts
+        answers = _facts(kind, lead.facts.mode, self.now)
+        touch = Touch(kind="call", at=self.now, detail=str(len(lead.journey)))
+        supplies = Supplied(budget=answers.budget, timing=answers.timing)
+        lead.revision += 1
+        lead.journey.append(TouchEntry(revision=lead.revision, touch=touch, supplies=supplies))
+        before, lead.facts = lead.facts, revise(lead.inquiry, lead.journey)
+        standing = LeadStanding(state=lead.state, reason=None, received_at=lead.received_at, settled_at=lead.ended_at)
+        step = next_step(standing, before, lead.facts, VERTICAL, self.now, self.now)
+        if step is NextStep.receive and lead.person not in self.suppressed and not lead.erased:
+            self._receive(lead)
+        elif step is NextStep.due and lead.due_at is not None:
+            lead.due_at = min(lead.due_at, self.now)
+
+    def _receive(self, lead: Lead) -> None:
+        """Qualify it again; one that ended needs its person's window again, or stays ended."""
+        if lead.state is not LeadState.prospect:
+            window = (self.now, self.now + PERSON_WINDOW)
+            if self.is_taken(lead.person, lead.facts.mode, window):
+                return
+            lead.window, lead.qualified_at, lead.ended_at, lead.reopened_at = window, None, None, self.now
+        self._move_lead(lead, LeadState.received)
+        lead.due_at = self.now
 
     def edit(self, order: Order, price_minor: int, caps: tuple[Cap, ...]) -> None:
         order.definition = _definition(price_minor, caps)

@@ -65,17 +65,18 @@ async def story(market: Marketplace, buyer: Buyer) -> dict[str, UUID]:
     return leads
 
 
-async def test_a_card_is_trained_on_what_was_known_at_receipt_and_on_how_long_each_was_followed(
+async def test_a_card_is_trained_on_what_was_known_at_the_award_and_on_how_long_each_was_followed(
     market: Marketplace,
 ) -> None:
     async with Receiver(ok) as receiver:
         buyer = await market.buyer(receiver.url)
         leads = await story(market, buyer)
         await market.owner.execute(
-            "insert into touch (id, lead_id, kind, at, recorded_at) select $1, $2, 'call', now(), now()",
-            clock.new_id(),
+            "insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at) "
+            "values ($1, '', 1, 'call', now(), now())",
             leads["won"],
         )
+        await market.owner.execute("update lead set revision = 1 where id = $1", leads["won"])
     training_set = await job.load_training_set(market.api, market.vertical_id, "roofing", clock.now())
     outcomes = [(lead.outcome.outcome, lead.outcome.weeks) for lead in reversed(training_set.leads)]
     assert outcomes == [
