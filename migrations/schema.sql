@@ -1535,8 +1535,8 @@ union
   where changed.at < p.frontier;
 grant select on report_changed to marketplace_reports, marketplace_worker;
 
--- The same figures as before, without what was undone of imports. Inquiry, assignment and exposure of each lead are looked up by their keys (`limit 1`): an hour of
--- leads is joined to what is its own, and not to all that is stored.
+-- The time of a lead that was opened again counts from its reopening, not from its receipt weeks before. Everything else in
+-- the figures of a lead is as in 0032_background_passes.sql.
 create view lead_figure as
  select l.id,
     l.mode,
@@ -1585,7 +1585,8 @@ create view lead_figure as
     coalesce(told.demo, false) as demo,
     1000::numeric * extract(epoch from l.received_at - i.submitted_at) as to_receive,
         case
-            when not decided.nurtured then 1000::numeric * extract(epoch from l.qualified_at - l.received_at)
+            when not decided.nurtured then 1000::numeric * extract(epoch from l.qualified_at - coalesce(l.reopened_at,
+                l.received_at))
             else null::numeric
         end as to_qualify,
     1000::numeric * extract(epoch from a.awarded_at - l.qualified_at) as to_award,
@@ -1598,7 +1599,7 @@ create view lead_figure as
                 waited.answered_ms
             else (1000::numeric * extract(epoch from known.acknowledged_at - a.awarded_at))::double precision
         end as theirs,
-    1000::numeric * extract(epoch from known.acknowledged_at - l.received_at) as acknowledged
+    1000::numeric * extract(epoch from known.acknowledged_at - coalesce(l.reopened_at, l.received_at)) as acknowledged
    from lead l
      cross join lateral ( select inquiry.facts,
             inquiry.submitted_at

@@ -85,6 +85,18 @@ class FactChange(msgspec.Struct, frozen=True, kw_only=True):
     after: FactValue | None
 
 
+class LeadUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """News about a lead for the business that has it: new touches, changed values, and corrected contact fields.
+
+    It has no contact data: of a corrected field it has the name.
+    """
+
+    revision: int
+    touches: tuple[Touch, ...] = ()
+    changes: tuple[FactChange, ...] = ()
+    contact: tuple[str, ...] = ()
+
+
 class _Statement(NamedTuple):
     """One value at one time. None is a value that a correction removed."""
 
@@ -161,6 +173,20 @@ def changes(before: Facts, after: Facts) -> tuple[FactChange, ...]:
         FactChange(name=name, before=old.get(name), after=new.get(name))
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
+    )
+
+
+def update_of(before: Facts, after: Facts, entries: Iterable[JourneyEntry]) -> LeadUpdate:
+    """Return the news that new entries are, one batch with one revision, which made `after` of `before`.
+
+    Raises ValueError without entries.
+    """
+    batch = tuple(entries)
+    return LeadUpdate(
+        revision=max(entry.revision for entry in batch),
+        touches=tuple(entry.touch for entry in batch if isinstance(entry, TouchEntry)),
+        changes=changes(before, after),
+        contact=tuple(name for entry in batch if isinstance(entry, CorrectionEntry) for name in entry.contact),
     )
 
 

@@ -297,9 +297,9 @@ select name, failures, failing_since, failure, ended_at,
 from background_pass;
 
 -- name: lead_ends_in_time
--- 25 hours after its receipt, or after its last nurturing ended, a lead has ended or is nurtured.
-select l.id as lead_id, l.state, l.received_at, walking.since,
-       case when coalesce(walking.since, l.received_at) < now() - interval '25 hours 120 seconds'
+-- 25 hours after its receipt, after it was opened again, or after its last nurturing ended, a lead has ended or is nurtured.
+select l.id as lead_id, l.state, l.received_at, l.reopened_at, walking.since,
+       case when greatest(walking.since, l.reopened_at, l.received_at) < now() - interval '25 hours 120 seconds'
             then 'neither ended nor nurtured' end as fault
 from lead l
 left join lateral (
@@ -308,6 +308,18 @@ left join lateral (
         select max(n.made_at) from decision n where n.lead_id = l.id and n.outcome = 'nurturing')
 ) walking on true
 where l.state in ('received', 'prospect', 'held', 'exposed');
+
+-- name: revision_counts_journey
+-- The revision of every lead is that of the newest touch or correction of it.
+select l.id as lead_id, l.revision, j.newest,
+       case when l.revision <> coalesce(j.newest, 0) then 'another revision than its newest touch or correction' end as fault
+from lead l
+left join (
+    select lead_id, max(revision) as newest
+    from (select lead_id, revision from touch union all select lead_id, revision from correction) entry
+    group by lead_id
+) j on j.lead_id = l.id
+where l.revision > 0 or j.lead_id is not null;
 
 -- name: inquiry_answered_once
 -- Each idempotency key and each provider's reference names one inquiry.

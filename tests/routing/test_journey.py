@@ -13,10 +13,12 @@ from routing.journey import (
     CorrectionEntry,
     FactChange,
     JourneyEntry,
+    LeadUpdate,
     Supplied,
     TouchEntry,
     changes,
     revise,
+    update_of,
     values_of,
 )
 from routing.qualification import DimensionResult, qualify
@@ -120,6 +122,19 @@ def test_changes_name_what_differs() -> None:
         FactChange(name="timing", before=Timing(within_days=14), after=None),
     )
     assert changes(before, before) == ()
+
+
+def test_an_update_names_touches_changes_and_corrected_contact_fields_without_their_values() -> None:
+    before = roofing_facts()
+    called = touched(1, budget=usd(3_000))
+    street = CorrectionEntry(revision=1, at=NOW, contact=("street",))
+    update = update_of(before, revise(before, [called, street]), (called, street))
+    assert update == LeadUpdate(
+        revision=1,
+        touches=(called.touch,),
+        changes=(FactChange(name="budget", before=usd(12_000), after=usd(3_000)),),
+        contact=("street",),
+    )
 
 
 EVIDENCE = st.dictionaries(st.sampled_from(["budget", "authority", "need", "timing"]), st.sampled_from(EvidenceKind))

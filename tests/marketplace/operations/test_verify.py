@@ -62,6 +62,12 @@ async def people(url: str) -> Peopled:
     }
     names["subscription"] = world.subscriptions["live"]
     await connection.execute("select place_in_feed($1, 'lead.assigned', now())", names["delivered"])
+    await connection.execute(
+        "insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at) "
+        "values ($1, '', 1, 'call', now(), now())",
+        names["lead_prospect"],
+    )
+    await connection.execute("update lead set revision = 1 where id = $1", names["lead_prospect"])
     return Peopled(connection=connection, world=world, names=names)
 
 
@@ -377,6 +383,10 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     (
         "lead_ends_in_time", "neither ended nor nurtured", "lead_prospect",
         "update lead set received_at = now() - interval '26 hours' where id = '{lead_prospect}'",
+    ),
+    (
+        "revision_counts_journey", "another revision than its newest touch or correction", "lead_prospect",
+        "update lead set revision = 2 where id = '{lead_prospect}'",
     ),
     (
         "inquiry_answered_once", "more than one inquiry", "",

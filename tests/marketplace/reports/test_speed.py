@@ -49,6 +49,14 @@ async def story(ledger: Ledger) -> SpeedReport:
     return await load_speed(ledger.reports, asked(), SpeedGrouping.business)
 
 
+async def test_a_lead_that_was_opened_again_counts_from_then(ledger: Ledger) -> None:
+    lead = await ledger.sold("Ann", DAY + timedelta(hours=22))
+    await ledger.owner.execute("update lead set reopened_at = received_at + interval '4 ms' where id = $1", lead)
+    await ledger.keep()
+    total = (await load_speed(ledger.reports, asked(), SpeedGrouping.business)).total
+    assert {step.name: step.took for step in total.waterfall}["qualified"] == one(6)
+
+
 async def test_the_waterfall_has_each_step_and_what_it_adds_up_to(ledger: Ledger) -> None:
     total = (await story(ledger)).total
     steps = {step.name: (step.took, step.after_receipt) for step in total.waterfall}
