@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from marketplace.portal.frame import duration, words
+from marketplace.portal.frame import words
 from routing.inquiry import Budget, Direction, Timing, Touch, amount_in_words
 from routing.journey import (
     NEED_PREFIX,
@@ -65,7 +65,7 @@ def touch_in_words(touch: Touch) -> str:
     if touch.direction is not None:
         parts.append(BEGUN_BY[touch.direction])
     if touch.seconds is not None:
-        parts.append(duration(touch.seconds) if touch.seconds else "not answered")
+        parts.append(f"{touch.seconds:,} seconds" if touch.seconds else "not answered")
     if touch.amount is not None:
         parts.append(amount_in_words(touch.amount.minor, touch.amount.currency))
     if touch.starts_at is not None:

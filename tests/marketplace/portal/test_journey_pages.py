@@ -1,0 +1,120 @@
+"""The journey of a person on the pages of a lead: for its provider, its business and the operator."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from html import unescape
+
+import pytest
+
+from marketplace.portal.journey_words import journey_events
+from marketplace.runtime import clock, ids
+from marketplace.runtime.settings import Settings
+from routing.inquiry import Budget, Direction, Timing, Touch, TouchAmount
+from routing.interest import InterestCriterion
+from routing.journey import CorrectionEntry, Supplied, TouchEntry
+from tests.builders.feedback import Desk, desk
+from tests.builders.marketplaces import roofing
+from tests.builders.portal import Browser, signed_in
+
+AT = datetime(2026, 12, 1, 10, 0, tzinfo=UTC)
+CALL = InterestCriterion(name="answered", label="Answered a call", kinds=("call",), minimum_seconds=60, points=5)
+
+
+@pytest.fixture
+async def office(settings: Settings) -> AsyncIterator[Desk]:
+    async with AsyncExitStack() as stack:
+        yield await desk(stack, settings, vertical=roofing(interest=(CALL,)))
+
+
+async def text_of(browser: Browser, path: str) -> str:
+    """Return the text of a page without its tags."""
+    reply = await browser.get(path)
+    assert reply.status_code == 200, reply.text
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", reply.text)))
+
+
+async def test_a_touch_and_a_correction_are_shown_to_everybody_who_has_a_part_in_the_lead(office: Desk) -> None:
+    lead = await office.sold(1)
+    key = await office.api.key("provider", office.market.provider.owner)
+    call = {"kind": "call", "at": clock.now(), "seconds": 90, "direction": "inbound"}
+    sent = {"touches": [call | {"supplies": {"budget": {"minor": 2_500_000, "currency": "USD"}}}]}
+    assert (await office.api.call("POST", f"/v1/inquiries/{lead}/touches", sent, key=key)).status_code == 201
+    provider = await signed_in(office.api, "provider", office.market.provider.owner)
+    reply = await provider.post(f"/provider/submissions/{lead}/correct", {"within_days": "5", "street": "2 New Street"})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"/provider/submissions/{lead}")
+    business_id = await office.market.value(
+        "select business_id from exposure where lead_id = $1", ids.decode("lead", lead)
+    )
+    pages = (
+        (provider, f"/provider/submissions/{lead}"),
+        (await signed_in(office.api, "operator"), f"/operator/routing/{lead}"),
+        (await signed_in(office.api, "business", business_id), f"/business/leads/{lead}"),
+    )
+    for browser, path in pages:
+        text = await text_of(browser, path)
+        assert "begun by the person, 90 seconds" in text, path
+        assert "Timing: within 5 days. Changed: street" in text, path
+        assert ("2 New Street" in text) == path.startswith("/business"), path
+
+
+async def test_a_correction_with_a_fault_is_shown_again_with_what_was_typed(office: Desk) -> None:
+    lead = await office.sold(1)
+    provider = await signed_in(office.api, "provider", office.market.provider.owner)
+    reply = await provider.post(f"/provider/submissions/{lead}/correct", {"phone": "nobody", "budget": "9000"})
+    assert reply.status_code == 422
+    assert "Send a phone number that exists" in reply.text
+    assert 'value="9000"' in reply.text
+    assert await office.market.value("select count(*) from correction") == 0
+
+
+async def test_the_verdict_shows_interest_with_the_touches_that_met_it(office: Desk) -> None:
+    call = {"kind": "call", "at": clock.now(), "seconds": 75}
+    lead = await office.sold(1, touches=[call])
+    text = await text_of(await signed_in(office.api, "operator"), f"/operator/routing/{lead}")
+    assert "Answered a call Call" in text
+    assert "call, at least 60 seconds meets 5" in text.replace("Meets", "meets"), text[-900:]
+
+
+@pytest.mark.parametrize(
+    ("entry", "title", "text"),
+    [
+        (
+            TouchEntry(revision=1, touch=Touch(kind="page_view", at=AT, detail="/pricing")),
+            "Page view",
+            "/pricing",
+        ),
+        (
+            TouchEntry(
+                revision=1,
+                touch=Touch(kind="call", at=AT, detail="", direction=Direction.outbound, seconds=0),
+                supplies=Supplied(timing=Timing(within_days=3), need_fields={"owns_home": True}),
+            ),
+            "Call",
+            "begun by the provider, not answered. Timing: within 3 days. Owns home: yes",
+        ),
+        (
+            TouchEntry(
+                revision=1,
+                touch=Touch(kind="purchase", at=AT, detail="", amount=TouchAmount(minor=5_000, currency="USD")),
+            ),
+            "Purchase",
+            "USD 50",
+        ),
+        (
+            CorrectionEntry(
+                revision=1,
+                at=AT,
+                supplies=Supplied(budget=Budget(minor=100, maximum_minor=200, currency="USD")),
+                clears=("timing", "need.roof_type"),
+                contact=("phone",),
+            ),
+            "Corrected by the provider",
+            "Budget: USD 1 to USD 2. Removed: timing, roof type. Changed: phone number",
+        ),
+    ],
+)
+def test_an_entry_is_told_in_words(entry: TouchEntry | CorrectionEntry, title: str, text: str) -> None:
+    (event,) = journey_events((entry,))
+    assert (event.at, event.title, event.text) == (AT, title, text)
