@@ -201,8 +201,8 @@ from generate_series(1, 20) n, generate_series(1, 2190) nth, unnest(array['*', '
 insert into suppression (key, reason, source, created_at)
 select decode(md5('suppressed' || n), 'hex'), 'asked', 'list', $1::timestamptz - interval '1 hour' * (n / 10)
 from generate_series(1, 20000) n;
-insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state)
-select id, received_at + interval '1 day', 'command line', 'asked', false, 'not_needed'
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed)
+select id, received_at + interval '1 day', 'command line', 'asked', false
 from lead where state = 'rejected' and received_at < $1::timestamptz - interval '2 days' limit 2000;
 insert into audit_block (number, previous, xid_from, xid_to, entries, sealed_at, seal)
 select 1, sha256(''), '0', (pg_current_xact_id()::text::bigint + 1)::text::xid8, decode(repeat('00', 49), 'hex'), $1, sha256('seed');

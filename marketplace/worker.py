@@ -22,9 +22,9 @@ from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
-from marketplace.erasure import store as erasure_store
-from marketplace.erasure.flow import Notices
 from marketplace.learning import job as learning_job
+from marketplace.notices import store as notices_store
+from marketplace.notices.flow import Notices
 from marketplace.operations.processes import COMMAND
 from marketplace.quarantine import failing
 from marketplace.quarantine.failing import WorkKind
@@ -55,7 +55,7 @@ RETRY_SLOTS: Final = 50
 SWEEP_SECONDS: Final = 0.25
 "Interval of the search for due rows: without Valkey a lead waits its grace of one second and at most this."
 MOST_NOTICES: Final = 5
-"Notices of erasure started in one sweep: they have days, leads have seconds."
+"Notices to businesses started in one sweep: they have days, leads have seconds."
 SWEEP_SLOTS: Final = 100
 "New leads in progress at once that the sweeper found, apart from retries: without Valkey, that is all of them."
 MOST_HOPS: Final = 12
@@ -140,7 +140,7 @@ class Sweeper:
         async with session(self._pool) as connection:
             assignments = await delivery_store.claim_due(connection, LEASE, retry_slots)
             rows = await connection.fetch(SQL["claim_due_leads"], LEASE, sweep_slots)
-            notices = await erasure_store.claim_due_notices(connection, LEASE, MOST_NOTICES)
+            notices = await notices_store.claim_due_notices(connection, LEASE, MOST_NOTICES)
             await failing.take_retries(connection)
         if assignments or rows:
             await failpoints.reach("after_claim_due")
@@ -150,9 +150,9 @@ class Sweeper:
         for row in rows:
             walk = partial(self._walker.walk, row["id"])
             self._start("sweep", row["id"], self._failures.run_again(WorkKind.lead, row["id"], row["id"], walk))
-        for lead_id in notices:
-            tell = partial(self._notices.tell, lead_id)
-            self._start("notice", lead_id, self._failures.run_again(WorkKind.notice, lead_id, lead_id, tell))
+        for notice_id, lead_id in notices:
+            send = partial(self._notices.send, notice_id)
+            self._start("notice", lead_id, self._failures.run_again(WorkKind.notice, notice_id, lead_id, send))
         return len(assignments) + len(rows) + len(notices)
 
     def _start(self, job: str, lead_id: UUID, work: Awaitable[object]) -> None:

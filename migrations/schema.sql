@@ -957,29 +957,17 @@ create table erasure (
     reason text not null,
     suppressed bool not null,
     business_id uuid,
-    notice_state text not null,
-    notice_due_at timestamptz,
-    attempts int not null default 0,
-    notice_result text,
-    acknowledged_at timestamptz,
-    deadline_at timestamptz,
+    notice_id uuid,
     constraint erasure_pkey primary key (lead_id),
     constraint erasure_lead_id_fkey foreign key (lead_id) references lead(id),
-    constraint erasure_acknowledged check ((acknowledged_at is not null) = (notice_state = 'acknowledged')),
-    constraint erasure_deadline check ((deadline_at is not null) = (notice_state <> 'not_needed')),
-    constraint erasure_due check ((notice_due_at is not null) = (notice_state = 'due')),
-    constraint erasure_notice check (notice_state in ('not_needed', 'due', 'acknowledged', 'overdue')),
-    constraint erasure_recipient check ((business_id is not null) = (notice_state <> 'not_needed'))
+    constraint erasure_notice_id_fkey foreign key (notice_id) references notice(id),
+    constraint erasure_announced check ((business_id is null) = (notice_id is null))
 ) with (fillfactor=80);
-create index erasure_due_soon on erasure (notice_due_at) where (notice_state = 'due');
 create index erasure_newest on erasure (requested_at, lead_id);
 create trigger erasure_is_kept before delete on erasure for each row execute function refuse_change();
 create trigger erasure_is_never_emptied before truncate on erasure for each statement execute function refuse_change();
-grant select, update (acknowledged_at, notice_due_at, notice_result, notice_state) on erasure to marketplace_api;
+grant select on erasure to marketplace_api, marketplace_feeder, marketplace_reports, marketplace_worker;
 grant insert on erasure to marketplace_eraser;
-grant select on erasure to marketplace_feeder, marketplace_reports;
-grant select, update (acknowledged_at, attempts, notice_due_at, notice_result, notice_state) on erasure to
-    marketplace_worker;
 
 -- Whether nothing of a lead may leave us any more: it was erased, its person asked anybody here not to be contacted, or the
 -- consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks it, so that a consent
@@ -1415,21 +1403,28 @@ create table feed_event (
     assignment_id uuid not null,
     placed_at timestamptz not null,
     acknowledged_at timestamptz,
+    notice_id uuid,
     constraint feed_event_pkey primary key (business_id, mode, "position"),
-    constraint feed_event_once unique (assignment_id, kind),
+    constraint feed_event_of_notice unique (notice_id),
     constraint feed_event_assignment_id_fkey foreign key (assignment_id) references assignment(id),
+    constraint feed_event_notice_id_fkey foreign key (notice_id) references notice(id),
     constraint feed_event_of_feed foreign key (business_id, mode) references feed(business_id, mode),
-    constraint feed_event_kind check (kind in ('lead.assigned', 'lead.erased')),
+    constraint feed_event_kind check (kind in ('lead.assigned', 'lead.erased', 'lead.revoked', 'lead.updated')),
+    constraint feed_event_notice check ((notice_id is null) = (kind = 'lead.assigned')),
     constraint feed_event_position check ("position" > 0)
 );
+create index feed_event_of_assignment on feed_event (assignment_id);
+create unique index feed_event_of_lead on feed_event (assignment_id) where (kind = 'lead.assigned');
 create index feed_event_open on feed_event (business_id, mode, "position") where (acknowledged_at is null);
 create trigger feed_event_is_kept before truncate on feed_event for each statement execute function refuse_change();
 grant select, update (acknowledged_at) on feed_event to marketplace_api, marketplace_feeder;
 grant select on feed_event to marketplace_reports;
 grant insert, select on feed_event to marketplace_worker;
 
--- The next place in the feed of the assignment's business, once; null where the event has its place already.
-create function place_in_feed(of_assignment uuid, as_kind text, placed timestamptz) returns bigint language plpgsql as $$
+-- The next place in the feed of the assignment's business, once; null where the event has its place already. An event
+-- about a notice names it.
+create function place_in_feed(of_assignment uuid, as_kind text, placed timestamptz, of_notice uuid default null::uuid)
+    returns bigint language plpgsql as $$
 declare
     owner uuid;
     in_mode text;
@@ -1438,13 +1433,14 @@ begin
     select business_id, mode into strict owner, in_mode from assignment where id = of_assignment;
     insert into feed (business_id, mode, last_position) values (owner, in_mode, 0)
     on conflict (business_id, mode) do update set last_position = feed.last_position;
-    if exists (select from feed_event where assignment_id = of_assignment and kind = as_kind) then
+    if exists (select from feed_event where assignment_id = of_assignment and kind = as_kind
+               and notice_id is not distinct from of_notice) then
         return null;
     end if;
     update feed set last_position = last_position + 1 where business_id = owner and mode = in_mode
     returning last_position into place;
-    insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at)
-    values (owner, in_mode, place, as_kind, of_assignment, placed);
+    insert into feed_event (business_id, mode, position, kind, assignment_id, placed_at, notice_id)
+    values (owner, in_mode, place, as_kind, of_assignment, placed, of_notice);
     return place;
 end $$;
 revoke all on function place_in_feed from public;
@@ -2435,10 +2431,10 @@ create view quarantined_work as
    from failing_work f
      join lead l on l.id = f.lead_id
      left join assignment a on f.kind = 'assignment' and a.id = f.id
-     left join erasure e on f.kind = 'notice' and e.lead_id = f.id
+     left join notice n on f.kind = 'notice' and n.id = f.id
   where f.quarantined_at is not null and (f.ended_at is not null or f.kind = 'lead' and (l.state in ('received',
       'nurturing', 'prospect')) or f.kind = 'assignment' and (a.state in ('held', 'exposed')) or f.kind = 'notice' and
-      e.notice_state = 'due');
+      n.state = 'due');
 grant select on quarantined_work to marketplace_api, marketplace_reports, marketplace_worker;
 
 
@@ -3138,3 +3134,44 @@ select c.kind, c.attempts, c.first_tried_at, c.box, k.wrapped, k.master_key_id
 $$;
 revoke all on function read_certificates from public;
 grant execute on function read_certificates to marketplace_worker;
+
+
+-- Notices (migration 0066) --------------------------------------------------------------------------------------------
+
+-- `detail` has no contact data. A due notice is sent until it is acknowledged; an overdue one is sent again each day until
+-- its due time is null; a withdrawn one is about a person who was erased before it arrived.
+create table notice (
+    id uuid not null,
+    lead_id uuid not null,
+    kind text not null,
+    business_id uuid not null,
+    assignment_id uuid not null,
+    made_at timestamptz not null,
+    detail jsonb not null default '{}'::jsonb,
+    state text not null,
+    due_at timestamptz,
+    attempts int not null default 0,
+    result text,
+    acknowledged_at timestamptz,
+    deadline_at timestamptz not null,
+    live bool not null default true,
+    constraint notice_pkey primary key (id),
+    constraint notice_exposure foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
+    constraint notice_holder foreign key (assignment_id, lead_id, business_id, live) references assignment(id, lead_id,
+        business_id, live),
+    constraint notice_acknowledged check ((acknowledged_at is not null) = (state = 'acknowledged')),
+    constraint notice_due check ( case state when 'due' then due_at is not null when 'overdue' then true else due_at is
+        null end),
+    constraint notice_kind check (kind in ('erased', 'revoked', 'updated')),
+    constraint notice_live check (live),
+    constraint notice_state check (state in ('due', 'acknowledged', 'overdue', 'withdrawn'))
+) with (fillfactor=80);
+create index notice_due_soon on notice (due_at) where (due_at is not null);
+create index notice_of_business on notice (business_id, made_at, id);
+create unique index notice_of_erasure on notice (lead_id) where (kind = 'erased');
+create index notice_of_lead on notice (lead_id, made_at);
+create trigger notice_is_kept before delete on notice for each row execute function refuse_change();
+create trigger notice_is_never_emptied before truncate on notice for each statement execute function refuse_change();
+grant insert, select, update (acknowledged_at, detail, due_at, result, state) on notice to marketplace_api;
+grant select on notice to marketplace_feeder, marketplace_reports;
+grant insert, select, update (acknowledged_at, attempts, due_at, result, state) on notice to marketplace_worker;

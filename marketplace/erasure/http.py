@@ -16,7 +16,8 @@ from marketplace.directory.suppressions import Person, marks_of, person_faults
 from marketplace.directory.wire import Name, provide_configuration
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
-from marketplace.erasure.store import Erasure, NoticeState
+from marketplace.erasure.store import Erasure
+from marketplace.notices.store import NoticeState
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal, Scope
 from marketplace.text.faults import Fault, FaultCode

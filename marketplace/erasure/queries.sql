@@ -51,69 +51,28 @@ update attempt set answer_excerpt = null
 where answer_excerpt is not null and assignment_id in (select id from assignment where lead_id = $1);
 
 -- name: insert_erasure
--- The exposure, if there is one, gives the only business that may have seen the person.
-insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
-    deadline_at)
-select l.id, $2::timestamptz, $3, $4, $5, x.business_id, case when x.lead_id is null then 'not_needed' else 'due' end,
-       case when x.lead_id is not null then $2::timestamptz end, case when x.lead_id is not null then $6::timestamptz end
+-- The exposure, if there is one, gives the only business that may have seen the person; $6 is the notice to it.
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_id)
+select l.id, $2::timestamptz, $3, $4, $5, x.business_id, $6
 from lead l left join exposure x on x.lead_id = l.id
 where l.id = $1;
 
 -- name: find_erasure
 select e.lead_id, l.provider_id, l.mode, l.state, e.requested_at, e.requested_by, e.reason, e.suppressed, e.business_id,
-       x.assignment_id, e.notice_state, e.notice_due_at, e.attempts, e.notice_result, e.acknowledged_at, e.deadline_at
-from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id = e.lead_id
+       n.assignment_id, e.notice_id, coalesce(n.state, 'not_needed') as notice_state, n.due_at as notice_due_at,
+       coalesce(n.attempts, 0) as attempts, n.result as notice_result, n.acknowledged_at, n.deadline_at
+from erasure e join lead l on l.id = e.lead_id left join notice n on n.id = e.notice_id
 where e.lead_id = $1;
 
 -- name: list_erasures
 -- Newest first; $1 is the last lead of the previous page.
 select e.lead_id, l.provider_id, l.mode, l.state, e.requested_at, e.requested_by, e.reason, e.suppressed, e.business_id,
-       x.assignment_id, e.notice_state, e.notice_due_at, e.attempts, e.notice_result, e.acknowledged_at, e.deadline_at
-from erasure e join lead l on l.id = e.lead_id left join exposure x on x.lead_id = e.lead_id
+       n.assignment_id, e.notice_id, coalesce(n.state, 'not_needed') as notice_state, n.due_at as notice_due_at,
+       coalesce(n.attempts, 0) as attempts, n.result as notice_result, n.acknowledged_at, n.deadline_at
+from erasure e join lead l on l.id = e.lead_id left join notice n on n.id = e.notice_id
 where ($1::uuid is null
        or (e.requested_at, e.lead_id) < (select c.requested_at, c.lead_id from erasure c where c.lead_id = $1))
-  and ($2::text is null or e.notice_state = $2)
+  and ($2::text is null or coalesce(n.state, 'not_needed') = $2)
   and ($4::text is null or l.mode = $4)
 order by e.requested_at desc, e.lead_id desc
 limit $3;
-
--- name: claim_due_notices
--- Each is leased to one worker, and is due again if the lease runs out.
-update erasure set notice_due_at = clock_timestamp() + $1, attempts = attempts + 1
-where lead_id in (
-    select lead_id from erasure
-    where notice_state = 'due' and notice_due_at <= (select clock_timestamp())
-    order by notice_due_at for no key update skip locked limit $2)
-returning lead_id;
-
--- name: find_notice
--- With the endpoint that the lead was sent to, or another active one of the business if that is switched off.
-select e.lead_id, x.assignment_id, x.business_id, l.mode, e.requested_at, e.deadline_at, e.attempts,
-       p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until,
-       clock_timestamp() as read_at
-from erasure e
-join lead l on l.id = e.lead_id
-join exposure x on x.lead_id = e.lead_id
-left join lateral (
-    select id, kind, url, secret, previous_secret, previous_until from endpoint
-    where business_id = e.business_id and state = 'active'
-    order by id = x.endpoint_id desc, id desc limit 1
-) p on true
-where e.lead_id = $1 and e.notice_state = 'due';
-
--- name: place_notice
--- In the feed of the business that was shown the lead; null if it is there already.
-select place_in_feed($1, 'lead.erased', $2);
-
--- name: mark_notice_due
-update erasure set notice_due_at = $2, notice_result = $3 where lead_id = $1 and notice_state = 'due';
-
--- name: mark_overdue
-update erasure set notice_state = 'overdue', notice_due_at = null where lead_id = $1 and notice_state = 'due'
-returning lead_id;
-
--- name: mark_acknowledged
--- Only the first acknowledgement is recorded; one after the deadline is accepted.
-update erasure set notice_state = 'acknowledged', notice_due_at = null, notice_result = $3, acknowledged_at = $2
-where lead_id = $1 and notice_state in ('due', 'overdue')
-returning lead_id;

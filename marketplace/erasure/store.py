@@ -1,29 +1,16 @@
 """The queries of erasure as typed functions: one per query, no decision inside."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
+from marketplace.notices.store import NoticeState
 from routing.lifecycle import LeadState
 
 SQL = Queries(__file__)
-
-
-class NoticeState(StrEnum):
-    """State of the notice to the one business that may have seen the person."""
-
-    not_needed = "not_needed"
-    "No business was shown the lead."
-    due = "due"
-    "The notice is sent repeatedly, until the business acknowledges it or the deadline passes."
-    acknowledged = "acknowledged"
-    "The business answered with a 2xx, or acknowledged the notice in its feed, by the API or in the portal."
-    overdue = "overdue"
-    "The business did not acknowledge the notice by the deadline: an operator has to call."
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,32 +26,13 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: bool
     business_id: UUID | None
     assignment_id: UUID | None
+    notice_id: UUID | None
     notice_state: NoticeState
     notice_due_at: datetime | None
     attempts: int
     notice_result: str | None
     acknowledged_at: datetime | None
     deadline_at: datetime | None
-
-
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """A notice that is due, with the endpoint to send it to, which is None if the business has no active one."""
-
-    lead_id: UUID
-    assignment_id: UUID
-    mode: str
-    requested_at: datetime
-    deadline_at: datetime
-    attempts: int
-    business_id: UUID
-    endpoint_id: UUID | None
-    endpoint_kind: str | None
-    url: str | None
-    secret: bytes | None
-    previous_secret: bytes | None
-    previous_until: datetime | None
-    read_at: datetime
-    "Time of the read, by the database's clock."
 
 
 async def become_eraser(connection: Connection) -> None:
@@ -117,10 +85,10 @@ async def insert_erasure(
     actor: str,
     reason: str,
     suppressed: bool,
-    deadline_at: datetime,
+    notice_id: UUID | None,
 ) -> None:
-    """Record the erasure, with a notice that is due at once if the lead was exposed."""
-    await connection.execute(SQL["insert_erasure"], lead_id, now, actor, reason, suppressed, deadline_at)
+    """Record the erasure, with the notice to the business that was shown the lead, if there is one."""
+    await connection.execute(SQL["insert_erasure"], lead_id, now, actor, reason, suppressed, notice_id)
 
 
 async def find_erasure(connection: Connection, lead_id: UUID) -> Erasure | None:
@@ -133,33 +101,3 @@ async def list_erasures(
 ) -> tuple[Erasure, ...]:
     """Return erasures, newest first, after the lead `before`; with `mode`, only those of leads in that mode."""
     return await fetch_rows(connection, SQL["list_erasures"], Erasure, before, notice_state, limit, mode)
-
-
-async def claim_due_notices(connection: Connection, lease: timedelta, most: int) -> tuple[UUID, ...]:
-    """Lease up to `most` due notices to the caller for `lease`, and return their leads."""
-    return tuple(row["lead_id"] for row in await connection.fetch(SQL["claim_due_notices"], lease, most))
-
-
-async def find_notice(connection: Connection, lead_id: UUID) -> Notice | None:
-    """Return the lead's notice if it is due, else None."""
-    return await find_row(connection, SQL["find_notice"], Notice, lead_id)
-
-
-async def place_notice(connection: Connection, assignment_id: UUID, now: datetime) -> None:
-    """Place the notice in the business's feed, once."""
-    await connection.execute(SQL["place_notice"], assignment_id, now)
-
-
-async def mark_notice_due(connection: Connection, lead_id: UUID, due_at: datetime, result: str) -> None:
-    """Set the time of the next attempt, and the result of the last one."""
-    await connection.execute(SQL["mark_notice_due"], lead_id, due_at, result)
-
-
-async def mark_overdue(connection: Connection, lead_id: UUID) -> bool:
-    """End a due notice as overdue; return False if it was not due any more."""
-    return await connection.fetchval(SQL["mark_overdue"], lead_id) is not None
-
-
-async def mark_acknowledged(connection: Connection, lead_id: UUID, now: datetime, how: str) -> bool:
-    """Mark the notice acknowledged with the result `how`; return False if it had been acknowledged before."""
-    return await connection.fetchval(SQL["mark_acknowledged"], lead_id, now, how) is not None

@@ -23,11 +23,11 @@ from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import compose
 from marketplace.delivery.store import DeliveryCase
-from marketplace.erasure import flow as erasure_flow
-from marketplace.erasure import store as erasure_store
 from marketplace.feed import store
 from marketplace.feed.store import EventKind, FeedEntry, TicketRow
 from marketplace.ledger import money
+from marketplace.notices import flow as notices_flow
+from marketplace.notices import store as notices_store
 from marketplace.runtime import clock, errors, failpoints, ids
 from marketplace.runtime.log import logger
 from marketplace.security import access, audit, auth
@@ -87,7 +87,7 @@ class AcknowledgementOutcome(StrEnum):
     """Result of acknowledging one event."""
 
     acknowledged = "acknowledged"
-    "The lead is delivered and was charged; or the erasure is acknowledged."
+    "The lead is delivered and was charged; or the notice is acknowledged."
     repeated = "repeated"
     "The event had been acknowledged before; nothing changed."
     late = "late"
@@ -153,10 +153,8 @@ class Feed:
 
     async def _show(self, reader: FeedReader, entry: FeedEntry) -> FeedItem | None:
         """Do the work of `show`, without its handling of errors."""
-        if entry.kind is EventKind.erased:
-            async with session(self._pool) as connection:
-                erasure = await erasure_store.find_erasure(connection, entry.lead_id)
-            return None if erasure is None else _event(entry, erasure_flow.compose_notice(erasure, clock.now()))
+        if entry.notice_id is not None:
+            return await self._show_notice(reader, entry, entry.notice_id)
         if entry.state not in SHOWN:
             return None
         async with session(self._pool) as connection:
@@ -176,6 +174,17 @@ class Feed:
         body = compose(case, self._sealer.open_contact(case.lead_id, sealed), now)
         await failpoints.reach("after_read_before_write")
         return _event(entry, body)
+
+    async def _show_notice(self, reader: FeedReader, entry: FeedEntry, notice_id: UUID) -> FeedItem | None:
+        """Return the event of a notice, or None if it was withdrawn. Showing changed contact is a reveal."""
+        async with session(self._pool) as connection:
+            notice = await notices_store.find_event(connection, notice_id)
+            if notice is None:
+                return None
+            if notice.detail.get(notices_flow.CONTACT_CHANGED):
+                await access.record_reveals(connection, reader.opened, reader.name, (entry.lead_id,))
+            contact = await notices_flow.read_changed_contact(connection, self._sealer, notice)
+        return _event(entry, notices_flow.compose_notice(notice, entry.kind, clock.now(), contact))
 
     async def read(self, reader: FeedReader, place: FeedPosition, limit: int) -> FeedBatch:
         """Return the events from `place` on, from `limit` entries at most. All leads among them have been exposed."""
@@ -247,8 +256,8 @@ class Feed:
             )
         receipts = []
         for entry in entries[:MOST_ACKNOWLEDGED]:
-            if entry.kind is EventKind.erased:
-                receipts.append(await self._acknowledge_erasure(reader, entry))
+            if entry.notice_id is not None:
+                receipts.append(await self._acknowledge_notice(reader, entry, entry.notice_id))
             else:
                 receipts.append((await self._settle(reader, entry.assignment_id))[0])
         return AcknowledgementTotals(
@@ -283,7 +292,7 @@ class Feed:
                 )
                 if case.mode == "live":
                     await money.capture(connection, case.price, now)
-            is_first = await store.mark_acknowledged(connection, assignment_id, EventKind.assigned, now)
+            is_first = await store.mark_acknowledged(connection, assignment_id, now)
             receipt = _receipt(state, is_first)
             if receipt is not AcknowledgementOutcome.repeated:
                 subject = ids.encode("lead", case.lead_id)
@@ -291,11 +300,13 @@ class Feed:
         await failpoints.reach("after_settle_commit")
         return receipt, AssignmentState.delivered if state is AssignmentState.exposed else state
 
-    async def _acknowledge_erasure(self, reader: FeedReader, entry: FeedEntry) -> AcknowledgementOutcome:
-        """Record that the business knows of an erasure, at the erasure and in the feed."""
+    async def _acknowledge_notice(
+        self, reader: FeedReader, entry: FeedEntry, notice_id: UUID
+    ) -> AcknowledgementOutcome:
+        """Record that the business has read a notice, at the notice and in the feed."""
         async with transaction(self._pool) as connection:
-            await erasure_flow.mark_acknowledged(connection, entry.lead_id, reader.name)
-            is_first = await store.mark_acknowledged(connection, entry.assignment_id, EventKind.erased, clock.now())
+            await notices_flow.mark_acknowledged(connection, notice_id, reader.name)
+            is_first = await store.mark_notice_acknowledged(connection, notice_id, clock.now())
         return AcknowledgementOutcome.acknowledged if is_first else AcknowledgementOutcome.repeated
 
     # Tickets

@@ -8,15 +8,15 @@ select min(f.position)
 from feed_event f
 join assignment a on a.id = f.assignment_id
 where f.business_id = $1 and f.mode = $2 and f.acknowledged_at is null
-  and (f.kind = 'lead.erased' or a.state in ('held', 'exposed'));
+  and (f.notice_id is not null or a.state in ('held', 'exposed'));
 
 -- name: list_entries
 -- Entries after position $3, in order. Those up to $4 were read before: of these, only the ones still open.
-select f.position, f.kind, f.assignment_id, a.lead_id, a.state
+select f.position, f.kind, f.assignment_id, a.lead_id, a.state, f.notice_id
 from feed_event f
 join assignment a on a.id = f.assignment_id
 where f.business_id = $1 and f.mode = $2 and f.position > $3
-  and (f.position > $4 or (f.acknowledged_at is null and (f.kind = 'lead.erased' or a.state in ('held', 'exposed'))))
+  and (f.position > $4 or (f.acknowledged_at is null and (f.notice_id is not null or a.state in ('held', 'exposed'))))
 order by f.position
 limit $5;
 
@@ -51,11 +51,11 @@ where business_id = $1 and kind = 'feed' and breaker <> '{}';
 
 -- name: list_unacknowledged
 -- Entries up to position $3 that the reader was sent and has not acknowledged.
-select f.position, f.kind, f.assignment_id, a.lead_id, a.state
+select f.position, f.kind, f.assignment_id, a.lead_id, a.state, f.notice_id
 from feed_event f
 join assignment a on a.id = f.assignment_id
 where f.business_id = $1 and f.mode = $2 and f.position <= $3 and f.acknowledged_at is null
-  and (f.kind = 'lead.erased' or a.state not in ('held', 'released'))
+  and (f.notice_id is not null or a.state not in ('held', 'released'))
 order by f.position
 limit $4;
 
@@ -67,8 +67,13 @@ where a.lead_id = $1 and a.business_id = $2 and a.mode = $3;
 
 -- name: mark_acknowledged
 -- Only the first acknowledgement is recorded.
-update feed_event set acknowledged_at = $3 where assignment_id = $1 and kind = $2 and acknowledged_at is null
+update feed_event set acknowledged_at = $2
+where assignment_id = $1 and kind = 'lead.assigned' and acknowledged_at is null
 returning position;
+
+-- name: mark_notice_acknowledged
+-- Only the first acknowledgement is recorded.
+update feed_event set acknowledged_at = $2 where notice_id = $1 and acknowledged_at is null returning position;
 
 -- name: list_lasts
 -- The last position of each feed that has readers in this process.

@@ -21,6 +21,10 @@ class EventKind(StrEnum):
     "A lead of this business, with its contact: the body of the webhook of the same name."
     erased = "lead.erased"
     "An erasure: the business must delete the data of a person whose lead it was shown."
+    revoked = "lead.revoked"
+    "A revoked consent: the business must stop to contact a person whose lead it was shown."
+    updated = "lead.updated"
+    "A change of the facts or the contact data of a lead that the business was shown."
 
 
 class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
     assignment_id: UUID
     lead_id: UUID
     state: AssignmentState
+    notice_id: UUID | None
 
 
 class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,9 +108,14 @@ async def find_shown(connection: Connection, lead_id: UUID, business_id: UUID, m
     return assignment_id
 
 
-async def mark_acknowledged(connection: Connection, assignment_id: UUID, kind: EventKind, now: datetime) -> bool:
-    """Mark the event acknowledged; return False if it had been acknowledged before or is in no feed."""
-    return await connection.fetchval(SQL["mark_acknowledged"], assignment_id, kind, now) is not None
+async def mark_acknowledged(connection: Connection, assignment_id: UUID, now: datetime) -> bool:
+    """Mark a lead's event acknowledged; return False if it had been acknowledged before or is in no feed."""
+    return await connection.fetchval(SQL["mark_acknowledged"], assignment_id, now) is not None
+
+
+async def mark_notice_acknowledged(connection: Connection, notice_id: UUID, now: datetime) -> bool:
+    """Mark a notice's event acknowledged; return False if it had been acknowledged before or is in no feed."""
+    return await connection.fetchval(SQL["mark_notice_acknowledged"], notice_id, now) is not None
 
 
 async def list_lasts(connection: Connection, feeds: Collection[tuple[UUID, str]]) -> Mapping[tuple[UUID, str], int]:

@@ -363,7 +363,7 @@ select l.id as lead_id, l.state, c.lead_id is not null as has_contact, k.lead_id
             when e.lead_id is not null and l.state in ('received', 'nurturing', 'prospect', 'held')
             then 'erased, and still active'
             when e.lead_id is not null and x.business_id is distinct from e.business_id then 'exposed after it was erased'
-            when e.notice_due_at < now() - interval '120 seconds' then 'its notice is overdue'
+            when n.state = 'due' and n.due_at < now() - interval '120 seconds' then 'its notice is overdue'
             when e.lead_id is not null then null
             when c.lead_id is null then 'no contact'
             when k.lead_id is null then 'no key' end as fault
@@ -371,6 +371,7 @@ from lead l
 left join contact c on c.lead_id = l.id
 left join data_key k on k.lead_id = l.id
 left join erasure e on e.lead_id = l.id
+left join notice n on n.id = e.notice_id
 left join exposure x on x.lead_id = l.id
 where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held') or e.lead_id is not null;
 

@@ -1,9 +1,9 @@
 """Work that keeps failing: retried at growing intervals, then quarantined, so that it blocks nothing and is noticed.
 
-A row of work is a lead, an assignment or a notice of erasure. When its job ends in an error other than Unavailable, the
-class of the error is recorded. After MOST_FAILURES in a row it is quarantined: `verify` finds it, metrics and log raise
-an alarm, and an operator may retry it. Quarantined work still ends in time: held money is released, and a lead that was
-not shown to anybody ends unsold.
+A row of work is a lead, an assignment or a notice to a business. When its job ends in an error other than Unavailable,
+the class of the error is recorded. After MOST_FAILURES in a row it is quarantined: `verify` finds it, metrics and log
+raise an alarm, and an operator may retry it. Quarantined work still ends in time: held money is released, and a lead
+that was not shown to anybody ends unsold.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,8 +17,8 @@ import msgspec
 
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session, transaction
 from marketplace.delivery import store as delivery_store
-from marketplace.erasure import store as erasure_store
 from marketplace.ledger import money
+from marketplace.notices import store as notices_store
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.log import logger
@@ -97,13 +97,13 @@ class WorkRunner:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def run(self, lead_id: UUID, work: Awaitable[object], *, kind: WorkKind = WorkKind.lead) -> None:
-        """Await `work` on this lead; record an error and raise it again."""
+    async def run(self, lead_id: UUID, work: Awaitable[object], *, notice_id: UUID | None = None) -> None:
+        """Await `work` on this lead, or on a notice about it; record an error and raise it again."""
         try:
             await work
         except Exception as error:
             if is_failure(error):
-                await self._note(lead_id, type(error).__name__, kind)
+                await self._note(lead_id, type(error).__name__, notice_id)
             raise
 
     async def run_again(self, kind: WorkKind, id: UUID, lead_id: UUID, work: Callable[[], Awaitable[object]]) -> None:
@@ -112,17 +112,15 @@ class WorkRunner:
             record = await connection.fetchrow(SQL["find_failing"], kind, id)
         if record is not None and record["quarantined"]:
             return await self._give_up(kind, id, lead_id, record["first_failed_at"])
-        await self.run(lead_id, work(), kind=kind)
+        await self.run(lead_id, work(), notice_id=id if kind is WorkKind.notice else None)
         if record is not None:
             async with session(self._pool) as connection:
                 await connection.execute(SQL["forget"], kind, id)
 
-    async def _note(self, lead_id: UUID, failure: str, kind: WorkKind) -> None:
+    async def _note(self, lead_id: UUID, failure: str, notice_id: UUID | None) -> None:
         """Record a failure, then set the next try or quarantine the work."""
         async with transaction(self._pool) as connection:
-            failing = await find_row(
-                connection, SQL["note_failure"], FailedWork, lead_id, failure, kind is WorkKind.notice
-            )
+            failing = await find_row(connection, SQL["note_failure"], FailedWork, lead_id, failure, notice_id)
             if failing is None:
                 return
             again_at = next_try_at(failing)
@@ -146,7 +144,7 @@ class WorkRunner:
                 case WorkKind.lead:
                     await connection.execute(SQL["end_lead"], id, REASON)
                 case WorkKind.notice:
-                    await erasure_store.mark_overdue(connection, id)
+                    await notices_store.mark_overdue(connection, id, None)
                 case WorkKind.assignment:
                     if not await _release(connection, id):
                         await connection.execute(SQL["put_to_end"], kind, id, first_failed_at + TIME_TO_MEND)

@@ -1,12 +1,12 @@
 -- name: note_failure
 -- Count one more failure in a row for the lead's open work: its assignment if it has one, else the lead while it waits,
--- or the notice when $3. No row when no work is open.
+-- or the notice $3 if one is passed. No row when no work is open.
 with work as (
-    select 'notice' as kind, lead_id as id from erasure where $3 and lead_id = $1 and notice_state = 'due'
+    select 'notice' as kind, id from notice where id = $3::uuid and lead_id = $1 and state = 'due'
     union all
-    select 'assignment', id from assignment where not $3 and lead_id = $1 and state in ('held', 'exposed')
+    select 'assignment', id from assignment where $3::uuid is null and lead_id = $1 and state in ('held', 'exposed')
     union all
-    select 'lead', id from lead where not $3 and id = $1 and state in ('received', 'nurturing', 'prospect')
+    select 'lead', id from lead where $3::uuid is null and id = $1 and state in ('received', 'nurturing', 'prospect')
     limit 1
 )
 insert into failing_work (kind, id, lead_id, failure, failures, first_failed_at, last_failed_at)
@@ -25,7 +25,7 @@ with lead_put as (
 ), assignment_put as (
     update assignment set due_at = evidence_until where $1 = 'assignment' and id = $2 and state = 'exposed'
 )
-update erasure set notice_due_at = deadline_at where $1 = 'notice' and lead_id = $2 and notice_state = 'due';
+update notice set due_at = deadline_at where $1 = 'notice' and id = $2 and state = 'due';
 
 -- name: put_off
 -- Due again at $3, or at its deadline if that is sooner.
@@ -35,7 +35,8 @@ with lead_put_off as (
     update assignment set due_at = least($3, coalesce(evidence_until, $3))
     where $1 = 'assignment' and id = $2 and state in ('held', 'exposed')
 )
-update erasure set notice_due_at = least($3, deadline_at) where $1 = 'notice' and lead_id = $2 and notice_state = 'due';
+update notice set due_at = least($3, greatest(deadline_at, clock_timestamp()))
+where $1 = 'notice' and id = $2 and state = 'due';
 
 -- name: find_failing
 -- Whether this work is quarantined; no row when it has no failure on record.
@@ -59,8 +60,8 @@ with retried as (
     update assignment set due_at = clock_timestamp() from retried
     where retried.kind = 'assignment' and assignment.id = retried.id and state in ('held', 'exposed')
 )
-update erasure set notice_due_at = clock_timestamp() from retried
-where retried.kind = 'notice' and erasure.lead_id = retried.id and notice_state = 'due';
+update notice set due_at = clock_timestamp() from retried
+where retried.kind = 'notice' and notice.id = retried.id and state = 'due';
 
 -- name: end_lead
 -- A lead that nobody was shown and that cannot be processed ends unsold; the person may inquire again.

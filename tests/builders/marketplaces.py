@@ -16,11 +16,11 @@ from marketplace.database.db import open_pool
 from marketplace.database.journal import Journal
 from marketplace.delivery.flow import Delivery
 from marketplace.distribution.flow import Distribution
-from marketplace.erasure.flow import Notices
 from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
 from marketplace.ledger import money
+from marketplace.notices.flow import Notices
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.live import Publisher

@@ -19,7 +19,7 @@ import pytest
 from marketplace.database.db import SESSION, Queries, open_pool
 from marketplace.delivery.store import SQL as DELIVERY
 from marketplace.directory.store import SQL as DIRECTORY
-from marketplace.erasure.store import SQL as ERASURE
+from marketplace.notices.store import SQL as NOTICES
 from marketplace.portal.operator import lead_store
 from marketplace.reports import refresh, roi
 from marketplace.reports.question import Question
@@ -205,7 +205,7 @@ async def whole_scans(url: str) -> dict[str, list[str]]:
             "audit.digest_entries": (audit.SQL["digest_entries"], f"'{upto - 5}', '{upto}'"),
             "worker.claim_due_leads": (WORKER["claim_due_leads"], "'30 seconds', 100"),
             "delivery.claim_due": (DELIVERY["claim_due"], "'30 seconds', 50"),
-            "erasure.claim_due_notices": (ERASURE["claim_due_notices"], "'30 seconds', 5"),
+            "notices.claim_due_notices": (NOTICES["claim_due_notices"], "'30 seconds', 5"),
             "directory.count_suppressed": (DIRECTORY["count_suppressed"], "'provider'"),
             "metrics.count_leads": (metrics.SQL["count_leads"], ""),
             "metrics.find_oldest_due": (metrics.SQL["find_oldest_due"], ""),

@@ -42,6 +42,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "database/doctor.sql": (OWNER,),
     "erasure/queries.sql": (ERASER,),
     "feed/queries.sql": (API,),
+    "notices/queries.sql": (WORK,),
     "feedback/queries.sql": (API,),
     "quarantine/failing.sql": (WORK,),
     "operations/fence.sql": (WORK,),
@@ -90,13 +91,16 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "distribution/explorer.sql": {"list_subscription_versions": (API, REPORTS)},
     "distribution/queries.sql": dict.fromkeys(("list_decisions", "find_traced_lead", "list_traced_attempts"), (API,)),
-    "erasure/queries.sql": dict.fromkeys(
-        ("claim_due_notices", "find_notice", "place_notice", "mark_notice_due", "mark_overdue", "mark_acknowledged"),
-        (WORK,),
-    ),
     "certificates/queries.sql": {
         "insert_certificates": (API,),
         **dict.fromkeys(("list_of_lead", "list_newest", "count_states"), (API,)),
+    },
+    "notices/queries.sql": {
+        **dict.fromkeys(
+            ("insert_notice", "find_event", "mark_acknowledged", "find_of_business", "list_notices", "count_open"),
+            (API,),
+        ),
+        "withdraw_updates": (ERASER,),
     },
     "quarantine/failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},

@@ -171,7 +171,7 @@ async def test_an_open_feed_is_woken_by_a_lead_and_by_an_erasure(awake: Awake) -
         assert (await stream.next()).name == "lead.assigned"
         operator = Principal(key_id="operator", kind=CallerKind.operator, owner_id=None, mode="live")
         await erase_lead(awake.market.api, operator, lead, "asked", also_suppress=False)
-        await awake.market.notices.tell(lead)
+        await awake.market.notices.send(await awake.market.value("select id from notice"))
         assert (await stream.next()).name == "lead.erased"
 
 

@@ -18,7 +18,8 @@ from marketplace.directory import flow as directory_flow
 from marketplace.directory.suppressions import Person, marks_of
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
-from marketplace.erasure.store import Erasure, NoticeState
+from marketplace.erasure.store import Erasure
+from marketplace.notices.store import NoticeState
 from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, page, redirect, short, words

@@ -44,7 +44,7 @@ MOST_SHOWN: Final = 100
 WORK_NAMES: Final = {
     WorkKind.lead: "Routing a lead",
     WorkKind.assignment: "Delivering a lead",
-    WorkKind.notice: "Notifying a business of an erasure",
+    WorkKind.notice: "Notifying a business about a lead",
 }
 
 

@@ -490,6 +490,7 @@ PRIVILEGES = {
     ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         certificate(box kind lead_id made_at token_sha256)
+        notice
         simulation
         business_terms feed_ticket
         business_terms feed_ticket scorecard scorecard_training
@@ -507,6 +508,7 @@ PRIVILEGES = {
     ("marketplace_api", "select"): """
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
+        notice
         simulation
         feed feed_event feed_ticket
         go_live
@@ -536,7 +538,7 @@ PRIVILEGES = {
             labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
-        erasure(notice_state notice_due_at notice_result acknowledged_at)
+        notice(state due_at result acknowledged_at detail)
         feedback_hook(secret previous_secret previous_until made_at)
         lead(consent_until due_at) provider(name state payout)
         subscription(endpoint_id name quota_before quota_since state version)
@@ -559,6 +561,7 @@ PRIVILEGES = {
         move(assignment_id entered_state lead_id left_state)
         transfer(amount_minor assignment_id business_id currency id kind made_at provider_id)""",
     ("marketplace_feeder", "select"): """
+        notice
         assignment endpoint(id kind state) erasure exposure feed_event fenced_lead lead person_key suppression
         wallet(business_id held_minor)""",
     ("marketplace_feeder", "update"): """
@@ -569,6 +572,7 @@ PRIVILEGES = {
     ("marketplace_reports", "select"): """
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
+        notice
         simulation
         feed feed_event
         file_import import_row
@@ -590,6 +594,7 @@ PRIVILEGES = {
         failing_work person_window report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
+        notice
         feed feed_event
         failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
@@ -603,6 +608,7 @@ PRIVILEGES = {
     ("marketplace_worker", "select"): """
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
+        notice
         simulation
         feed feed_event
         file_import import_row
@@ -627,7 +633,7 @@ PRIVILEGES = {
         business_sales(leads returned jobs jobs_minor counted_at) scorecard(state shadow_since suspended_for)
         scorecard_training(tried_at leads refusal)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
-        erasure(notice_state notice_due_at notice_result acknowledged_at attempts)
+        notice(state due_at result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at) person_window(during)
         subscription(name state suspended_at suspended_counted suspended_for suspended_shown)
         wallet(available_minor held_minor)

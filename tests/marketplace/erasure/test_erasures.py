@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from marketplace.erasure.flow import after_business_days
+from marketplace.notices.store import after_business_days
 from marketplace.operations.verify import verify
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings

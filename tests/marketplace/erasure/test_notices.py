@@ -42,17 +42,17 @@ async def delivered_and_erased(market: Marketplace, receiver: Receiver) -> tuple
 
 async def sweep(market: Marketplace) -> dict[str, Any]:
     """Make every notice due, run the sweeper once, and return the erasure."""
-    await market.owner.execute("update erasure set notice_due_at = clock_timestamp() where notice_state = 'due'")
+    await market.owner.execute("update notice set due_at = clock_timestamp() where due_at is not null")
     await market.sweeper.sweep()
     await asyncio.gather(*market.sweeper._running)
-    return await market.row("select notice_state, notice_result, attempts, notice_due_at, acknowledged_at from erasure")
+    return await market.row("select state, result, attempts, due_at, acknowledged_at from notice")
 
 
 async def test_the_notice_is_signed_and_names_the_lead_alone(market: Marketplace) -> None:
     async with Receiver(ok) as receiver:
         buyer, lead_id = await delivered_and_erased(market, receiver)
         row = await sweep(market)
-        assert (row["notice_state"], row["notice_result"], row["attempts"]) == ("acknowledged", "status_200", 1)
+        assert (row["state"], row["result"], row["attempts"]) == ("acknowledged", "status_200", 1)
         lead, notice = receiver.visits
         headers = {name.lower(): value for name, value in notice.headers.items()}
         Webhook(buyer.secret).verify(notice.body, headers)
@@ -72,10 +72,10 @@ async def test_a_notice_without_a_whole_2xx_is_repeated_under_the_same_id(
 ) -> None:
     async with Receiver(ok, behaviour, behaviour, ok) as receiver:
         await delivered_and_erased(market, receiver)
-        assert (await sweep(market))["notice_state"] == "due"
+        assert (await sweep(market))["state"] == "due"
         row = await sweep(market)
-        assert (row["notice_state"], row["attempts"]) == ("due", 2)
-        assert (await sweep(market))["notice_state"] == "acknowledged"
+        assert (row["state"], row["attempts"]) == ("due", 2)
+        assert (await sweep(market))["state"] == "acknowledged"
         assert len({visit.headers["Webhook-Id"] for visit in receiver.visits[1:]}) == 1
         assert await market.value("select count(*) from audit where action = 'erasure.acknowledge'") == 1
 
@@ -85,19 +85,31 @@ async def test_a_notice_waits_while_no_endpoint_is_on_and_goes_to_the_next_that_
         await delivered_and_erased(market, receiver)
         await market.owner.execute("update endpoint set state = 'disabled'")
         row = await sweep(market)
-        assert (row["notice_state"], row["notice_result"]) == ("due", "no_active_endpoint")
+        assert (row["state"], row["result"]) == ("due", "no_active_endpoint")
         await market.owner.execute("update endpoint set state = 'active'")
-        assert (await sweep(market))["notice_state"] == "acknowledged"
+        assert (await sweep(market))["state"] == "acknowledged"
 
 
-async def test_a_notice_that_nobody_acknowledged_is_overdue_and_rests(market: Marketplace, api: Served) -> None:
-    async with Receiver(ok, status(500)) as receiver:
+async def test_an_overdue_notice_is_shown_and_sent_once_a_day(market: Marketplace, api: Served) -> None:
+    async with Receiver(ok, status(500), status(500), ok) as receiver:
         await delivered_and_erased(market, receiver)
-        await market.owner.execute("update erasure set deadline_at = clock_timestamp() - interval '1 second'")
-        assert (await sweep(market))["notice_state"] == "overdue"
-        assert len(receiver.visits) == 1
+        await market.owner.execute("update notice set deadline_at = clock_timestamp() - interval '1 second'")
+        assert (await sweep(market))["state"] == "overdue"
+        pause = "select extract(epoch from due_at - clock_timestamp()) from notice"
+        assert 0 <= 86_400 - await market.value(pause) < 60
         listed = (await api.call("GET", "/v1/erasures?notice_state=overdue")).json()["data"]
         assert [row["notice"]["state"] for row in listed] == ["overdue"]
+        await sweep(market)
+        assert (await sweep(market))["state"] == "acknowledged"
+        assert len(receiver.visits) == 4
+
+
+async def test_the_reminders_of_an_overdue_notice_end(market: Marketplace) -> None:
+    async with Receiver(ok, status(500)) as receiver:
+        await delivered_and_erased(market, receiver)
+        await market.owner.execute("update notice set deadline_at = clock_timestamp() - interval '90 days'")
+        row = await sweep(market)
+        assert (row["state"], row["due_at"]) == ("overdue", None)
 
 
 async def test_a_notice_is_taken_up_by_one_worker_at_a_time(market: Marketplace) -> None:

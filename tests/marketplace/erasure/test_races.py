@@ -139,7 +139,7 @@ async def test_a_lead_erased_between_exposure_and_reading_is_not_sent_then_or_la
         held_up.let_go.set()
         assert await attempt is AttemptResult.retrying
         assert (done.state, done.notice_state, done.business_id) == ("exposed", "due", buyer.business_id)
-        await market.owner.execute("update erasure set notice_due_at = clock_timestamp() + interval '1 hour'")
+        await market.owner.execute("update notice set due_at = clock_timestamp() + interval '1 hour'")
         for _ in range(3):
             await sweep(market)
         assert [visit.raw for visit in receiver.visits] == [b""]
@@ -251,8 +251,8 @@ async def test_the_database_alone_refuses_to_expose_an_erased_lead(settings: Set
         await market.buyer(receiver.url)
         lead_id, assignment_id = await claimed(market)
         await market.owner.execute(
-            "insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state) "
-            "values ($1, now(), 'test', 'asked', false, 'not_needed')",
+            "insert into erasure (lead_id, requested_at, requested_by, reason, suppressed) "
+            "values ($1, now(), 'test', 'asked', false)",
             lead_id,
         )
         with pytest.raises(asyncpg.RestrictViolationError, match="this lead was erased"):

@@ -449,10 +449,10 @@ async def test_an_erased_lead_leaves_the_feed_and_its_business_is_told_there(mar
     assert event["type"] == event["event"]["type"] == "lead.erased"
     assert event["event"]["data"]["lead_id"] == ids.encode("lead", lead_id)
     assert set(event["event"]["data"]) == {"lead_id", "assignment_id", "mode", "requested_at", "deadline_at"}
-    assert await market.value("select notice_result from erasure where notice_state = 'due'") == "in_feed"
+    assert await market.value("select result from notice where state = 'due'") == "in_feed"
     through = await api.call("POST", "/v1/feed/acknowledgements", {"through": event["sequence"]}, key=key)
     assert through.json()["acknowledged"] == 2
-    assert await market.value("select notice_state from erasure where business_id is not null") == "acknowledged"
+    assert await market.value("select state from notice") == "acknowledged"
     assert await market.value("select state from lead where id = $1", lead_id) == "delivered"
 
 

@@ -30,10 +30,13 @@ update lead set due_at = due_at + interval '1 hour' where due_at is not null;
 update assignment set due_at = due_at + interval '1 hour', hold_until = hold_until + interval '1 hour'
 where due_at is not null;"""
 ERASE_DELIVERED = """
-insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_state, notice_due_at,
-    deadline_at)
-select lead_id, now(), 'operator', 'asked', true, business_id, 'due', now(), now() + interval '14 days'
-from exposure where lead_id = '{lead_delivered}'"""
+with announced as (
+    insert into notice (id, lead_id, kind, business_id, assignment_id, made_at, state, due_at, deadline_at)
+    select lead_id, lead_id, 'erased', business_id, assignment_id, now(), 'due', now(), now() + interval '14 days'
+    from exposure where lead_id = '{lead_delivered}' returning id, lead_id, business_id
+)
+insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_id)
+select lead_id, now(), 'operator', 'asked', true, business_id, id from announced"""
 
 
 class Peopled(msgspec.Struct, frozen=True, kw_only=True):
@@ -433,19 +436,18 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "contact_is_sealed", "its notice is overdue", "lead_delivered",
-        FORGET_DELIVERED + ERASE_DELIVERED + f"; update erasure set notice_due_at = {LATE}",
+        FORGET_DELIVERED + ERASE_DELIVERED + f"; update notice set due_at = {LATE}",
     ),
     (
         "contact_is_sealed", "exposed after it was erased", "lead_delivered",
-        FORGET_DELIVERED + ERASE_DELIVERED + """; update erasure
-        set business_id = null, notice_state = 'not_needed', notice_due_at = null, deadline_at = null""",
+        FORGET_DELIVERED + ERASE_DELIVERED + """; update erasure set business_id = null, notice_id = null""",
     ),
     (
         "contact_is_sealed", "erased, and still active", "lead_prospect",
         """delete from contact where lead_id = '{lead_prospect}';
         delete from data_key where lead_id = '{lead_prospect}';
-        insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state)
-        values ('{lead_prospect}', now(), 'operator', 'asked', true, 'not_needed')""",
+        insert into erasure (lead_id, requested_at, requested_by, reason, suppressed)
+        values ('{lead_prospect}', now(), 'operator', 'asked', true)""",
     ),
     (
         "answer_was_recorded", "no accepted attempt", "delivered",

@@ -142,8 +142,8 @@ async def test_erased_and_repeated_leads_are_left_out_and_counted(scene: Scene) 
     await scene.market.sold(2, provider_reference="again")
     erased = await scene.market.value("select id from lead order by id limit 1")
     await scene.market.owner.execute(
-        "insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, notice_state) "
-        "values ($1, now(), 'test', 'asked', false, 'not_needed')",
+        "insert into erasure (lead_id, requested_at, requested_by, reason, suppressed) "
+        "values ($1, now(), 'test', 'asked', false)",
         erased,
     )
     result = await scene.result(WhatIfPolicy(minimum_score=50))

@@ -1,0 +1,1 @@
+"""Notices to the one business that holds a lead: signed, repeated, and acknowledged or overdue."""
