@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -98,7 +99,7 @@ class Site:
     def __init__(self, settings: Settings, directory: Path, place: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.victim = "api" if "intake" in place else "worker"
+        self.victim = "api" if "intake" in place or "revision" in place else "worker"
         strike = {"MARKETPLACE_FAILPOINTS": f"{place}=exit@1", "MARKETPLACE_FAILPOINTS_ALLOWED": "yes"}
         deaf = {"VALKEY_URL": NOWHERE} if place == "after_claim_due" else {}  # then only a sweep finds the lead
         starts = {
@@ -117,14 +118,21 @@ class Site:
 
     async def post(self, key: str, body: bytes) -> str:
         """The id that the inquiry gets, however often the answer has to be asked for."""
+        return str((await self._send("/v1/inquiries", key, body))["id"])
+
+    async def touch(self, key: str, lead: str, body: bytes) -> Any:
+        """What each touch of the body is answered, however often the answer has to be asked for."""
+        return (await self._send(f"/v1/inquiries/{lead}/touches", key, body))["touches"]
+
+    async def _send(self, path: str, key: str, body: bytes) -> Any:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", "Idempotency-Key": "once"}
         async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
-                    async with session.post(f"{self.url}/v1/inquiries", data=body, headers=headers) as response:
+                    async with session.post(f"{self.url}{path}", data=body, headers=headers) as response:
                         if response.status < 500:
                             assert 200 <= response.status < 300, await response.text()
-                            return str(msgspec.json.decode(await response.read())["id"])
+                            return msgspec.json.decode(await response.read())
                 except aiohttp.ClientError:
                     pass
                 await asyncio.sleep(0.1)
@@ -173,10 +181,15 @@ async def test_a_process_killed_here_loses_nothing_and_sells_nothing_twice(
         body = msgspec.json.encode(roofing_body(1, clock.now()))
         async with site(settings, tmp_path, place) as running:
             answered = await running.post(key, body)
+            if "revision" in place:
+                call = {"touches": [{"kind": "call", "at": clock.now(), "touch_id": "call-1"}]}
+                (touched,) = await running.touch(key, answered, msgspec.json.encode(call))
+                assert touched["result"] in ("added", "repeated")
             await running.struck()
             assert await running.post(key, body) == answered
             await come_to_rest(market)
         assert await market.value("select count(*) from lead") == 1
+        assert await market.value("select count(*) from touch") == await market.value("select revision from lead")
         assert await market.value("select state from lead") == "delivered"
         visits_by_receiver = [[visit for visit in receiver.visits if visit.raw] for receiver in (preferred, other)]
         assert sum(bool(visits) for visits in visits_by_receiver) == 1

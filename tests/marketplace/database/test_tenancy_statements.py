@@ -89,6 +89,7 @@ CONDITIONS: Final = {
     "funds/queries.sql": 7,
     "imports/queries.sql": 8,
     "intake/queries.sql": 3,
+    "journey/queries.sql": 1,
     "learning/queries.sql": 1,
     "ledger/money.sql": 5,
     "portal/business/queries.sql": 12,

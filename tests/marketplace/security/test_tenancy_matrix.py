@@ -63,6 +63,7 @@ TABLE: Final = (
     row("POST", "/v1/inquiries", "3 22 33 323", INQUIRY),
     row("POST", "/v1/inquiries:validate", "3 22 33 323", INQUIRY),
     row("GET", "/v1/inquiries/{inquiry_id=lead}", "3 24 33 343"),
+    row("PATCH", "/v1/inquiries/{inquiry_id=lead}", "3 24 33 343", {"bant": {"timing": {"within_days": 7}}}),
     row("POST", "/v1/inquiries/{inquiry_id=lead}/touches", "3 24 33 343",
         {"touches": [{"kind": "call", "at": "{now}"}]}),
     row("GET", "/v1/leads/{lead_id=lead}/trace", "2 24 24 444"),
