@@ -47,6 +47,7 @@ PROMISED: Final = {
     "Now": "System",
     "on time": "System",
     "Erasure": "Compliance",
+    "Certificates": "Compliance",
     "Suppression": "Compliance",
     "Reveal log": "Compliance",
     "Explain a decision": "Routing explorer",

@@ -152,24 +152,8 @@ BAD_FIELDS: tuple[tuple[str, str, object, str], ...] = (
     ("A22 no page", "consent.page_url", None, "consent_page_missing"),
     ("A22 a page that is none", "consent.page_url", f"javascript:alert('{MARK}')", "consent_page_invalid"),
     ("A22 an address that is none", "consent.ip", f"{MARK}.1.1", "consent_ip_invalid"),
-    ("A22 an unknown channel", "consent.channels", ["call", MARK], "consent_channel_unknown"),
-    ("A22 an ambiguous channel", "consent.channels", ["mail"], "consent_channel_unknown"),
     ("A22 ended", "consent.expires_at", lambda: ago(seconds=1), "consent_expired"),
     ("A22 no place", "consent.jurisdiction", "Texas", "consent_jurisdiction_invalid"),
-    ("A23 another host", "consent.certificates", [f"https://example.com/{'a' * 40}"], "consent_certificate_invalid"),
-    (
-        "A23 without TLS",
-        "consent.certificates",
-        [f"http://cert.trustedform.com/{'a' * 40}"],
-        "consent_certificate_invalid",
-    ),
-    ("A23 a LeadiD that is none", "consent.certificates", [f"{MARK}-1"], "consent_certificate_invalid"),
-    (
-        "A23 twice",
-        "consent.certificates",
-        [f"https://cert.trustedform.com/{digit * 40}" for digit in "ab"],
-        "consent_certificate_invalid",
-    ),
     ("A22 without an offset", "consent.given_at", "2026-11-21T10:00:00", "offset_missing"),
     ("submitted tomorrow", "submitted_at", lambda: ago(days=-1), "submitted_at_in_future"),
     ("submitted last year", "submitted_at", lambda: ago(days=365), "submitted_at_too_old"),
@@ -204,6 +188,33 @@ async def test_a_bad_field_is_refused_by_name_and_never_repeated(
     assert (
         await surface.market.value("select count(*) from inquiry where provider_reference = $1", f"ref-{number}") == 0
     )
+
+
+TRUSTEDFORM = f"https://cert.trustedform.com/{'a' * 40}"
+BAD_ENTRIES: tuple[tuple[str, str, list[str], int, str], ...] = (
+    # number, field of the consent, entries, place of the first bad one, code
+    ("A22 an unknown channel", "channels", ["call", MARK], 1, "consent_channel_unknown"),
+    ("A22 an ambiguous channel", "channels", ["mail"], 0, "consent_channel_unknown"),
+    ("A23 another host", "certificates", [TRUSTEDFORM.replace("cert", MARK)], 0, "consent_certificate_invalid"),
+    ("A23 without TLS", "certificates", [TRUSTEDFORM.replace("https", "http")], 0, "consent_certificate_invalid"),
+    ("A23 a LeadiD that is none", "certificates", [f"{MARK}-1"], 0, "consent_certificate_invalid"),
+    ("A23 two of one service", "certificates", [TRUSTEDFORM, f"{TRUSTEDFORM[:-1]}b"], 1, "consent_certificate_invalid"),
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "field", "entries", "place", "code"),
+    [pytest.param(900 + number, *row[1:], id=row[0]) for number, row in enumerate(BAD_ENTRIES)],
+)
+async def test_a_bad_entry_of_a_consent_is_refused_by_its_place_and_never_repeated(
+    surface: Service, number: int, field: str, entries: list[str], place: int, code: str
+) -> None:
+    body = changed(inquiry(number), f"consent.{field}", entries)
+    answer = await surface.call("POST", PATH, msgspec.json.encode(body))
+    assert_clear(answer, MARK)
+    assert answer.status_code == 422
+    faults = [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]]
+    assert faults == [(f"/consent/{field}/{place}", code)]
 
 
 # --- A: what only looks bad -------------------------------------------------------------------------------------------
