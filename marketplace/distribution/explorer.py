@@ -153,7 +153,8 @@ def _usage_windows(subscription: Subscription, now: datetime) -> Iterable[tuple[
 async def load_recorded_rules(
     connection: Connection, records: Sequence[CandidateRecord], facts: Facts, country: str, at: datetime, today: Rules
 ) -> Rules:
-    """Return rules with the subscriptions as recorded: their versions, and whether paused, frozen or unreachable."""
+    """Return rules with the subscriptions as recorded: their versions, whether paused, frozen or unreachable, and
+    whether the consent named their business."""
     versions = await list_subscription_versions(
         connection, [(record.subscription_id, record.version) for record in records]
     )
@@ -181,6 +182,7 @@ def _recorded_subscription(
     suspended_for = None
     if suspended is not None:
         suspended_for = next((why for why, words in SUSPENDED.items() if suspended.detail == words), None)
+    sellers = facts.consent.sellers if facts.consent is not None else ()
     return Subscription(
         id=record.subscription_id,
         business_id=record.business_id,
@@ -197,6 +199,7 @@ def _recorded_subscription(
         breaker_open_until=breaker.until if breaker else None,
         open_spans=open_spans,
         plan=compile_plan(version.definition, open_spans, arrivals, at),
+        business_names=() if Rule.consent_seller in failed else sellers,
     )
 
 

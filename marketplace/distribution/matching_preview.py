@@ -61,9 +61,13 @@ class MatchingPreview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def load_previews(
-    connection: Connection, vertical: Vertical, definitions: Sequence[SubscriptionDefinition], most: int = SAMPLE
+    connection: Connection,
+    vertical: Vertical,
+    business_id: UUID,
+    definitions: Sequence[SubscriptionDefinition],
+    most: int = SAMPLE,
 ) -> tuple[MatchingPreview, ...]:
-    """Return the preview of each definition, in their order, from one reading of at most so many leads.
+    """Return the preview of each definition of a business, in their order, from one reading of at most so many leads.
 
     Raises ValueError for more than MOST_DEFINITIONS definitions.
     """
@@ -71,11 +75,16 @@ async def load_previews(
         raise ValueError(f"at most {MOST_DEFINITIONS} definitions in one preview")
     now = clock.now()
     leads = await list_qualified(connection, vertical.id, now - SPAN, most)
-    return await asyncio.to_thread(_preview, vertical, definitions, leads, now)
+    names = tuple(await connection.fetchval(SQL["find_business_names"], business_id) or ())
+    return await asyncio.to_thread(_preview, vertical, names, definitions, leads, now)
 
 
 def _preview(
-    vertical: Vertical, definitions: Sequence[SubscriptionDefinition], leads: Sequence[QualifiedLead], now: datetime
+    vertical: Vertical,
+    names: tuple[str, ...],
+    definitions: Sequence[SubscriptionDefinition],
+    leads: Sequence[QualifiedLead],
+    now: datetime,
 ) -> tuple[MatchingPreview, ...]:
     variants: dict[UUID, SubscriptionDefinition] = {}
     for number, definition in enumerate(definitions):
@@ -83,7 +92,7 @@ def _preview(
         wider = widen_circles(definition)
         if wider is not None:
             variants[_wider_id(number)] = wider
-    counts = count_matches(vertical, variants, leads)
+    counts = count_matches(vertical, names, variants, leads)
     span = SPAN
     if len(leads) >= LEAST_TO_DATE:
         span = max(now - leads[-1].received_at, timedelta(hours=1))
@@ -121,9 +130,15 @@ def widen_circles(definition: SubscriptionDefinition) -> SubscriptionDefinition 
 
 
 def count_matches(
-    vertical: Vertical, definitions: Mapping[UUID, SubscriptionDefinition], leads: Sequence[QualifiedLead]
+    vertical: Vertical,
+    names: tuple[str, ...],
+    definitions: Mapping[UUID, SubscriptionDefinition],
+    leads: Sequence[QualifiedLead],
 ) -> Counter[UUID]:
-    """Count the leads that each definition would have matched, by its key; each at the moment it was received."""
+    """Count the leads that each definition would have matched, by its key; each at the moment it was received.
+
+    `names` are those by which a consent may name the business.
+    """
     index = SubscriptionIndex(
         Subscription(
             id=key,
@@ -134,6 +149,7 @@ def count_matches(
             mode=Mode.live,
             version=1,
             definition=msgspec.structs.replace(definition, hours=None),
+            business_names=names,
         )
         for key, definition in definitions.items()
     )

@@ -7,3 +7,7 @@ join inquiry i on i.id = l.id
 where l.vertical_id = $1 and l.mode = 'live' and l.received_at >= $2 and l.qualified_at is not null
 order by l.id desc
 limit $3;
+
+-- name: find_business_names
+-- Names by which a consent may name a business.
+select name || seller_names from business where id = $1;

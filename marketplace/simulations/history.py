@@ -22,13 +22,14 @@ class PublishedVertical(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishedSubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a subscription, and when it was published."""
+    """A version of a subscription, when it was published, and the present names of its business."""
 
     id: UUID
     business_id: UUID
     version: int
     definition: SubscriptionDefinition
     made_at: datetime
+    business_names: tuple[str, ...] = ()
 
 
 class SubscriptionSwitch(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,4 +109,5 @@ class _Timeline:
             mode=Mode.live,
             version=record.version,
             definition=record.definition,
+            business_names=record.business_names,
         )

@@ -8,6 +8,8 @@ import asyncpg
 import msgspec
 import pytest
 
+from marketplace.database.db import session
+from marketplace.distribution.matching_preview import load_previews
 from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
 from routing.consent import Channel, ConsentNeeds, ConsentPolicy
@@ -109,3 +111,25 @@ async def test_a_consent_that_ends_between_award_and_exposure_is_not_exposed(set
         assert await market.value("select count(*) from exposure") == 0
         assert receiver.visits == []
         assert await market.wallet(buyer) == (100_000, 0)
+
+
+# What is said about such leads elsewhere.
+
+
+async def test_a_preview_counts_the_leads_whose_consent_names_the_business(settings: Settings) -> None:
+    async with marketplace(settings) as market:
+        buyer = await market.buyer("http://127.0.0.1:1/hook")
+        for number, sellers in enumerate((["Third Roofs"], ["Example Roofs"], []), 1):
+            receipt = await market.submit(number, consent=a_consent(sellers=sellers))
+            await market.owner.execute("update lead set qualified_at = received_at where id = $1", receipt.id)
+        rules = await market.intake._catalog.recent()
+
+        async def preview() -> float:
+            async with session(market.api) as connection:
+                vertical = rules.by_slug["roofing"]
+                [counted] = await load_previews(connection, vertical, buyer.business_id, [anywhere()])
+            return counted.a_week * 4
+
+        assert await preview() == pytest.approx(1)
+        await name(market, buyer, "Third Roofs")
+        assert await preview() == pytest.approx(2)

@@ -136,7 +136,7 @@ async def _load_previews(
         vertical = rules.by_slug.get(slug)
         if vertical is not None:
             definitions = [subscription.definition for subscription in group]
-            group_previews = await load_previews(connection, vertical, definitions)
+            group_previews = await load_previews(connection, vertical, group[0].business_id, definitions)
             previews |= {record.id: preview for record, preview in zip(group, group_previews, strict=True)}
     return previews
 
@@ -161,7 +161,7 @@ async def _subscription_page(
         endpoints = await directory_store.list_endpoints(connection, scope_in_mode(viewer), None, MOST_SUBSCRIPTIONS)
         rules = await app.catalog.recent()
         vertical, definition = rules.by_slug.get(subscription.vertical), subscription.definition
-        preview = (await load_previews(connection, vertical, [definition]))[0] if vertical else None
+        preview = (await load_previews(connection, vertical, viewer.owner, [definition]))[0] if vertical else None
         country = country_of(rules, subscription.vertical)
         places = await subscription_form.list_places(connection, definition.area, country)
     return await business_page(

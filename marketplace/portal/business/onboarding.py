@@ -301,12 +301,12 @@ async def _context(
     context |= subscription_form.show_forms(values, definition.currency)
     if step == "services":
         context["verticals"] = [
-            await _vertical_choice(connection, each, definition)
+            await _vertical_choice(connection, business.id, each, definition)
             for each in verticals[:MOST_VERTICALS]
             if each.definition.currency == business.currency
         ]
     if step in ("area", "hours") and vertical and definition.area != Area():
-        context["preview"] = (await load_previews(connection, vertical, [definition]))[0]
+        context["preview"] = (await load_previews(connection, vertical, business.id, [definition]))[0]
         places = await subscription_form.list_places(connection, definition.area, vertical.definition.country)
         context["map"] = draw_area(definition, places)
     if step == "hours":
@@ -319,10 +319,10 @@ async def _context(
 
 
 async def _vertical_choice(
-    connection: Connection, vertical: Vertical, definition: SubscriptionDefinition
+    connection: Connection, business_id: UUID, vertical: Vertical, definition: SubscriptionDefinition
 ) -> VerticalChoice:
     anywhere = msgspec.structs.replace(definition, area=Area(anywhere=True))
-    [preview] = await load_previews(connection, vertical, [anywhere], LEADS_OF_A_VERTICAL)
+    [preview] = await load_previews(connection, vertical, business_id, [anywhere], LEADS_OF_A_VERTICAL)
     return VerticalChoice(
         slug=vertical.slug, name=vertical.definition.name, words=preview.words, currency=vertical.definition.currency
     )

@@ -158,7 +158,7 @@ async def _supply(
     vertical = rules.by_slug.get(subscriptions[0].vertical)
     if vertical is None:
         return MatchingCheck(None, "No lead reached you in the last 7 days.")
-    [preview] = await load_previews(connection, vertical, [subscriptions[0].definition])
+    [preview] = await load_previews(connection, vertical, subscriptions[0].business_id, [subscriptions[0].definition])
     page = f"/business/matching/{ids.encode('sub', subscriptions[0].id)}"
     if preview.a_week >= 1:
         return MatchingCheck(

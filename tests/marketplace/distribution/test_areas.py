@@ -63,5 +63,6 @@ async def _supplied(made: Desk, area: Area) -> int:
     """Leads of the market that the order would have matched, as its business is told before it orders."""
     rules = await made.market.intake._catalog.recent()
     async with session(made.market.api) as connection:
-        [preview] = await load_previews(connection, rules.by_slug["roofing"], [anywhere(area=area)])
+        business_id = made.buyer.business_id
+        [preview] = await load_previews(connection, rules.by_slug["roofing"], business_id, [anywhere(area=area)])
     return round(preview.a_week * 4)
