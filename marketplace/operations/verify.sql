@@ -258,6 +258,14 @@ from exposed lead
 left join exposed other on other.key = lead.key and other.vertical_id = lead.vertical_id
     and other.lead_id <> lead.lead_id and other.during && lead.during;
 
+-- name: consent_covers_exposure
+-- No lead was exposed after its consent had ended, or before its certificates of consent were claimed.
+-- An exposure and the check of its consent are of one statement, and so within a second of each other.
+select e.lead_id, e.assignment_id, e.exposed_at, l.consent_until, l.certificates,
+       case when e.exposed_at > l.consent_until + interval '1 second' then 'exposed after the end of the consent'
+            when l.certificates = 'pending' then 'exposed with an unclaimed certificate' end as fault
+from exposure e join lead l on l.id = e.lead_id;
+
 -- name: waiting_lead_is_due
 -- Every lead that waits for the service has a due time, at most 120 seconds ago; no other lead has one.
 select id as lead_id, state, due_at,

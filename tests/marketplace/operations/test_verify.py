@@ -354,6 +354,15 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         update person_window set key = 'one person' where lead_id in ('{lead_delivered}', '{lead_lapsed}')""",
     ),
     (
+        "consent_covers_exposure", "exposed after the end of the consent", "exposed",
+        "update lead set consent_until = now() - interval '1 hour' where id = '{lead_exposed}'",
+    ),
+    (
+        "consent_covers_exposure", "exposed with an unclaimed certificate", "exposed",
+        """alter table lead drop constraint lead_certificates_claimed;
+        update lead set certificates = 'pending' where id = '{lead_exposed}'""",
+    ),
+    (
         "waiting_lead_is_due", "overdue", "lead_prospect",
         f"update lead set due_at = {LATE} where id = '{{lead_prospect}}'",
     ),
