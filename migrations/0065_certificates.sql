@@ -54,6 +54,16 @@ end $$;
 create trigger certificate_counts after insert or update of state on certificate
     for each row execute function mark_certificates();
 
+-- An erasure ends the claims of its lead, whose key is gone: nothing can be compared any more.
+create function end_certificates() returns trigger language plpgsql security definer
+    set search_path = pg_catalog, public as $$
+begin
+    update public.certificate set state = 'unanswered', box = null, settled_at = new.requested_at, reason = 'erased'
+    where lead_id = new.lead_id and state = 'pending';
+    return null;
+end $$;
+create trigger erasure_ends_certificates after insert on erasure for each row execute function end_certificates();
+
 -- What a claim sends, for the worker, while the certificate is pending and nobody was shown the lead.
 create function read_certificates(of_lead uuid) returns table (kind text, attempts int, first_tried_at timestamptz,
     box bytea, wrapped bytea, master_key_id text) language sql stable security definer

@@ -964,6 +964,7 @@ create table erasure (
     constraint erasure_announced check ((business_id is null) = (notice_id is null))
 ) with (fillfactor=80);
 create index erasure_newest on erasure (requested_at, lead_id);
+create trigger erasure_ends_certificates after insert on erasure for each row execute function end_certificates();
 create trigger erasure_is_kept before delete on erasure for each row execute function refuse_change();
 create trigger erasure_is_never_emptied before truncate on erasure for each statement execute function refuse_change();
 grant select on erasure to marketplace_api, marketplace_feeder, marketplace_reports, marketplace_worker;
@@ -3119,6 +3120,15 @@ begin
                     when bool_and(state = 'verified') then 'verified' else 'failed' end
         from public.certificate where lead_id = new.lead_id)
     where id = new.lead_id;
+    return null;
+end $$;
+
+-- An erasure ends the claims of its lead, whose key is gone: nothing can be compared any more.
+create function end_certificates() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+begin
+    update public.certificate set state = 'unanswered', box = null, settled_at = new.requested_at, reason = 'erased'
+    where lead_id = new.lead_id and state = 'pending';
     return null;
 end $$;
 

@@ -45,7 +45,7 @@ with newest as (
     limit $3
 )
 select c.lead_id, p.name as provider, c.kind, c.state, c.made_at, c.settled_at, c.reason, c.attempts, c.expires_at,
-       c.token_sha256
+       c.token_sha256, l.state in ('received', 'nurturing', 'prospect') as waiting
 from newest
 join certificate c on c.lead_id = newest.lead_id and ($2::text is null or c.state = $2)
 join lead l on l.id = c.lead_id

@@ -49,6 +49,8 @@ class ClaimReason(StrEnum):
     """The service answered with another address; none is followed."""
     unreadable = "unreadable"
     """The answer was cut off, too long, compressed or not in the agreed form."""
+    erased = "erased"
+    """The person was erased before it was claimed."""
 
 
 class CertificateClaim(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,7 @@ class CertificateEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate in the operator's list."""
+    """A certificate in the operator's list. `waiting`: its lead has not ended and was awarded to nobody yet."""
 
     lead_id: UUID
     provider: str
@@ -72,6 +72,7 @@ class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     expires_at: datetime | None
     token_sha256: bytes
+    waiting: bool
 
 
 class CertificateCount(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,4 +31,5 @@ CERTIFICATE_REASONS: Final[dict[ClaimReason, str]] = {
     ClaimReason.busy: "The service was busy or had an error.",
     ClaimReason.redirected: "The service answered with another address.",
     ClaimReason.unreadable: "The answer of the service could not be read.",
+    ClaimReason.erased: "The person was erased before it was checked.",
 }

@@ -21,6 +21,17 @@ from routing.certificate import CertificateState
 HOME: Final = "/operator/compliance/certificates"
 MOST_LEADS_IN_FILE: Final = 10_000
 
+
+def _reason(row: CertificateRow) -> str:
+    if row.reason is not None:
+        return CERTIFICATE_REASONS[row.reason]
+    return "Waits for a business." if row.waiting else "Not checked: no business was found for the lead."
+
+
+def _lead_page(row: CertificateRow) -> str:
+    return f"/operator/routing/{ids.encode('lead', row.lead_id)}"
+
+
 CERTIFICATES: Final = Listing[CertificateRow](
     caption="Certificates of consent",
     name="certificates",
@@ -48,7 +59,7 @@ CERTIFICATES: Final = Listing[CertificateRow](
         ),
         Column(
             "Reason",
-            lambda row: CERTIFICATE_REASONS[row.reason] if row.reason else "",
+            _reason,
             file="reason",
             value=lambda row: row.reason or "",
         ),
@@ -63,10 +74,6 @@ CERTIFICATES: Final = Listing[CertificateRow](
         only_in_file("token_sha256", lambda row: row.token_sha256.hex()),
     ),
 )
-
-
-def _lead_page(row: CertificateRow) -> str:
-    return f"/operator/routing/{ids.encode('lead', row.lead_id)}"
 
 
 @get(HOME)

@@ -10,8 +10,10 @@ import pytest
 
 from marketplace.certificates import flow as certificates_flow
 from marketplace.certificates.services import ServiceAccount
+from marketplace.erasure.flow import erase_lead
 from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
+from marketplace.security.auth import CallerKind, Principal
 from routing.certificate import CertificateKind, CertificatePolicy, FailureConsequence
 from tests.builders.inquiries import changed, roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
@@ -203,6 +205,18 @@ async def test_two_workers_that_claim_at_once_record_one_result(settings: Settin
         assert await market.state(receipt.id) == "delivered"
         assert (await certificate(market, receipt.id))["attempts"] == 1
         assert len(receiver.visits) == 1
+
+
+async def test_an_erased_person_has_no_claim_any_more(settings: Settings) -> None:
+    async with marketplace(settings, roofing(certificate=HOLD)) as market, Receiver(status(503)) as service:
+        await market.buyer("http://127.0.0.1:1/hook")
+        lead_id = await sell(market, service)
+        operator = Principal(key_id="test", kind=CallerKind.operator, owner_id=None, mode="live")
+        await erase_lead(market.api, operator, lead_id, "asked by letter", also_suppress=False)
+        row = await certificate(market, lead_id)
+        assert (row["state"], row["reason"], row["box"]) == ("unanswered", "erased", None)
+        await market.walker.walk(lead_id)
+        assert (await market.state(lead_id), len(service.visits)) == ("unsold", 1)
 
 
 async def test_a_kept_certificate_holds_no_contact_data(settings: Settings) -> None:
