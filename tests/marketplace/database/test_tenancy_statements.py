@@ -29,6 +29,7 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind
 from tests.builders.feedback import Desk, ago, desk
+from tests.builders.inquiries import roofing_body
 from tests.builders.portal import signed_in
 
 PACKAGE: Final = Path(marketplace.__file__).parent
@@ -77,6 +78,7 @@ EXEMPT: Final[dict[tuple[str, str], str]] = {
 "Statements that need more than values tried by chance, with where else two tenants meet them."
 
 CONDITIONS: Final = {
+    "certificates/queries.sql": 1,
     "security/access.sql": 4,
     "security/auth.sql": 2,
     "delivery/queries.sql": 1,
@@ -245,7 +247,9 @@ class Pair:
 async def _furnish(made: Desk) -> None:
     """Something in every table that a tenant has rows in."""
     api, told = made.api, made.call
-    leads = [await made.sold(number) for number in range(1, 5)]
+    certified: dict[str, Any] = roofing_body(now=clock.now())["consent"]
+    certified |= {"certificates": [f"https://cert.trustedform.com/{'0f' * 20}"]}
+    leads = [await made.sold(1, consent=certified), *[await made.sold(number) for number in range(2, 5)]]
     await made.tell(leads[0], kind="won", value_minor=5_000, event_id="event-of-a-disposition")
     await made.give_back(leads[1], reason="other", note="x")
     returned = (await told("GET", "/v1/returns")).json()["data"][0]["id"]
