@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final, assert_never
+from typing import Final, TypeGuard, assert_never
 from uuid import UUID
 
 import msgspec
@@ -106,11 +106,11 @@ class Distribution:
             await failpoints.reach("after_award_commit")
         else:
             await self._leave(case, rules, result)
-            claim = self._claim_certificates
-            if claim is not None and waits_for_claim(case, result) and await claim(lead_id):
-                return await self.distribute(lead_id) if result.reason == CERTIFICATE_PENDING else None
         if self._on_decided is not None and case.state is LeadState.received:
             self._on_decided((clock.now() - case.received_at).total_seconds())
+        if self._claim_certificates is not None and waits_for_claim(case, result):
+            claimed = await self._claim_certificates(lead_id)
+            return await self.distribute(lead_id) if claimed and result.reason == CERTIFICATE_PENDING else None
         return assignment_id
 
     async def _load_standings(self, matched: MatchedCandidates) -> dict[UUID, CapsAndWallet]:
@@ -204,7 +204,7 @@ class Distribution:
                     assert_never(result)
 
 
-def waits_for_claim(case: RoutingCase, result: Wait | End) -> bool:
+def waits_for_claim(case: RoutingCase, result: MatchedCandidates | Route | Wait | End) -> TypeGuard[Wait]:
     """Return whether the certificates of a lead are to be claimed now: before its award, or at once if it is nurtured.
 
     A nurtured lead may wait for longer than its service keeps a certificate that nobody has claimed.

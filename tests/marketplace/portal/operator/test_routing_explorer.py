@@ -8,11 +8,12 @@ from html import unescape
 import msgspec
 import pytest
 
-from marketplace.runtime import ids
+from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, BantMinimum, Cap, Circle
 from tests.builders.feedback import Desk, desk
+from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import anywhere, roofing
 from tests.builders.portal import Browser, signed_in
 from tests.receivers import Receiver, ok
@@ -86,6 +87,19 @@ async def test_a_decision_run_again_from_the_record_has_the_same_result_after_la
         f"{HOME}/{leads[0]}?rules=today"
     )
     assert await explorer.rows() == before
+
+
+async def test_a_lead_whose_consent_names_its_seller_is_decided_again_as_recorded(explorer: Explorer) -> None:
+    consent = roofing_body(now=clock.now())["consent"] | {"sellers": ["Third Roofs"]}
+    async with Receiver(ok) as receiver:
+        named = await explorer.market.buyer(receiver.url)
+        names = "update business set seller_names = $2 where id = $1"
+        await explorer.market.owner.execute(names, named.business_id, ["Third Roofs Inc."])
+        lead = await explorer.desk.sold(1, consent=consent)
+    await explorer.market.owner.execute(names, named.business_id, [])
+    assert "the consent names other sellers" in await explorer.page(f"{HOME}/{lead}")
+    assert "The result is the same for all 3 candidates." in await explorer.page(f"{HOME}/{lead}?rules=recorded")
+    assert "unsold, consent seller" in await explorer.page(f"{HOME}/{lead}?rules=today")
 
 
 async def test_a_re_run_with_a_changed_input_shows_the_other_result(explorer: Explorer) -> None:
