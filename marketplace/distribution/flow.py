@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final, TypeGuard, assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import msgspec
@@ -108,8 +108,9 @@ class Distribution:
             await self._leave(case, rules, result)
         if self._on_decided is not None and case.state is LeadState.received:
             self._on_decided((clock.now() - case.received_at).total_seconds())
-        if self._claim_certificates is not None and waits_for_claim(case, result):
-            claimed = await self._claim_certificates(lead_id)
+        claim = self._claim_certificates
+        if claim is not None and isinstance(result, Wait) and waits_for_claim(case, result):
+            claimed = await claim(lead_id)
             return await self.distribute(lead_id) if claimed and result.reason == CERTIFICATE_PENDING else None
         return assignment_id
 
@@ -204,12 +205,12 @@ class Distribution:
                     assert_never(result)
 
 
-def waits_for_claim(case: RoutingCase, result: MatchedCandidates | Route | Wait | End) -> TypeGuard[Wait]:
+def waits_for_claim(case: RoutingCase, result: Wait) -> bool:
     """Return whether the certificates of a lead are to be claimed now: before its award, or at once if it is nurtured.
 
     A nurtured lead may wait for longer than its service keeps a certificate that nobody has claimed.
     """
-    if case.certificates is not CertificateStanding.pending or not isinstance(result, Wait):
+    if case.certificates is not CertificateStanding.pending:
         return False
     return result.reason == CERTIFICATE_PENDING or result.state is LeadState.nurturing
 
