@@ -8,6 +8,13 @@
 -- Applied migrations --------------------------------------------------------------------------------------------------
 
 -- Kept by `marketplace migrate` itself.
+create function is_stopped(of_lead uuid) returns bool language sql as $$
+select exists (select from erasure where lead_id = of_lead)
+        or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
+        or exists (select from lead where id = of_lead and consent_until <= clock_timestamp())
+$$;
+
+-- Kept by `marketplace migrate` itself.
 create table schema_migration (
     version int not null,
     name text not null,
@@ -441,6 +448,7 @@ create table assignment (
         stored,
     seen_lead_id uuid generated always as ( case when (state in ('exposed', 'delivered', 'refused', 'lapsed',
         'returned')) then lead_id else null::uuid end) stored,
+    lists_serial bigint default current_lists(),
     constraint assignment_pkey primary key (id),
     constraint assignment_charged unique (business_id, id, currency, chargeable_minor),
     constraint assignment_live unique (lead_id, id, business_id, live),
@@ -472,6 +480,8 @@ create index assignment_unpaid on assignment (subscription_id, awarded_at) where
     null));
 create trigger assignment_begun_recorded after insert on assignment for each row execute function
     record_assignment_move();
+create trigger assignment_lists before update of state on assignment for each row when (new.state = 'exposed' and
+    old.state = 'held') execute function note_lists();
 create trigger assignment_move before update of state on assignment for each row when (old.state is distinct from
     new.state) execute function assert_assignment_move();
 create trigger assignment_move_recorded after update on assignment for each row when (old.state is distinct from
@@ -974,9 +984,11 @@ grant insert on erasure to marketplace_eraser;
 -- consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks it, so that a consent
 -- that ends between the decision and the exposure is found.
 create function is_withdrawn(of_lead uuid) returns bool language sql as $$
-select exists (select from erasure where lead_id = of_lead)
-        or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
-        or exists (select from lead where id = of_lead and consent_until <= clock_timestamp())
+select is_stopped(of_lead) or exists (
+        select from person_key k
+        join list_member m on m.key = substring(k.key for 16) and m.until is null
+        join contact_list l on l.number = m.list and l.kind = 'do_not_contact' and l.removed_at is null
+        where k.lead_id = of_lead)
 $$;
 
 -- Never exposed after the erasure was accepted, whatever the code believes. The erasure holds the lead's lock until it
@@ -3185,3 +3197,138 @@ create trigger notice_is_never_emptied before truncate on notice for each statem
 grant insert, select, update (acknowledged_at, detail, due_at, result, state) on notice to marketplace_api;
 grant select on notice to marketplace_feeder, marketplace_reports;
 grant insert, select, update (acknowledged_at, attempts, due_at, result, state) on notice to marketplace_worker;
+
+
+-- Contact lists (migration 0068) --------------------------------------------------------------------------------------
+
+-- One list. Its `number` stands in each of its members, which are millions. A list is replaced or extended by an import as a
+-- whole: `version` counts these, and `refreshed_at` is the time of the last one.
+create table contact_list (
+    id uuid not null,
+    number int not null generated always as identity,
+    kind text not null,
+    business_id uuid,
+    name text not null,
+    source text,
+    refresh_hours int,
+    maximum_age_days int not null default 31,
+    stops_sales bool not null default false,
+    version int not null default 0,
+    members int not null default 0,
+    made_at timestamptz not null,
+    made_by text not null,
+    refreshed_at timestamptz,
+    removed_at timestamptz,
+    constraint contact_list_pkey primary key (id),
+    constraint contact_list_number unique (number),
+    constraint contact_list_business_id_fkey foreign key (business_id) references business(id),
+    constraint contact_list_age check (maximum_age_days >= 1 and maximum_age_days <= 3650),
+    constraint contact_list_kind check (kind in ('do_not_contact', 'own_customers')),
+    constraint contact_list_members check (members >= 0),
+    constraint contact_list_name check (name ~ '\S'),
+    constraint contact_list_owner check ((kind = 'own_customers') = (business_id is not null)),
+    constraint contact_list_refresh check (refresh_hours >= 1 and refresh_hours <= 8760),
+    constraint contact_list_schedule check (refresh_hours is null or source is not null),
+    constraint contact_list_stops check (kind = 'do_not_contact' or not stops_sales)
+);
+create unique index contact_list_once on contact_list (business_id, name) nulls not distinct where (removed_at is null);
+grant insert, select, update (maximum_age_days, members, name, refresh_hours, refreshed_at, removed_at, source,
+    stops_sales, version) on contact_list to marketplace_api;
+grant select on contact_list to marketplace_feeder, marketplace_reports, marketplace_worker;
+
+-- A key is the first 16 bytes of a keyed hash of person_key. `since` and `until` are versions of the list. A member with
+-- `until` has left the list, and is kept until the next import, so that the last one can be undone.
+create table list_member (
+    key bytea not null,
+    list int not null,
+    since int not null,
+    until int,
+    constraint list_member_pkey primary key (key, list),
+    constraint list_member_key check (octet_length(key) = 16)
+);
+grant delete, insert, select, update (since, until) on list_member to marketplace_api;
+grant select on list_member to marketplace_feeder, marketplace_worker;
+
+-- One import of a file into a list. While it runs it has a due time, which the process that works on it moves ahead. The
+-- digest is that of the first `position` bytes of the file, by which an import continues after a crash.
+create table list_import (
+    id uuid not null,
+    number int not null generated always as identity,
+    list_id uuid not null,
+    state text not null,
+    way text not null,
+    file_name text not null,
+    actor text not null,
+    position bigint not null default 0,
+    digest bytea not null default '\x'::bytea,
+    rows int not null default 0,
+    readable int not null default 0,
+    faulty int not null default 0,
+    repeated int not null default 0,
+    added int not null default 0,
+    removed int not null default 0,
+    version int,
+    serial bigint,
+    failure text,
+    due_at timestamptz,
+    made_at timestamptz not null,
+    ended_at timestamptz,
+    constraint list_import_pkey primary key (id),
+    constraint list_import_number unique (number),
+    constraint list_import_list_id_fkey foreign key (list_id) references contact_list(id),
+    constraint list_import_due check ((state = 'running') = (due_at is not null)),
+    constraint list_import_ended check ((state = 'running') = (ended_at is null)),
+    constraint list_import_failure check ((state = 'failed') = (failure is not null)),
+    constraint list_import_published check ((state in ('done', 'undone')) = (serial is not null)),
+    constraint list_import_state check (state in ('running', 'done', 'failed', 'undone')),
+    constraint list_import_way check (way in ('whole', 'add'))
+);
+create index list_import_newest on list_import (list_id, id);
+create unique index list_import_one_at_a_time on list_import (list_id) where (state = 'running');
+grant insert, select, update (added, digest, due_at, ended_at, failure, faulty, position, readable, removed, repeated,
+    rows, serial, state, version) on list_import to marketplace_api;
+grant select on list_import to marketplace_reports;
+
+-- The first faulty rows of an import, by number and code; never their text.
+create table list_fault (
+    import_id uuid not null,
+    row int not null,
+    code text not null,
+    constraint list_fault_pkey primary key (import_id, "row"),
+    constraint list_fault_import_id_fkey foreign key (import_id) references list_import(id)
+);
+grant insert, select on list_fault to marketplace_api;
+
+-- Keys that a running import has read so far.
+create table list_staging (
+    import int not null,
+    key bytea not null
+);
+grant delete, insert, select on list_staging to marketplace_api;
+
+-- Number of the last change of any list, raised in the transaction of the change. An assignment has the number that was
+-- current when its lead was awarded and, later, exposed: which versions of the lists cleared it.
+create table lists_serial (
+    is_single bool not null default true,
+    serial bigint not null,
+    constraint lists_serial_pkey primary key (is_single),
+    constraint lists_serial_one_row check (is_single)
+);
+grant select, update (serial) on lists_serial to marketplace_api;
+grant select on lists_serial to marketplace_feeder, marketplace_reports, marketplace_worker;
+
+create function current_lists() returns bigint language sql stable as $$select serial from lists_serial $$;
+
+create function note_lists() returns trigger language plpgsql stable as $$
+begin
+    new.lists_serial := current_lists();
+    return new;
+end $$;
+
+-- Whether one of the keys is on a list of people who must not be contacted.
+create function is_listed(keys bytea[]) returns bool language sql stable as $$
+select exists (
+        select from unnest(keys) as mine (key)
+        join list_member m on m.key = substring(mine.key for 16) and m.until is null
+        join contact_list l on l.number = m.list and l.kind = 'do_not_contact' and l.removed_at is null)
+$$;

@@ -5,8 +5,10 @@ valid number or address is one that can exist; nothing here checks whether someb
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -212,6 +214,22 @@ def marks_of_phone(e164: str) -> tuple[str, ...]:
 def marks_of_email(address: str) -> tuple[str, ...]:
     """Return the marks by which an e-mail address identifies a person, in plain text: the mailbox first."""
     return tuple(f"email:{spelling}" for spelling in spellings(address))
+
+
+def marks_with_hashes(marks: Iterable[str]) -> list[str]:
+    """Return the marks of a person, and the marks under which a list has plain SHA-256 hashes of the same.
+
+    A phone number is hashed in international form with and without its plus, an address in the forms of
+    `marks_of_email`.
+    """
+    own = tuple(marks)
+    texts: dict[str, None] = {}
+    for mark in own:
+        kind, _, text = mark.partition(":")
+        texts[text] = None
+        if kind == "phone":
+            texts[text.removeprefix("+")] = None
+    return [*own, *(f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts)]
 
 
 def fingerprints(contact: Contact, mode: Mode) -> tuple[str, ...]:

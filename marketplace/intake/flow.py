@@ -20,6 +20,7 @@ from marketplace.certificates.services import CertificateClaim
 from marketplace.certificates.store import NewCertificate
 from marketplace.database.db import Pool, session, transaction
 from marketplace.intake import store as intake_store
+from marketplace.intake.contact import marks_with_hashes
 from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.intake.reading import AcceptedInquiry, Faults, decode_inquiry, faults_of, read_inquiry
 from marketplace.intake.shapes import ContactBody, InquiryBody
@@ -136,7 +137,7 @@ class Intake:
         sealed = self._sealer.seal_contact(new.id, msgspec.json.encode(accepted.contact))
         marks = [fingerprint.partition(":")[2] for fingerprint in accepted.fingerprints]  # without the mode
         window_keys = [self._sealer.keyed_hash("person", fingerprint) for fingerprint in accepted.fingerprints]
-        person_keys = [self._sealer.keyed_hash("suppression", mark) for mark in marks]
+        person_keys = [self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)]
         window = timedelta(days=vertical.definition.window_days) + WINDOW_SLACK
         consent_until = accepted.contact.consent.expires_at
         certificates = self._new_certificates(new, accepted, sealed)

@@ -486,11 +486,13 @@ order by 1, 2, 3"""
 
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
+        list_member list_staging
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         certificate(box kind lead_id made_at token_sha256)
         notice
+        contact_list list_fault list_import list_member list_staging
         simulation
         business_terms feed_ticket
         business_terms feed_ticket scorecard scorecard_training
@@ -509,6 +511,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
+        contact_list list_fault list_import list_member list_staging lists_serial
         simulation
         feed feed_event feed_ticket
         go_live
@@ -525,6 +528,10 @@ PRIVILEGES = {
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
+        contact_list(name source refresh_hours maximum_age_days stops_sales version members refreshed_at removed_at)
+        list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
+            ended_at)
+        list_member(since until) lists_serial(serial)
         simulation(state due_at ended_at)
         business_terms(weight priority) feed_event(acknowledged_at)
         scorecard_training(tried_at leads refusal)
@@ -562,6 +569,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency id kind made_at provider_id)""",
     ("marketplace_feeder", "select"): """
         notice
+        contact_list list_member lists_serial
         assignment endpoint(id kind state) erasure exposure feed_event fenced_lead lead person_key suppression
         wallet(business_id held_minor)""",
     ("marketplace_feeder", "update"): """
@@ -573,6 +581,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
+        contact_list list_import lists_serial
         simulation
         feed feed_event
         file_import import_row
@@ -609,6 +618,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
+        contact_list list_member lists_serial
         simulation
         feed feed_event
         file_import import_row
