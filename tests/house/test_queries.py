@@ -72,6 +72,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "reports/roi.sql": (REPORTS,),
     "shared_leads/queries.sql": (API,),
     "simulations/loading.sql": (REPORTS,),
+    "suppression_lists/queries.sql": (API,),
     "simulations/queries.sql": (WORK,),
     "operations/verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
