@@ -47,6 +47,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.shared_leads import http as shared_leads_http
 from marketplace.shared_leads.flow import SharedLeads
 from marketplace.simulations import http as simulations_http
+from marketplace.suppression_lists import http as lists_http
 from marketplace.web import metrics, openapi
 from marketplace.web.api import answer_options
 from marketplace.web.gate import NO_CONTENT_POLICY, ON_EVERY_ANSWER, gate
@@ -93,6 +94,7 @@ def create_routes(docs: Docs) -> Litestar:
         *roi_http.handlers,
         *shared_leads_http.handlers,
         *imports_http.handlers,
+        *lists_http.handlers,
         *simulations_http.handlers,
         *learning_http.handlers,
         *(openapi.handlers() if docs is Docs.public else ()),

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "demo": ("marketplace.demo.command:demo", "Show the whole marketplace at work on a live stream of inquiries."),
     "fence": ("marketplace.operations.fence:command", "Make a database restored from a backup safe to route on."),
     "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),
+    "lists": ("marketplace.suppression_lists.command:lists", "Import lists of people who must not be contacted."),
     "member": ("marketplace.portal.command:member", "Let people into the portal."),
     "receipt": ("marketplace.receipts.command:receipt", "Check a receipt of who was shown a lead."),
     "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),
