@@ -29,6 +29,7 @@ from routing.matching import (
     CapsAndWallet,
     Failure,
     Rule,
+    apply_lists,
     check_standing,
     consider,
     earliest_retry,
@@ -70,9 +71,10 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     """A lead that waits for a decision.
 
     `state` is received, nurturing or prospect; a prospect is not qualified again. `tried` are the businesses that have
-    had their chance at it. `withdrawn`: the person has asked not to be contacted. `certificates`
-    is the standing of its certificates of consent, None if it has none. `provider_id` is read by scorecards
-    alone; None where nobody asks for a chance.
+    had their chance at it. `withdrawn`: the person has asked not to be contacted. `certificates` is the standing of its
+    certificates of consent, None if it has none. `provider_id` is read by scorecards alone; None where nobody asks for
+    a chance. `customers_of` are the businesses that have the person as a customer already. `lists_outdated`: a list of
+    people who must not be contacted is outdated, and stops sales.
     """
 
     lead_id: UUID
@@ -84,6 +86,8 @@ class OpenLead(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: bool = False
     provider_id: UUID | None = None
     certificates: CertificateStanding | None = None
+    customers_of: frozenset[UUID] = frozenset()
+    lists_outdated: bool = False
 
 
 class VerticalCards(msgspec.Struct, frozen=True, kw_only=True):
@@ -414,6 +418,7 @@ def _match(
     cards: VerticalCards,
 ) -> MatchedCandidates:
     considered = consider(index, lead.facts, verdict, now, lead.tried, vertical.consent)
+    considered = apply_lists(considered, lead.customers_of, now, outdated=lead.lists_outdated)
     chances = chances_of(lead, cards, {subscription.business_id for subscription in considered.eligible})
     expectation = None
     if chances and cards.ranking is not None:
@@ -486,9 +491,13 @@ def _with_standing(
 
 
 def _open_reason(candidates: Sequence[Candidate], losses: Mapping[UUID, Failure]) -> str:
-    """Return the rule of the first lost award, else the first failed rule of the nearest miss."""
+    """Return the rule of the first lost award, else the first failed rule of the nearest miss.
+
+    Its provider reads it, so that it never says whose customer the person is.
+    """
     for failure in losses.values():
-        return failure.rule
+        if failure.rule is not Rule.own_customer:
+            return failure.rule
     miss = nearest_miss(candidates)
     return miss.failures[0].rule if miss else NO_SUBSCRIPTION
 

@@ -7,7 +7,7 @@ between it and a lead. Order among the eligible is ranking's (`routing/ranking.p
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from itertools import chain
@@ -69,10 +69,12 @@ __all__ = [
     "SubscriptionDefinition",
     "SubscriptionIndex",
     "Usage",
+    "apply_lists",
     "check_standing",
     "consider",
     "earliest_retry",
     "find_obstacles",
+    "kept_away",
     "nearest_miss",
     "open_caps",
     "reached_caps",
@@ -104,6 +106,10 @@ class Rule(StrEnum):
     """The consent is for other purposes, or names none."""
     consent_jurisdiction = "consent_jurisdiction"
     """The consent is of another jurisdiction, or names none."""
+    list_outdated = "list_outdated"
+    """A list of people who must not be contacted is outdated, and nothing is sold until it is refreshed."""
+    own_customer = "own_customer"
+    """The person is on the business's list of its own customers."""
     outside_area = "outside_area"
     """The lead is not in the area."""
     attribute = "attribute"
@@ -208,6 +214,11 @@ SUSPENDED: Final = {
 }
 
 
+OUTDATED_PAUSE: Final = timedelta(minutes=1)
+"Time until the next decision about a lead while a list is outdated that stops sales."
+
+_PRECEDENCE: Final = {rule: place for place, rule in enumerate(Rule)}
+
 MOST_NEAR: Final = 20
 "Subscriptions whose caps and wallets are read for a lead that nobody is eligible for, to tell who came nearest."
 
@@ -236,6 +247,46 @@ def consider(
     eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
     near = () if eligible else _near_subscriptions(entries, candidates)
     return MatchingResult(candidates=candidates, eligible=eligible, near=near, left_out=left_out)
+
+
+def apply_lists(
+    result: MatchingResult, customers_of: Set[UUID], now: datetime, *, outdated: bool = False
+) -> MatchingResult:
+    """Return the result without the businesses that have the person as a customer already: `customers_of`.
+
+    If a list of people who must not be contacted is `outdated` that stops sales, nobody is eligible for
+    OUTDATED_PAUSE.
+    """
+    if not customers_of and not outdated:
+        return result
+    candidates = tuple(_with_lists(candidate, customers_of, now, outdated) for candidate in result.candidates)
+    able = frozenset(candidate.subscription_id for candidate in candidates if not candidate.failures)
+    return MatchingResult(
+        candidates=candidates,
+        eligible=tuple(subscription for subscription in result.eligible if subscription.id in able),
+        near=() if outdated else tuple(row for row in result.near if row.business_id not in customers_of),
+        left_out=result.left_out,
+    )
+
+
+def _with_lists(candidate: Candidate, customers_of: Set[UUID], now: datetime, outdated: bool) -> Candidate:
+    failures = list(candidate.failures)
+    if candidate.business_id in customers_of:
+        failures.append(Failure(rule=Rule.own_customer, detail="a customer of the business already"))
+    if outdated:
+        detail = "a list of people who must not be contacted is outdated"
+        failures.append(Failure(rule=Rule.list_outdated, detail=detail, until=now + OUTDATED_PAUSE))
+    failures.sort(key=lambda failure: _PRECEDENCE[failure.rule])
+    return msgspec.structs.replace(candidate, failures=tuple(failures))
+
+
+def kept_away(candidates: Iterable[Candidate]) -> frozenset[UUID]:
+    """Return the businesses that would have been eligible, were the person not their customer already."""
+    return frozenset(
+        candidate.business_id
+        for candidate in candidates
+        if [failure.rule for failure in candidate.failures] == [Rule.own_customer]
+    )
 
 
 def _near_subscriptions(entries: Sequence[IndexEntry], candidates: Sequence[Candidate]) -> tuple[Subscription, ...]:
@@ -668,8 +719,15 @@ _STEPS: Final = {
 
 
 def nearest_miss(candidates: Iterable[Candidate]) -> Candidate | None:
-    """Return the ineligible candidate that came closest: fewest failures, then smallest distance, then id."""
-    missed = [candidate for candidate in candidates if candidate.failures]
+    """Return the ineligible candidate that came closest: fewest failures, then smallest distance, then id.
+
+    A business that has the person as a customer is none: its list is nobody else's business.
+    """
+    missed = [
+        candidate
+        for candidate in candidates
+        if candidate.failures and all(failure.rule is not Rule.own_customer for failure in candidate.failures)
+    ]
     return min(missed, key=_remoteness, default=None)
 
 

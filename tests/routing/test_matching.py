@@ -26,9 +26,11 @@ from routing.matching import (
     Subscription,
     SubscriptionIndex,
     Usage,
+    apply_lists,
     check_standing,
     consider,
     earliest_retry,
+    kept_away,
     nearest_miss,
     validate,
 )
@@ -639,3 +641,30 @@ def test_a_definition_survives_being_stored() -> None:
         area=Area(circles=(LAKE,)),
     )
     assert msgspec.json.decode(msgspec.json.encode(definition), type=type(definition)) == definition
+
+
+# Lists.
+
+
+def test_a_business_that_has_the_person_as_a_customer_is_not_eligible_and_no_near_miss() -> None:
+    members = [a_subscription(number) for number in (1, 2)]
+    considered = consider(SubscriptionIndex(members), a_lead(), a_verdict(), MONDAY_NOON)
+    own = members[0].business_id
+    result = apply_lists(considered, frozenset({own}), MONDAY_NOON)
+    rules = {row.business_id: [failure.rule for failure in row.failures] for row in result.candidates}
+    assert rules == {own: [Rule.own_customer], members[1].business_id: []}
+    assert [row.business_id for row in result.eligible] == [members[1].business_id]
+    assert kept_away(result.candidates) == {own}
+    assert nearest_miss(result.candidates) is None
+    assert apply_lists(considered, frozenset(), MONDAY_NOON) == considered
+
+
+def test_an_outdated_list_lets_every_lead_wait_a_minute() -> None:
+    members = [a_subscription(number) for number in (1, 2)]
+    considered = consider(SubscriptionIndex(members), a_lead(), a_verdict(), MONDAY_NOON)
+    result = apply_lists(considered, frozenset({members[0].business_id}), MONDAY_NOON, outdated=True)
+    assert result.eligible == ()
+    assert kept_away(result.candidates) == frozenset()
+    assert earliest_retry(result.candidates, MONDAY_NOON, MONDAY_NOON + timedelta(hours=1)) == MONDAY_NOON + timedelta(
+        minutes=1
+    )
