@@ -107,7 +107,7 @@ async def _check(url: str, sealer: Sealer, checks: int) -> dict[str, Any]:
         await furnisher.close()
     worker = await open_pool(url, "marketplace_worker", size=1)
     async with worker, worker.acquire() as connection:
-        times: dict[str, list[float]] = {"is_stopped": [], "is_withdrawn": []}
+        times: dict[str, list[float]] = {"is_stopped": [], "is_withdrawn": [], "is_own_customer": []}
         for turn in range(checks):
             for name, spent in times.items():
                 spent.append(await _time(connection, name, leads[turn % LEADS]))

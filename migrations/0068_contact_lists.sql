@@ -80,23 +80,14 @@ create table list_staging (
     key bytea not null
 );
 
--- Number of the last change of any list, raised in the transaction of the change. An assignment has the number that was
--- current when its lead was awarded and, later, exposed: which versions of the lists cleared it.
+-- Number of the last change of any list, raised in the transaction of the change. A decision reads it together with the lists,
+-- and its assignment has it: which versions of the lists had cleared the lead. Award and exposure ask the lists again.
 create table lists_serial (
     is_single boolean primary key default true constraint lists_serial_one_row check (is_single),
     serial bigint not null
 );
 insert into lists_serial (serial) values (0);
-create function current_lists() returns bigint language sql stable as $$ select serial from lists_serial $$;
 alter table assignment add column lists_serial bigint;
-alter table assignment alter column lists_serial set default current_lists();
-create function note_lists() returns trigger language plpgsql stable as $$
-begin
-    new.lists_serial := current_lists();
-    return new;
-end $$;
-create trigger assignment_lists before update of state on assignment for each row
-    when (new.state = 'exposed' and old.state = 'held') execute function note_lists();
 
 -- Whether one of the keys is on a list of people who must not be contacted.
 create function is_listed(keys bytea[]) returns boolean language sql stable as $$
@@ -118,7 +109,7 @@ create function is_withdrawn(of_lead uuid) returns boolean language sql volatile
 $$;
 
 grant select on contact_list, list_member to marketplace_api, marketplace_worker, marketplace_feeder;
-grant select on lists_serial to marketplace_api, marketplace_worker, marketplace_feeder, marketplace_reports;
+grant select on lists_serial to marketplace_api, marketplace_worker, marketplace_reports;
 grant select on contact_list, list_import to marketplace_reports;
 grant insert on contact_list, list_import, list_fault, list_staging, list_member to marketplace_api;
 grant select on list_import, list_fault, list_staging to marketplace_api;

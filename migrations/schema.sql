@@ -448,7 +448,7 @@ create table assignment (
         stored,
     seen_lead_id uuid generated always as ( case when (state in ('exposed', 'delivered', 'refused', 'lapsed',
         'returned')) then lead_id else null::uuid end) stored,
-    lists_serial bigint default current_lists(),
+    lists_serial bigint,
     constraint assignment_pkey primary key (id),
     constraint assignment_charged unique (business_id, id, currency, chargeable_minor),
     constraint assignment_live unique (lead_id, id, business_id, live),
@@ -480,8 +480,6 @@ create index assignment_unpaid on assignment (subscription_id, awarded_at) where
     null));
 create trigger assignment_begun_recorded after insert on assignment for each row execute function
     record_assignment_move();
-create trigger assignment_lists before update of state on assignment for each row when (new.state = 'exposed' and
-    old.state = 'held') execute function note_lists();
 create trigger assignment_move before update of state on assignment for each row when (old.state is distinct from
     new.state) execute function assert_assignment_move();
 create trigger assignment_move_recorded after update on assignment for each row when (old.state is distinct from
@@ -1806,7 +1804,7 @@ with placed as materialized (
                substring(w.failures -> 0 ->> 'detail' from '(below|above)$')) as rule
     from weighed w join subscription s on s.id = w.subscription_id
     where jsonb_array_length(w.failures) = 1
-      and w.failures -> 0 ->> 'rule' not in ('outranked', 'cap_race', 'unreachable')
+      and w.failures -> 0 ->> 'rule' not in ('outranked', 'cap_race', 'unreachable', 'own_customer')
 ), coded as (
     select miss.*, dense_rank() over (partition by at_hour order by rule) as rule_code from miss
 ), shares as (
@@ -2516,6 +2514,9 @@ begin
     if not found then
         return 'withdrawn';
     end if;
+    if is_own_customer(a.lead_id, a.business_id) then
+        return 'own_customer';
+    end if;
     perform from jsonb_to_recordset(a.windows)
         as w (cap_window text, starts_at timestamptz, most_count int, most_minor bigint)
     cross join lateral (
@@ -2538,10 +2539,10 @@ begin
     where id = a.lead_id;
     insert into assignment (id, lead_id, business_id, subscription_id, subscription_version, endpoint_id, provider_id,
         mode, price_minor, payout_minor, currency, attempts, due_at, awarded_at, hold_until, hour_at, day_at, week_at,
-        month_at)
+        month_at, lists_serial)
     values (a.id, a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id, a.provider_id,
         a.mode, a.price_minor, a.payout_minor, a.currency, 1, a.due_at, a.awarded_at, a.hold_until, a.hour_at,
-        a.day_at, a.week_at, a.month_at);
+        a.day_at, a.week_at, a.month_at, (award ->> 'lists_serial')::bigint);
     if live then
         insert into cap_usage (subscription_id, cap_window, starts_at, used_count, used_minor, limit_count, limit_minor)
         select a.subscription_id, w.cap_window, w.starts_at, 1, a.price_minor, w.most_count, w.most_minor
@@ -3306,8 +3307,8 @@ create table list_staging (
 );
 grant delete, insert, select on list_staging to marketplace_api;
 
--- Number of the last change of any list, raised in the transaction of the change. An assignment has the number that was
--- current when its lead was awarded and, later, exposed: which versions of the lists cleared it.
+-- Number of the last change of any list, raised in the transaction of the change. A decision reads it together with the lists,
+-- and its assignment has it: which versions of the lists had cleared the lead. Award and exposure ask the lists again.
 create table lists_serial (
     is_single bool not null default true,
     serial bigint not null,
@@ -3315,15 +3316,7 @@ create table lists_serial (
     constraint lists_serial_one_row check (is_single)
 );
 grant select, update (serial) on lists_serial to marketplace_api;
-grant select on lists_serial to marketplace_feeder, marketplace_reports, marketplace_worker;
-
-create function current_lists() returns bigint language sql stable as $$select serial from lists_serial $$;
-
-create function note_lists() returns trigger language plpgsql stable as $$
-begin
-    new.lists_serial := current_lists();
-    return new;
-end $$;
+grant select on lists_serial to marketplace_reports, marketplace_worker;
 
 -- Whether one of the keys is on a list of people who must not be contacted.
 create function is_listed(keys bytea[]) returns bool language sql stable as $$
@@ -3332,3 +3325,29 @@ select exists (
         join list_member m on m.key = substring(mine.key for 16) and m.until is null
         join contact_list l on l.number = m.list and l.kind = 'do_not_contact' and l.removed_at is null)
 $$;
+
+
+-- Own customers (migration 0069) --------------------------------------------------------------------------------------
+
+-- Whether the lead's person is on a list of this business's own customers.
+create function is_own_customer(of_lead uuid, of_business uuid) returns bool language sql stable as $$
+select exists (
+        select from person_key k
+        join list_member m on m.key = substring(k.key for 16) and m.until is null
+        join contact_list l on l.number = m.list and l.business_id = of_business and l.removed_at is null
+        where k.lead_id = of_lead)
+$$;
+
+-- Leads that a business would have been offered, were their person not on its list of own customers. The business sees
+-- their number of whole days alone.
+create table kept_away (
+    business_id uuid not null,
+    lead_id uuid not null,
+    kept_at timestamptz not null,
+    constraint kept_away_pkey primary key (business_id, lead_id),
+    constraint kept_away_business_id_fkey foreign key (business_id) references business(id),
+    constraint kept_away_lead_id_fkey foreign key (lead_id) references lead(id)
+);
+create index kept_away_newest on kept_away (business_id, kept_at);
+grant select on kept_away to marketplace_api;
+grant insert, select on kept_away to marketplace_worker;

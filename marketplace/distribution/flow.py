@@ -40,7 +40,7 @@ from routing.decision import (
 )
 from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
 from routing.lifecycle import WAITING_LEAD, LeadState
-from routing.matching import Candidate, CapsAndWallet, Failure, Rule, open_caps
+from routing.matching import Candidate, CapsAndWallet, Failure, Rule, kept_away, open_caps
 from routing.subscription import Subscription
 
 MOST_AWARD_TRIES: Final = 8
@@ -55,6 +55,7 @@ LEASE: Final = timedelta(seconds=30)
 
 LOST_TO: Final = {
     AwardStatus.withdrawn: Rule.withdrawn,
+    AwardStatus.own_customer: Rule.own_customer,
     AwardStatus.unfunded: Rule.wallet_race,
     AwardStatus.capped: Rule.cap_race,
 }
@@ -99,6 +100,8 @@ class Distribution:
             case, vertical.definition, vertical.version, rules.index, case.read_at, vertical.cards
         )
         if isinstance(result, MatchedCandidates):
+            if case.customers_of:
+                await self._count_kept_away(case, result)
             result = complete(result, await self._load_standings(result))
         assignment_id = None
         if isinstance(result, Route):
@@ -113,6 +116,12 @@ class Distribution:
             claimed = await claim(lead_id)
             return await self.distribute(lead_id) if claimed and result.reason == CERTIFICATE_PENDING else None
         return assignment_id
+
+    async def _count_kept_away(self, case: RoutingCase, matched: MatchedCandidates) -> None:
+        business_ids = kept_away(matched.candidates)
+        if business_ids:
+            async with session(self._pool) as connection:
+                await distribution_store.insert_kept_away(connection, case.lead_id, business_ids, case.read_at)
 
     async def _load_standings(self, matched: MatchedCandidates) -> dict[UUID, CapsAndWallet]:
         if not matched.to_read:
@@ -236,6 +245,7 @@ def new_assignment(case: RoutingCase, rules: Rules, subscription: Subscription, 
         awarded_at=now,
         hold_until=now + HOLD_WINDOW,
         window_starts=window_starts(now, definition.zone),
+        lists_serial=case.lists_serial,
     )
 
 

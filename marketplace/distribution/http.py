@@ -176,11 +176,13 @@ def _chances(records: Iterable[CandidateRecord], winner: UUID | None) -> tuple[T
 
 
 def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceCandidate | None:
+    if caller.kind is CallerKind.provider and _names_customer(row):
+        return None
     if caller.kind is CallerKind.provider:
         return TraceCandidate(
             awarded=awarded, failures=tuple(failure for failure in row.failures if failure.rule in ABOUT_THE_LEAD)
         )
-    if caller.kind is CallerKind.business and row.business_id != caller.owner_id:
+    if caller.kind is CallerKind.business and (row.business_id != caller.owner_id or _names_customer(row)):
         return None
     return TraceCandidate(
         awarded=awarded,
@@ -195,6 +197,11 @@ def _candidate(row: CandidateRecord, awarded: bool, caller: Principal) -> TraceC
         among_equals=row.among_equals,
         propensity=row.propensity,
     )
+
+
+def _names_customer(row: CandidateRecord) -> bool:
+    """Return whether the record tells a business that a person on its list has asked; it must not learn that."""
+    return any(failure.rule is Rule.own_customer for failure in row.failures)
 
 
 handlers: Final = (api_router(trace),)

@@ -5,6 +5,15 @@ select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.prov
        l.revision, facts_at(l.id, i.facts, l.revision) as facts,
        array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
        l.certificates, (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
+       array(select c.business_id from person_key k
+             join list_member m on m.key = substring(k.key for 16) and m.until is null
+             join contact_list c on c.number = m.list and c.kind = 'own_customers' and c.removed_at is null
+             where k.lead_id = l.id) as customers_of,
+       exists (select from contact_list c
+               where c.stops_sales and c.removed_at is null
+                 and coalesce(c.refreshed_at + make_interval(days => c.maximum_age_days), c.made_at) < clock_timestamp()
+              ) as lists_outdated,
+       (select serial from lists_serial) as lists_serial,
        clock_timestamp() as read_at
 from lead l join inquiry i on i.id = l.id
 where l.id = $1;
@@ -35,6 +44,11 @@ left join (
 -- name: award
 -- Every condition of the award and all its writes, in one function: see migrations/0060_journey.sql.
 select award_lead($1::jsonb);
+
+-- name: insert_kept_away
+-- Businesses that would have been offered a lead, were its person not their customer; each once.
+insert into kept_away (business_id, lead_id, kept_at) select kept.id, $1, $3 from unnest($2::uuid[]) as kept (id)
+on conflict do nothing;
 
 -- name: find_current
 -- The current terms, states, caps and wallet of a subscription, to explain a lost award.

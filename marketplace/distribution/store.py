@@ -38,6 +38,8 @@ class RoutingCase(OpenLead, frozen=True, kw_only=True):
     mode: Mode
     revision: int
     catalog_version: int
+    lists_serial: int | None = None
+    "Number of the last change of the lists by which the person was checked."
     read_at: datetime
     "Time at which it was read, by the database's clock: the time of the decision about it."
 
@@ -73,6 +75,8 @@ class AwardStatus(StrEnum):
     "The lead has changed its state or its facts meanwhile."
     withdrawn = "withdrawn"
     "The subscription, its business or its endpoint has changed."
+    own_customer = "own_customer"
+    "The person is on the list of customers that the business has already."
     capped = "capped"
     "A cap is used up."
     unfunded = "unfunded"
@@ -96,6 +100,7 @@ class AssignmentTerms(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     awarded_at: datetime
     hold_until: datetime
+    lists_serial: int | None = None
 
 
 class AwardExposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +279,11 @@ def _award_window(window: CapWindow, starts_at: datetime, cap: Cap | None) -> Aw
         most_count=cap.count if cap else None,
         most_minor=cap.amount_minor if cap else None,
     )
+
+
+async def insert_kept_away(connection: Connection, lead_id: UUID, business_ids: Iterable[UUID], now: datetime) -> None:
+    """Count a lead for businesses that would have been offered it, were its person not their customer."""
+    await connection.execute(SQL["insert_kept_away"], lead_id, list(business_ids), now)
 
 
 async def find_current(

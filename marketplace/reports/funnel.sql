@@ -4,7 +4,7 @@ select c.subscription_id, c.failures -> 0 ->> 'rule' as rule, count(*) as leads
 from decision d
 cross join lateral jsonb_to_recordset(d.candidates) as c (subscription_id uuid, failures jsonb)
 where d.lead_id = any($1) and d.outcome in ('held', 'unsold') and c.subscription_id = any($2)
-  and jsonb_array_length(c.failures) > 0
+  and jsonb_array_length(c.failures) > 0 and c.failures -> 0 ->> 'rule' <> 'own_customer'
 group by c.subscription_id, c.failures -> 0 ->> 'rule'
 order by c.subscription_id, leads desc, rule;
 

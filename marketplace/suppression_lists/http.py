@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
-from litestar import Response, delete, get, post
+from litestar import delete, get, post
 from litestar.params import FromPath
 from msgspec import Meta
 
@@ -246,12 +246,12 @@ async def undo(
     return show_import(await lists_flow.undo_import(services.pool, caller.key_id, contact_list, run_id))
 
 
-@delete("/lists/{list_id:str}", status_code=204, tags=["lists"], dependencies={"caller": LIST_USER})
-async def remove(list_id: FromPath[str], caller: Caller, services: Injected[Services]) -> Response[None]:
-    """Removes a list with its members; no lead is checked against it any more."""
+@delete("/lists/{list_id:str}", status_code=200, tags=["lists"], dependencies={"caller": LIST_USER})
+async def remove(list_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ListView:
+    """Removes a list with its members; no lead is checked against it any more. Returns it as it was."""
     contact_list = await load_own(services.pool, caller, list_id)
     await lists_flow.remove_list(services.pool, caller.key_id, contact_list)
-    return Response(None, status_code=204)
+    return show_list(contact_list, clock.now())
 
 
 handlers: Final = (api_router(show_lists, make, show, import_file, show_imports, show_one_import, undo, remove),)

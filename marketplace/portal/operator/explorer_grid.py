@@ -18,6 +18,9 @@ FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
     "Consent": frozenset({
         Rule.consent_seller, Rule.consent_channel, Rule.consent_purpose, Rule.consent_jurisdiction,
     }),
+    "Lists": frozenset({
+        Rule.own_customer, Rule.list_outdated,
+    }),
     "Area": frozenset({Rule.outside_area}),
     "Need": frozenset({Rule.attribute}),
     "Budget": frozenset({Rule.budget_minimum}),

@@ -511,7 +511,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
-        contact_list list_fault list_import list_member list_staging lists_serial
+        contact_list kept_away list_fault list_import list_member list_staging lists_serial
         simulation
         feed feed_event feed_ticket
         go_live
@@ -569,7 +569,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency id kind made_at provider_id)""",
     ("marketplace_feeder", "select"): """
         notice
-        contact_list list_member lists_serial
+        contact_list list_member
         assignment endpoint(id kind state) erasure exposure feed_event fenced_lead lead person_key suppression
         wallet(business_id held_minor)""",
     ("marketplace_feeder", "update"): """
@@ -604,6 +604,7 @@ PRIVILEGES = {
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
         notice
+        kept_away
         feed feed_event
         failing_work kept_outcome kept_outcome_run
         move(assignment_id entered_state lead_id left_state)
@@ -618,7 +619,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
-        contact_list list_member lists_serial
+        contact_list kept_away list_member lists_serial
         simulation
         feed feed_event
         file_import import_row
