@@ -94,7 +94,7 @@ class LeadUpdate(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     touches: tuple[Touch, ...] = ()
     changes: tuple[FactChange, ...] = ()
-    contact: tuple[str, ...] = ()
+    contact_changed: tuple[str, ...] = ()
 
 
 class _Statement(NamedTuple):
@@ -186,7 +186,7 @@ def update_of(before: Facts, after: Facts, entries: Iterable[JourneyEntry]) -> L
         revision=max(entry.revision for entry in batch),
         touches=tuple(entry.touch for entry in batch if isinstance(entry, TouchEntry)),
         changes=changes(before, after),
-        contact=tuple(name for entry in batch if isinstance(entry, CorrectionEntry) for name in entry.contact),
+        contact_changed=tuple(name for entry in batch if isinstance(entry, CorrectionEntry) for name in entry.contact),
     )
 
 

@@ -64,10 +64,12 @@ class TraceChance(msgspec.Struct, frozen=True, kw_only=True):
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict.
 
-    Operators alone see `chances`: those of the business that it was awarded to, else of the first in the order.
+    `revision` counts the touches and corrections before it: 0 rests on the inquiry alone. Operators alone see `chances`:
+    those of the business that it was awarded to, else of the first in the order.
     """
 
     made_at: datetime
+    revision: int
     outcome: str | None
     reason: str | None
     vertical_version: int
@@ -158,6 +160,7 @@ def _decision(decision: Decision, caller: Principal, lead: LeadTrace) -> TraceDe
     views = (_candidate(row, row.subscription_id == decision.subscription_id, caller) for row in records)
     return TraceDecision(
         made_at=decision.made_at,
+        revision=decision.revision,
         outcome=None if without_lead else decision.outcome,
         reason=None if without_lead else decision.reason,
         vertical_version=decision.vertical_version,

@@ -22,6 +22,8 @@ from marketplace.journey import store as journey_store
 from marketplace.journey.reading import ReadCorrection, ReadTouch, read_correction, read_later_touches
 from marketplace.journey.shapes import CorrectionBody, LaterTouch
 from marketplace.journey.store import LeadJourney, NewCorrection, PersonTaken, RevisedLead, Revision
+from marketplace.notices import store as notices_store
+from marketplace.notices.store import NoticeKind
 from marketplace.rules.catalog import Catalog, Vertical
 from marketplace.runtime import clock, failpoints
 from marketplace.runtime.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
@@ -29,7 +31,7 @@ from marketplace.runtime.queue import Notifier
 from marketplace.security.auth import Principal
 from marketplace.security.sealing import Sealer
 from marketplace.text.faults import Fault, pointer
-from routing.journey import MOST_TOUCHES, CorrectionEntry, TouchEntry, identity, revise
+from routing.journey import MOST_TOUCHES, CorrectionEntry, LeadUpdate, TouchEntry, identity, revise, update_of
 from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.requalifying import next_step
 
@@ -46,6 +48,9 @@ UNCORRECTED: Final = {
     LeadState.suppressed: "Nothing was stored of this inquiry, because the person asked not to be contacted.",
 }
 "States in which an inquiry is not corrected, with the reason."
+
+ANNOUNCED: Final = frozenset({LeadState.exposed, LeadState.delivered})
+"States in which a business has the lead and is sent what has changed."
 
 TOO_MANY_TOUCHES: Final = "touch_limit"
 "Code of a touch beyond the limit of one lead."
@@ -113,7 +118,7 @@ class Journey:
             new = [touches[each.position] for each in results if each.result is TouchOutcome.added]
             if not new:
                 return TouchesReceipt(revision=lead.revision, results=results)
-            if await self._write(plan_touches(lead, new, vertical, now)) is not None:
+            if await self._write(*plan_touches(lead, new, vertical, now)) is not None:
                 return TouchesReceipt(revision=lead.revision + 1, results=results)
         raise Conflict(BUSY)
 
@@ -138,7 +143,7 @@ class Journey:
             if lead.state in UNCORRECTED:
                 raise Conflict(UNCORRECTED[lead.state])
             row = self._new_correction(caller, lead, sent, correction)
-            revised = await self._write(plan_correction(lead, correction, row, vertical, clock.now()))
+            revised = await self._write(*plan_correction(lead, correction, row, vertical, clock.now()))
             if revised is not None and revised.erased:
                 raise Conflict("The person of this inquiry was erased, so that nothing of it can be corrected.")
             if revised is not None:
@@ -185,12 +190,20 @@ class Journey:
             raise NotFound(NOT_YOURS)
         return lead
 
-    async def _write(self, revision: Revision) -> RevisedLead | None:
-        """Write a revision and notify a worker if the lead waits; None if the lead has changed since it was loaded."""
+    async def _write(self, revision: Revision, update: LeadUpdate) -> RevisedLead | None:
+        """Write a revision, and a notice to the business that has the lead; None if the lead has changed meanwhile.
+
+        A worker is notified of a lead that waits. Raises Conflict if another lead has the person of a correction.
+        """
         try:
             async with transaction(self._pool) as connection:
                 writing = journey_store.revise_lead(connection, revision)
                 revised = await failpoints.amid("amid_revision", writing, connection)
+                if revised is not None and revised.state in ANNOUNCED and not revised.erased:
+                    detail = msgspec.to_builtins(update)
+                    await notices_store.insert_notice(
+                        connection, revision.lead_id, NoticeKind.updated, revision.made_at, detail
+                    )
         except PersonTaken as error:
             raise Conflict("Another inquiry has this phone number or e-mail address already.") from error
         await failpoints.reach("after_revision_commit")
@@ -228,8 +241,8 @@ def classify(lead: LeadJourney, touches: Sequence[ReadTouch]) -> tuple[TouchResu
 
 def plan_correction(
     lead: LeadJourney, correction: ReadCorrection, row: NewCorrection, vertical: Vertical, now: datetime
-) -> Revision:
-    """Return the revision by which a correction changes a lead."""
+) -> tuple[Revision, LeadUpdate]:
+    """Return the revision by which a correction changes a lead, and the news for a business that has it."""
     entry = CorrectionEntry(
         revision=lead.revision + 1,
         at=now,
@@ -240,7 +253,7 @@ def plan_correction(
     )
     before = revise(lead.facts, lead.entries)
     after = revise(lead.facts, (*lead.entries, entry))
-    return Revision(
+    revision = Revision(
         lead_id=lead.lead_id,
         state=lead.state,
         revision=lead.revision,
@@ -249,6 +262,7 @@ def plan_correction(
         correction=row,
         protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
     )
+    return revision, update_of(before, after, (entry,))
 
 
 def _limit_fault(position: int) -> Fault:
@@ -256,13 +270,15 @@ def _limit_fault(position: int) -> Fault:
     return Fault(pointer=pointer("touches", position), code=TOO_MANY_TOUCHES, detail=detail)
 
 
-def plan_touches(lead: LeadJourney, touches: Sequence[ReadTouch], vertical: Vertical, now: datetime) -> Revision:
-    """Return the revision by which new touches change a lead."""
+def plan_touches(
+    lead: LeadJourney, touches: Sequence[ReadTouch], vertical: Vertical, now: datetime
+) -> tuple[Revision, LeadUpdate]:
+    """Return the revision by which new touches change a lead, and the news for a business that has it."""
     added = tuple(TouchEntry(revision=lead.revision + 1, touch=read.touch, supplies=read.supplies) for read in touches)
     before = revise(lead.facts, lead.entries)
     after = revise(lead.facts, (*lead.entries, *added))
     came_back_at = max(entry.at for entry in added)
-    return Revision(
+    revision = Revision(
         lead_id=lead.lead_id,
         state=lead.state,
         revision=lead.revision,
@@ -271,3 +287,4 @@ def plan_touches(lead: LeadJourney, touches: Sequence[ReadTouch], vertical: Vert
         touches=tuple(journey_store.new_touch(read.touch, read.supplies) for read in touches),
         protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
     )
+    return revision, update_of(before, after, added)

@@ -133,7 +133,7 @@ def test_an_update_names_touches_changes_and_corrected_contact_fields_without_th
         revision=1,
         touches=(called.touch,),
         changes=(FactChange(name="budget", before=usd(12_000), after=usd(3_000)),),
-        contact=("street",),
+        contact_changed=("street",),
     )
 
 

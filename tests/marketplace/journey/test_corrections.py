@@ -156,11 +156,18 @@ async def test_a_lead_that_a_business_is_just_getting_is_corrected_later(market:
         await correct(market, lead_id, POOR)
 
 
-async def test_a_delivered_lead_keeps_its_business_and_shows_it_the_corrected_facts(market: Marketplace) -> None:
+async def test_a_delivered_lead_keeps_its_business_and_sends_it_what_was_corrected(market: Marketplace) -> None:
     async with Receiver(status(200)) as receiver:
         await market.buyer(receiver.url)
         lead_id = await market.sold()
-        assert await correct(market, lead_id, POOR) == 1
+        assert await correct(market, lead_id, POOR | {"contact": {"street": "2 Example Street"}}) == 1
+        notice_id = await market.value("select id from notice where lead_id = $1 and kind = 'updated'", lead_id)
+        assert await market.notices.send(notice_id) == "acknowledged"
+        sent = msgspec.json.decode(receiver.visits[-1].body)
+    assert sent["type"] == "lead.updated"
+    assert [change["name"] for change in sent["data"]["changes"]] == ["budget"]
+    assert sent["data"]["changes"][0]["after"]["minor"] == 100
+    assert sent["data"]["contact"]["street"] == "2 Example Street"
     assert await market.state(lead_id) == "delivered"
     facts = await market.value(
         "select facts_at(i.id, i.facts, l.revision) from lead l join inquiry i on i.id = l.id where l.id = $1", lead_id

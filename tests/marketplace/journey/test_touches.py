@@ -166,12 +166,17 @@ async def test_a_lead_whose_person_asked_anew_stays_ended_and_keeps_the_touch(ma
     assert windows == await market.value("select count(*) from person_window where lead_id = $1", anew.id)
 
 
-async def test_a_delivered_lead_keeps_its_state_and_stores_the_touch(market: Marketplace) -> None:
+async def test_a_delivered_lead_keeps_its_state_and_its_business_gets_a_notice_of_the_touch(
+    market: Marketplace,
+) -> None:
     async with Receiver(status(200)) as receiver:
         await market.buyer(receiver.url)
         lead_id = await market.sold()
         assert await send(market, lead_id, touch("email_reply")) == ["added"]
     assert await market.state(lead_id) == "delivered"
+    notice = await market.row("select business_id, detail from notice where lead_id = $1", lead_id)
+    assert notice["business_id"] == await market.value("select business_id from exposure where lead_id = $1", lead_id)
+    assert msgspec.json.decode(notice["detail"])["touches"][0]["kind"] == "email_reply"
 
 
 async def test_an_award_on_facts_that_have_been_revised_since_is_not_written(market: Marketplace) -> None:
