@@ -64,8 +64,8 @@ class TraceChance(msgspec.Struct, frozen=True, kw_only=True):
 class TraceDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, the versions it was made by, and its candidates. A business without the lead sees no verdict.
 
-    `revision` counts the touches and corrections before it: 0 rests on the inquiry alone. Operators alone see `chances`:
-    those of the business that it was awarded to, else of the first in the order.
+    `revision` counts the touches and corrections before it: 0 rests on the inquiry alone. Operators alone see
+    `chances`: those of the business that it was awarded to, else of the first in the order.
     """
 
     made_at: datetime

@@ -34,6 +34,7 @@ from marketplace.web.gate import PAGE_CONTENT_POLICY
 from marketplace.web.http import AnyRequest, services
 from marketplace.web.problems import RETRY_AFTER_SECONDS, describe
 from routing.currency import minor_digits, write_amount
+from routing.interest import interest_in_words
 
 FLASH_SECONDS: Final = 60
 COMPRESSION: Final = 5
@@ -237,6 +238,7 @@ def make_environment() -> Environment:
         "number": number,
         "percent": percent,
         "duration": duration,
+        "touches_in_words": interest_in_words,
         "words": words,
         "time": in_zone_of,
         "public_id": lambda value, kind: ids.encode(kind, value),

@@ -213,6 +213,7 @@ async def _lead_page(
         steps=feedback_flow.first_steps(detail.lead, detail.dispositions),
         events=timeline(detail),
         cards=_cards(detail),
+        interest=detail.lead.verdict.interest if detail.lead.verdict else (),
         facts=_facts(detail.lead.facts, detail),
         reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         latest=latest,

@@ -74,6 +74,12 @@ async def test_the_verdict_shows_interest_with_the_touches_that_met_it(office: D
     lead = await office.sold(1, touches=[call])
     text = await text_of(await signed_in(office.api, "operator"), f"/operator/routing/{lead}")
     assert "Answered a call Call" in text
+    business = await signed_in(office.api, "business", await office.market.value("select business_id from exposure"))
+    assert "Meets Answered a call. Required: call, at least 60 seconds. 5 points." in await text_of(
+        business, f"/business/leads/{lead}"
+    )
+    rules = await text_of(await signed_in(office.api, "operator"), "/operator/verticals/roofing")
+    assert "Answered a call call, at least 60 seconds 5 accept stays unknown" in rules
     assert "call, at least 60 seconds meets 5" in text.replace("Meets", "meets"), text[-900:]
 
 
