@@ -49,6 +49,8 @@ select lead_id, business_id, pg_xact_commit_timestamp(xmin) as committed_at from
 CHARGED = """
 select a.lead_id from transfer t join assignment a on a.id = t.assignment_id
 where t.kind = 'capture' and a.evidence = 'answer'"""
+KEPT_TOUCHES = "select touch_id as name from touch where touch_id = any($1)"
+KEPT_CORRECTIONS = "select idempotency_key as name from correction where idempotency_key = any($1)"
 TABLES = """
 select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'public' and c.relkind = 'r' and c.relname not in ('contact', 'data_key')"""
@@ -130,6 +132,7 @@ class Checker:
         await self.look_at_exposures()
         await self.look_at_acknowledged()
         await self._look_at_refused()
+        await self._look_at_journeys()
         await self._look_at_charged()
         await self._look_at_stranded()
         await self._look_at_metrics()
@@ -209,6 +212,19 @@ class Checker:
         self.checked["everybody is answered"] = len(self._traffic.numbers)
         for key in self._traffic.numbers.keys() - answered:
             self.report("everybody is answered", f"key {key} never was", number=self._traffic.numbers[key])
+
+    async def _look_at_journeys(self) -> None:
+        """Check that every acknowledged touch and correction is stored, once."""
+        traffic = self._traffic
+        for check, acknowledged, sql in (
+            ("touch is kept once", traffic.touched, KEPT_TOUCHES),
+            ("correction is kept once", traffic.corrected, KEPT_CORRECTIONS),
+        ):
+            self.checked[check] = len(acknowledged)
+            kept = Counter(row["name"] for row in await self._world.values(sql, list(acknowledged)))
+            for name, lead_id in acknowledged.items():
+                if kept[name] != 1:
+                    self.report(check, f"{name} is there {kept[name]} times", lead_id=lead_id)
 
     async def _look_at_charged(self) -> None:
         """Nobody was charged whose server never gave an answer that is evidence of receipt."""

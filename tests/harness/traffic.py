@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -25,6 +25,8 @@ PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 SHARES: Final = {"twin": 0.02, "again": 0.02, "later": 0.02, "resent": 0.02}
 """Of all people: two posts at once under two keys; a new post about somebody known; somebody who wants it in half a
 year; an answered post sent once more under its key. All others are ready, once."""
+FOLLOWED: Final = {"touch": 0.06, "correct": 0.03}
+"""Of all acknowledged posts: the person calls and wants it sooner; the provider corrects the timing."""
 REMEMBERED: Final = 500
 BEING_TAKEN_IN: Final = b'"conflict"'
 
@@ -61,6 +63,10 @@ class Traffic:
         self.refused: dict[str, int] = {}
         "Keys whose last answer was a refusal."
         self.numbers: dict[str, int] = {}
+        self.touched: dict[str, str] = {}
+        "Lead of each touch that was answered as stored, by its touch_id."
+        self.corrected: dict[str, str] = {}
+        "Lead of each correction that was answered, by its key."
         self.statuses: Counter[int] = Counter()
         self.history = History(path)
         self._world = world
@@ -159,15 +165,60 @@ class Traffic:
         self.refused.pop(post.key, None)
         if earlier.lead_id != lead_id:
             self.changed.append((post.key, earlier.lead_id, lead_id))
+        if b'"received"' in text:
+            self._follow(post, lead_id)
+
+    def _follow(self, post: Post, lead_id: str) -> None:
+        """Now and then a touch or a correction follows, sent again until it is answered."""
+        lot = self._random.random()
+        if lot < FOLLOWED["touch"]:
+            task = asyncio.create_task(self._touch(post, lead_id))
+        elif lot < sum(FOLLOWED.values()):
+            task = asyncio.create_task(self._correct(post, lead_id))
+        else:
+            return
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _touch(self, post: Post, lead_id: str) -> None:
+        name = f"call-{post.key}"
+        call = {"kind": "call", "at": clock.now(), "touch_id": name, "seconds": 90}
+        body = {"touches": [call | {"supplies": {"timing": {"within_days": 7}}}]}
+        if await self._insist("POST", f"/v1/inquiries/{lead_id}/touches", post, name, body):
+            self.touched[name] = lead_id
+
+    async def _correct(self, post: Post, lead_id: str) -> None:
+        name = f"correction-{post.key}"
+        body = {"bant": {"timing": {"within_days": 10}}}
+        if await self._insist("PATCH", f"/v1/inquiries/{lead_id}", post, name, body):
+            self.corrected[name] = lead_id
+
+    async def _insist(self, method: str, path: str, post: Post, key: str, body: dict[str, Any]) -> bool:
+        """Send until there is an answer; return whether it says that it is stored. 409 says: try again later."""
+        for tries in count():
+            url = self._world.urls[tries % len(self._world.urls)]
+            status, text = await self._call(method, f"{url}{path}", post, key, msgspec.json.encode(body))
+            self.statuses[status] += 1
+            if 200 <= status < 300:
+                return True
+            if status:
+                self._on_problem(status, text)
+            if self._over.is_set() or (400 <= status < 500 and status not in (409, 429)):
+                return False
+            await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        return False
 
     async def _try(self, url: str, post: Post) -> tuple[int, bytes]:
+        return await self._call("POST", f"{url}/v1/inquiries", post, post.key, post.body)
+
+    async def _call(self, method: str, url: str, post: Post, key: str, body: bytes) -> tuple[int, bytes]:
         headers = {
             "Authorization": f"Bearer {self._world.provider_keys[post.provider]}",
             "Content-Type": "application/json",
-            "Idempotency-Key": post.key,
+            "Idempotency-Key": key,
         }
         try:
-            async with self._world.http.post(f"{url}/v1/inquiries", data=post.body, headers=headers) as response:
+            async with self._world.http.request(method, url, data=body, headers=headers) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return 0, b""

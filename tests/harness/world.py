@@ -58,7 +58,8 @@ POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "12
 """Commit times tell whether an exposure was committed before the contact data was seen."""
 FAILPOINTS: Final = {
     "api": (
-        "amid_intake", "after_intake_commit_before_answer", "after_connect_before_expose", "after_expose_before_read",
+        "amid_intake", "after_intake_commit_before_answer", "amid_revision", "after_revision_commit",
+        "after_connect_before_expose", "after_expose_before_read",
         "after_read_before_write", "after_settle_commit",
     ),
     "worker": (
@@ -67,7 +68,7 @@ FAILPOINTS: Final = {
         "after_settle_commit", "after_claim_due",
     ),
 }  # fmt: skip
-CONNECTED: Final = frozenset({"amid_intake", "amid_award", "after_expose_before_read", "amid_settle"})
+CONNECTED: Final = frozenset({"amid_intake", "amid_revision", "amid_award", "after_expose_before_read", "amid_settle"})
 """Where a connection to Postgres is in use, and can be dropped."""
 LATELY: Final = 50
 LIVES: Final = 3_000
