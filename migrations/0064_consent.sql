@@ -1,7 +1,7 @@
 -- The terms of a person's consent become rules: who may get the lead, and until when anybody may.
 
--- Legal and trade names of a business, besides its name, by which a consent may name it. Only operators write them: a business
--- that could would pass as any seller.
+-- Legal and trade names of a business, by which a consent may name it. Only operators write them: a business that could would
+-- pass as any seller. Its display name, which it may change, does not count.
 alter table business add column seller_names text[] not null default '{}'
     constraint business_seller_names check (cardinality(seller_names) <= 20);
 grant update (seller_names) on business to marketplace_api;
@@ -9,12 +9,11 @@ grant update (seller_names) on business to marketplace_api;
 drop trigger business_changes on business;
 create trigger business_changes after update on business
     for each row
-    when (old.state is distinct from new.state or old.name is distinct from new.name
-        or old.seller_names is distinct from new.seller_names)
+    when (old.state is distinct from new.state or old.seller_names is distinct from new.seller_names)
     execute function record_catalog_change();
 create or replace function catalog_fingerprint(s subscription, b business, e endpoint) returns bigint language sql stable as $$
     select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
-        s.suspended_for, b.state, b.name, b.seller_names, e.state, e.breaker_open_until), 0)
+        s.suspended_for, b.state, b.seller_names, e.state, e.breaker_open_until), 0)
 $$;
 
 -- The end of the person's consent, null without one. Written once, in the transaction that takes the inquiry in.

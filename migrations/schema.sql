@@ -79,8 +79,7 @@ create table business (
     constraint business_state check (state in ('active', 'frozen'))
 );
 create trigger business_changes after update on business for each row when (old.state is distinct from new.state or
-    old.name is distinct from new.name or old.seller_names is distinct from new.seller_names) execute function
-    record_catalog_change();
+    old.seller_names is distinct from new.seller_names) execute function record_catalog_change();
 grant insert, select, update (name, seller_names, state, zone) on business to marketplace_api;
 grant select on business to marketplace_reports, marketplace_worker;
 
@@ -2639,7 +2638,7 @@ $$;
 
 create function catalog_fingerprint(s subscription, b business, e endpoint) returns bigint language sql stable as $$
 select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
-        s.suspended_for, b.state, b.name, b.seller_names, e.state, e.breaker_open_until), 0)
+        s.suspended_for, b.state, b.seller_names, e.state, e.breaker_open_until), 0)
 $$;
 
 

@@ -144,7 +144,8 @@ class NewBusiness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class BusinessChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of PATCH /v1/businesses/{id}. Fields that are left out do not change.
 
-    `seller_names` replace all legal and trade names by which a consent may name the business, besides `name`.
+    `seller_names` replace all legal and trade names by which a consent may name the business; `name` is not among them
+    unless it is listed.
     """
 
     name: Name | UnsetType = UNSET

@@ -44,7 +44,8 @@ where id = $1
 returning id, name, state, payout, created_at;
 
 -- name: insert_business
-insert into business (id, name, zone, created_at) values ($1, $2, $3, $4);
+-- The name that an operator gives it is the first by which a consent may name it.
+insert into business (id, name, zone, created_at, seller_names) values ($1, $2, $3, $4, array[$2]);
 
 -- name: find_business
 -- The business with its wallet's currency: every business has a wallet.

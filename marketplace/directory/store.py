@@ -43,7 +43,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 class Business(msgspec.Struct, frozen=True, kw_only=True):
     """A business. `zone` is the IANA time zone of its calendar, `currency` that of its wallet.
 
-    `seller_names` are its legal and trade names, by which a consent may name it as well as by `name`.
+    `seller_names` are its legal and trade names, by which a consent may name it. A business may change `name`, which
+    therefore does not count.
     """
 
     id: UUID

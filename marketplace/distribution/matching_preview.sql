@@ -10,4 +10,4 @@ limit $3;
 
 -- name: find_business_names
 -- Names by which a consent may name a business.
-select name || seller_names from business where id = $1;
+select seller_names from business where id = $1;

@@ -48,7 +48,7 @@ where $1::uuid[] is null or p.id = any($1);
 -- Without ended ones, which never return; with paused ones, because "paused" is a reason to show.
 select s.id, s.business_id, s.endpoint_id, v.slug as vertical, s.mode, s.version, d.definition,
        s.state = 'paused' as paused, case when s.state = 'suspended' then s.suspended_for end as suspended,
-       b.state = 'active' as business_active, b.name || b.seller_names as business_names,
+       b.state = 'active' as business_active, b.seller_names as business_names,
        coalesce(e.state = 'active', false) as endpoint_active, e.url as endpoint_url, e.breaker_open_until,
        catalog_fingerprint(s, b, e) as fingerprint
 from subscription s

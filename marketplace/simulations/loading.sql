@@ -82,7 +82,7 @@ order by v.version;
 
 -- name: list_subscription_history
 -- Versions of the live subscriptions of a vertical that were in force in a time, also of those that have ended since.
-select s.id, s.business_id, v.version, v.definition, v.made_at, b.name || b.seller_names as business_names
+select s.id, s.business_id, v.version, v.definition, v.made_at, b.seller_names as business_names
 from subscription s
 join business b on b.id = s.business_id
 join subscription_version v on v.subscription_id = s.id

@@ -95,6 +95,20 @@ async def test_the_names_of_a_business_are_changed_on_its_page_with_a_reason(off
     assert await office.market.value(stored, office.buyer.business_id) == []
 
 
+async def test_a_business_that_renames_itself_is_no_other_seller(office: Desk) -> None:
+    business = await signed_in(office.api, "business", office.business_id)
+    fields = {"name": "Third Roofs", "zone": "America/Chicago"}
+    assert (await business.post("/business/onboarding/company", fields)).status_code == 303
+    lead = await office.sold(1, consent=a_consent(sellers=["Third Roofs"]))
+    assert (await office.inquiry(lead))["reason"] == "consent_seller"
+
+
+async def test_a_new_business_may_be_named_as_its_operator_has_named_it(office: Desk) -> None:
+    body = {"name": "North Roofs", "zone": "America/Chicago", "currency": "USD"}
+    reply = await office.call("POST", "/v1/businesses", body, by="operator")
+    assert reply.json()["seller_names"] == ["North Roofs"]
+
+
 async def test_the_names_of_a_business_are_changed_by_api(office: Desk) -> None:
     path = f"/v1/businesses/{office.business_id}"
     reply = await office.call("PATCH", path, {"seller_names": ["Example Roofs LLC"]}, by="operator")

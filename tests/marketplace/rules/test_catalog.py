@@ -66,7 +66,6 @@ OF_ONE: Final = {
         suspended_counted = 1, suspended_shown = 1 where id = $1""",
     "ended": "update subscription set state = 'ended' where id = $1",
     "frozen": "update business set state = 'frozen' where id = (select business_id from subscription where id = $1)",
-    "renamed": "update business set name = name || '.' where id = (select business_id from subscription where id = $1)",
     "another trade name": """update business set seller_names = '{Example Roofs}'
         where id = (select business_id from subscription where id = $1)""",
     "no endpoint": """update endpoint set state = 'disabled'
@@ -114,7 +113,7 @@ async def test_the_country_of_a_vertical_reaches_its_subscriptions(edited: Edite
 
 async def test_what_the_rules_do_not_have_raises_no_version(edited: Edited) -> None:
     version = (await edited.catalog.current()).version
-    await edited.edit("update business set zone = 'UTC'")
+    await edited.edit("update business set name = name || '.', zone = 'UTC'")
     await edited.edit("update provider set name = name || '.'")
     await edited.edit("update endpoint set breaker = '{}', url = url || '/'")
     await edited.edit("update subscription set state = 'paused' where false")

@@ -179,10 +179,27 @@ def test_the_documentation_is_served_where_it_is_chosen(text: str, docs: Docs) -
     assert load(EXTERNAL | {"MARKETPLACE_DOCS": text}).docs is docs
 
 
+SERVICE_KEYS = {"MARKETPLACE_TRUSTEDFORM_KEY": "key-of-trustedform", "MARKETPLACE_JORNAYA_KEY": "key-of-jornaya"}
+
+
+def test_an_account_at_a_service_needs_its_key_and_its_address() -> None:
+    assert accounts_of(load(EXTERNAL)) == {}
+    assert list(accounts_of(load(EXTERNAL | SERVICE_KEYS))) == [CertificateKind.trustedform]
+    adapter = {"MARKETPLACE_JORNAYA_URL": "https://adapter.internal/claims/"}
+    accounts = accounts_of(load(EXTERNAL | SERVICE_KEYS | adapter))
+    assert accounts[CertificateKind.jornaya].url == "https://adapter.internal/claims"
+    assert accounts[CertificateKind.trustedform].url == "https://cert.trustedform.com"
+
+
+@pytest.mark.parametrize("key", ["two words", "schlüssel", "x" * 501, "a\tb"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    assert fault(MARKETPLACE_TRUSTEDFORM_KEY=key) == SettingsFault.SECRET_MALFORMED
+
+
 def test_no_text_form_of_the_settings_shows_a_secret() -> None:
-    settings = load(EXTERNAL)
+    settings = load(EXTERNAL | SERVICE_KEYS)
     text = f"{settings!r} {settings} {describe(settings)}"
-    for secret in ("hunter2", KEY, PEPPER, repr(settings.master_key), repr(settings.pepper)):
+    for secret in ("hunter2", KEY, PEPPER, repr(settings.master_key), repr(settings.pepper), *SERVICE_KEYS.values()):
         assert secret not in text
     assert "db.internal:5432/leads" in text
     assert set(describe(settings)) == set(Settings.__struct_fields__)
