@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marketplace.certificates.flow import accounts_of
 from marketplace.runtime.settings import (
     Docs,
     Settings,
@@ -19,6 +20,7 @@ from marketplace.runtime.settings import (
     usual_api_processes,
     usual_workers,
 )
+from routing.certificate import CertificateKind
 
 KEY = "pBDKZGV4cCGMeNbdOCyQOGgCWdLEy0tmCNSmTMRLKMM="
 PEPPER = "tPZtG1cxyG2pgGVkZtSNxBgPRLfOw0aO6ZFvRGOsZ1k="
