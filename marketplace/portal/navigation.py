@@ -30,6 +30,7 @@ BUSINESS: Final = (
     NavigationEntry("/business/wallet", "Wallet"),
     NavigationEntry("/business/reports", "Reports"),
     NavigationEntry("/business/matching", "Matching rules", "Set-up"),
+    NavigationEntry("/business/customers", "My customers", "Set-up"),
     NavigationEntry("/business/delivery", "Delivery", "Set-up"),
     NavigationEntry("/business/returns", "Returns", "Set-up"),
     NavigationEntry("/business/onboarding", "First steps", "Set-up"),

@@ -9,7 +9,7 @@ continues at its last position. A lead is checked against the versions that were
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -41,6 +41,10 @@ MOST_LISTS: Final = 20
 "Limit of the lists of one business."
 LEAST_SHARE: Final = 0.5
 "A file with fewer rows than this share of the list's members does not replace it, unless that is confirmed."
+KEPT_AWAY_DAYS: Final = 30
+"Whole days in UTC over which a business sees how many leads its lists kept away."
+FEWEST_SHOWN: Final = 5
+"A smaller number is not shown: a list of one person would tell whether that person has asked."
 HEAD_BYTES: Final = LONGEST_ROW
 
 Progress = Callable[[ListImport], None]
@@ -106,6 +110,14 @@ def is_stale(contact_list: ContactList, now: datetime) -> bool:
     """Return whether a list is older than its maximum age, or was never filled."""
     limit = timedelta(days=contact_list.maximum_age_days)
     return contact_list.refreshed_at is None or now - contact_list.refreshed_at > limit
+
+
+async def load_kept_away(connection: Connection, business_id: UUID, now: datetime) -> int | None:
+    """Return how many leads a business's lists kept from it in the last whole days; None for few or none."""
+    until = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = until - timedelta(days=KEPT_AWAY_DAYS)
+    count = await lists_store.count_kept_away(connection, business_id, since, until)
+    return count if count >= FEWEST_SHOWN else None
 
 
 async def remove_list(pool: Pool, actor: str, contact_list: ContactList) -> None:

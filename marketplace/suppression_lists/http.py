@@ -254,4 +254,25 @@ async def remove(list_id: FromPath[str], caller: Caller, services: Injected[Serv
     return show_list(contact_list, clock.now())
 
 
-handlers: Final = (api_router(show_lists, make, show, import_file, show_imports, show_one_import, undo, remove),)
+class KeptAway(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads that a business's own lists kept from it in the last `days` whole days; null for fewer than five."""
+
+    days: int
+    leads: int | None
+
+
+@get(
+    "/lists:kept-away",
+    tags=["lists"],
+    dependencies={"caller": require(Scope.subscriptions_write, mode="live")},
+)
+async def count_kept_away(caller: Caller, services: Injected[Services]) -> KeptAway:
+    """Counts the leads that a business would have been offered, were their person not on a list of its own."""
+    async with session(services.pool) as connection:
+        leads = await lists_flow.load_kept_away(connection, caller.owner, clock.now())
+    return KeptAway(days=lists_flow.KEPT_AWAY_DAYS, leads=leads)
+
+
+handlers: Final = (
+    api_router(count_kept_away, show_lists, make, show, import_file, show_imports, show_one_import, undo, remove),
+)

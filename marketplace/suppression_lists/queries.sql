@@ -57,6 +57,16 @@ select id, number, list_id, state, way, file_name, actor, position, digest, rows
        version, failure, due_at, made_at, ended_at
 from list_import where list_id = $1 order by id desc limit $2;
 
+-- name: list_named_imports
+select r.id, r.number, r.list_id, r.state, r.way, r.file_name, r.actor, r.position, r.digest, r.rows, r.readable, r.faulty,
+       r.repeated, r.added, r.removed, r.version, r.failure, r.due_at, r.made_at, r.ended_at, l.name as list_name
+from list_import r join contact_list l on l.id = r.list_id and l.removed_at is null
+where l.kind = $1 and ($2::uuid is null or l.business_id = $2)
+order by r.id desc limit $3;
+
+-- name: count_kept_away
+select count(*)::int from kept_away where business_id = $1 and kept_at >= $2 and kept_at < $3;
+
 -- name: claim_import
 -- Takes an import over whose process has stopped: its due time is over.
 update list_import set due_at = $2 where id = $1 and state = 'running' and due_at <= $3 returning id;

@@ -91,6 +91,12 @@ class ListImport(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
 
 
+class NamedImport(ListImport, frozen=True, kw_only=True):
+    """An import with the name of its list."""
+
+    list_name: str
+
+
 class ListTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a list, apart from its kind and name."""
 
@@ -185,6 +191,19 @@ async def find_import(connection: Connection, import_id: UUID) -> ListImport | N
 async def list_imports(connection: Connection, list_id: UUID, limit: int) -> tuple[ListImport, ...]:
     """List the imports of a list, newest first."""
     return await fetch_rows(connection, SQL["list_imports"], ListImport, list_id, limit)
+
+
+async def list_named_imports(
+    connection: Connection, kind: ListKind, business_id: UUID | None, limit: int
+) -> tuple[NamedImport, ...]:
+    """List the imports into the lists of a kind, or of one business, newest first."""
+    return await fetch_rows(connection, SQL["list_named_imports"], NamedImport, kind, business_id, limit)
+
+
+async def count_kept_away(connection: Connection, business_id: UUID, since: datetime, until: datetime) -> int:
+    """Count the leads that a business would have been offered, were their person not on a list of its own."""
+    count: int = await connection.fetchval(SQL["count_kept_away"], business_id, since, until)
+    return count
 
 
 async def claim_import(connection: Connection, import_id: UUID, due_at: datetime, now: datetime) -> bool:

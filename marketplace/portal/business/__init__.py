@@ -1,6 +1,7 @@
 """The pages of a business."""
 
 from marketplace.portal.business import (
+    customers,
     delivery,
     imports,
     lead_list,
@@ -24,6 +25,7 @@ handlers = (
     *lead_list.handlers,
     *leads.handlers,
     *matching.handlers,
+    *customers.handlers,
     *delivery.handlers,
     *wallet.handlers,
     *returns.handlers,

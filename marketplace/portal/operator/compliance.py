@@ -40,6 +40,7 @@ from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, s
 HOME: Final = "/operator/compliance"
 TABS: Final = (
     (HOME, "Suppression"),
+    (f"{HOME}/lists", "Lists"),
     (f"{HOME}/erasures", "Erasure"),
     (f"{HOME}/certificates", "Certificates"),
     (f"{HOME}/reveals", "Reveal log"),

@@ -16,6 +16,7 @@ from marketplace.portal.store import Role
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind
+from tests.builders.lists import fill_list
 from tests.builders.marketplaces import marketplace
 from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, serve
@@ -63,6 +64,9 @@ CHANGES: Final[dict[str, Change]] = {
     "/account/sessions/{session_id=session}": tenants(EVERYBODY, Role.viewer),
     "/account/team": Change(kinds=EVERYBODY, role=Role.owner),
     "/account/team/{member_id=mem}": tenants(EVERYBODY, Role.owner, act="role", role="owner"),
+    "/business/customers": Change(kinds=BUSINESS),
+    "/business/customers/{list_id=list}/remove": tenants(BUSINESS),
+    "/business/customers/{list_id=list}/undo": tenants(BUSINESS),
     "/business/delivery": Change(kinds=BUSINESS),
     "/business/delivery/hook": Change(kinds=BUSINESS),
     "/business/delivery/resend": tenants(BUSINESS, lead="{lead}"),
@@ -96,6 +100,9 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/compliance": Change(kinds=OPERATOR),
     "/operator/compliance/erasures": Change(kinds=OPERATOR),
     "/operator/compliance/lift": Change(kinds=OPERATOR),
+    "/operator/compliance/lists": Change(kinds=OPERATOR),
+    "/operator/compliance/lists/{list_id=list}/remove": Change(kinds=OPERATOR),
+    "/operator/compliance/lists/{list_id=list}/undo": Change(kinds=OPERATOR),
     "/operator/compliance/look": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/deliveries/endpoints/{endpoint_id=whe}": Change(kinds=OPERATOR),
     "/operator/deliveries/suspended/{subscription_id=sub}": Change(kinds=OPERATOR, form={"reason": "x"}),
@@ -196,6 +203,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
         made.ids["sim"] = ids.encode("sim", clock.new_id())
+        made.ids |= await fill_list(market, buyer)
         owners = {
             CallerKind.business: buyer.business_id,
             CallerKind.provider: market.provider.owner,

@@ -23,6 +23,7 @@ from marketplace.security import audit
 from marketplace.security.auth import CallerKind, key_id
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.learning import store_card
+from tests.builders.lists import fill_list
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import Served, an_order, serve, until
 from tests.conftest import SECRETS
@@ -153,6 +154,15 @@ TABLE: Final = (
     row("POST", "/v1/shared-leads:import?business_id={biz}", "6 33 64 333", {"not": "CSV"}),
     row("PUT", "/v1/roi-assumptions?business_id={biz}", "2 33 24 333", {"source": "a guess", "currency": "USD"}),
     row("GET", "/v1/reports/roi?business_id={biz}", "2 33 24 333"),
+    row("GET", "/v1/lists", "2 33 22 333"),
+    row("POST", "/v1/lists", "2 33 22 333", {"name": "another"}),
+    row("GET", "/v1/lists:kept-away", "3 33 22 333"),
+    row("GET", "/v1/lists/{list_id=list}", "4 33 24 333"),
+    row("POST", "/v1/lists/{list_id=list}/imports", "6 33 66 333", {"not": "CSV"}),
+    row("GET", "/v1/lists/{list_id=list}/imports", "4 33 24 333"),
+    row("GET", "/v1/lists/{list_id=list}/imports/{import_id=limp}", "4 33 24 333"),
+    row("POST", "/v1/lists/{list_id=list}/imports/{import_id=limp}/undo", "4 33 24 333"),
+    row("DELETE", "/v1/lists/{list_id=list}", "4 33 24 333"),
     row("GET", "/v1/simulations", "2 33 33 233"),
     row("POST", "/v1/simulations", "2 33 33 333",
         {"vertical": "roofing", "changes": [{"type": "policy", "minimum_score": 50}]}),
@@ -218,6 +228,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         buyer = await market.buyer(door.url)
         await _tell_a_story(made, market, buyer)
         stranger = await market.buyer("https://stranger.example.com/")
+        made.ids |= await fill_list(market, buyer)
         await _hand_out_keys(made, market, buyer, stranger)
         yield made
 
