@@ -65,7 +65,7 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
     accepts_smaller: bool = False
 
 
-class _ImportTakenOver(Exception):
+class _ListTakenOver(Exception):
     """Raised when another process has taken the import over."""
 
 
@@ -193,7 +193,7 @@ async def _import(
         async with transaction(pool) as connection:
             await _abandon(connection, run, error.faults[0].code)
         raise
-    except _ImportTakenOver:
+    except _ListTakenOver:
         raise errors.Conflict("Another process has taken this import over.") from None
 
 
@@ -258,7 +258,7 @@ async def _read(
 ) -> tuple[ListImport, bool]:
     """Read the rows after the import's position, and return whether the last one has no line end and no meaning.
 
-    The next rows are read while the keys of those before are written. Raises _ImportTakenOver.
+    The next rows are read while the keys of those before are written. Raises _ListTakenOver.
     """
     is_cut = False
     reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
@@ -276,7 +276,7 @@ async def _read(
 
 
 async def _keep(pool: Pool, run: ListImport, batch: ListBatch, digest: bytes) -> ListImport:
-    """Store the keys and faults of a batch, and return the import at its new position. Raises _ImportTakenOver."""
+    """Store the keys and faults of a batch, and return the import at its new position. Raises _ListTakenOver."""
     moved = msgspec.structs.replace(
         run,
         position=run.position + len(batch.text),
@@ -291,7 +291,7 @@ async def _keep(pool: Pool, run: ListImport, batch: ListBatch, digest: bytes) ->
         if faults:
             await lists_store.insert_faults(connection, run.id, faults)
         if not await lists_store.advance(connection, run.position, moved, clock.now() + LEASE):
-            raise _ImportTakenOver
+            raise _ListTakenOver
     return moved
 
 
@@ -318,7 +318,7 @@ def _check_end(run: ListImport, contact_list: ContactList, options: ImportOption
 
 
 async def _publish(pool: Pool, contact_list: ContactList, run: ListImport) -> ListImport:
-    """Make the keys that were read the next version of the list. Raises NotFound, _ImportTakenOver."""
+    """Make the keys that were read the next version of the list. Raises NotFound, _ListTakenOver."""
     await failpoints.reach("before_list_publication")
     now, number = clock.now(), contact_list.number
     async with transaction(pool) as connection:
@@ -336,7 +336,7 @@ async def _publish(pool: Pool, contact_list: ContactList, run: ListImport) -> Li
         await lists_store.publish_list(connection, contact_list.id, version, added - removed, now)
         serial = await lists_store.raise_serial(connection)
         if not await lists_store.end_import(connection, run, (repeated, added, removed), version, serial, now):
-            raise _ImportTakenOver
+            raise _ListTakenOver
         await audit.record(
             connection,
             now,

@@ -30,12 +30,10 @@ LONGEST_ROW: Final = 4_096
 "Limit of one row in bytes."
 DELIMITERS: Final = (",", ";", "\t", "|")
 
-COLUMNS: Final = frozenset(
-    (
-        "phone", "phone_number", "phonenumber", "telephone", "mobile", "cell", "number", "msisdn", "email", "e-mail",
-        "email_address", "mail", "hash", "sha256", "phone_sha256", "email_sha256", "hashed_phone", "hashed_email",
-    )
-)  # fmt: skip
+_PHONE_COLUMNS: Final = ("phone", "phone_number", "phonenumber", "telephone", "mobile", "cell", "number", "msisdn")
+_EMAIL_COLUMNS: Final = ("email", "e-mail", "email_address", "mail")
+_HASH_COLUMNS: Final = ("hash", "sha256", "phone_sha256", "email_sha256", "hashed_phone", "hashed_email")
+COLUMNS: Final = frozenset((*_PHONE_COLUMNS, *_EMAIL_COLUMNS, *_HASH_COLUMNS))
 "Headings of columns that are read, in lower case; all other columns of a file with a header are left out."
 AREA_COLUMNS: Final = (frozenset(("area", "area_code", "areacode")), frozenset(("number", "phone", "phone_number")))
 
@@ -45,7 +43,7 @@ _HASH: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _HASH_LIKE: Final = re.compile(r"[0-9A-Fa-f]{32,128}")
 
 
-class RowFault(msgspec.Struct, frozen=True):
+class ListRowFault(msgspec.Struct, frozen=True):
     """A row of a list that could not be read: its number in the file, and a code."""
 
     row: int
@@ -62,7 +60,7 @@ class ListBatch(msgspec.Struct, frozen=True, kw_only=True):
     keys: list[bytes]
     rows: int
     readable: int
-    faults: tuple[RowFault, ...]
+    faults: tuple[ListRowFault, ...]
     text: bytes
     last_row: int
     is_cut: bool = False
@@ -100,18 +98,23 @@ class RowReader:
         american = _AMERICAN.fullmatch(text) if self._is_american else None
         if american:
             return [self._key(f"phone:+1{american[1]}")]
-        cells = [cell.strip() for cell in self._split(text)]
+        return self._read_cells([cell.strip() for cell in self._split(text)])
+
+    def _read_cells(self, cells: list[str]) -> list[bytes] | str | None:
+        """Return what `read` returns, for the cells of a row.
+
+        With a header each named cell must be readable; without one, a readable cell suffices, beside a name perhaps.
+        """
         if len(cells) >= 2 and self._joins(cells):
             cells = [cells[0] + cells[1]]
         elif self._columns is not None:
             cells = [cells[column] for column in self._columns if column < len(cells)]
-        marks = [self.mark(cell) for cell in cells if cell]
-        keys = [self._key(mark) for mark in marks if mark is not None]
-        if keys and (self._columns is None or len(keys) == len(marks)):
-            return keys
-        if not marks:
-            return None
-        return _fault_code(next(cell for cell, mark in zip(filter(None, cells), marks, strict=True) if mark is None))
+        marks = {cell: self.mark(cell) for cell in cells if cell}
+        keys = [self._key(mark) for mark in marks.values() if mark is not None]
+        unreadable = [cell for cell, mark in marks.items() if mark is None]
+        if unreadable and (self._columns is not None or not keys):
+            return _fault_code(unreadable[0])
+        return keys or None
 
     def mark(self, cell: str) -> str | None:
         """Return the mark of a cell, in the form that intake compares; None for one that cannot be read."""
@@ -180,7 +183,7 @@ def read_batches(stream: BinaryIO, reader: RowReader, row: int, most_rows: int =
     number, has_more = row, True
     while has_more:
         keys: list[bytes] = []
-        faults: list[RowFault] = []
+        faults: list[ListRowFault] = []
         lines: list[bytes] = []
         rows = readable = 0
         line = b"\n"
@@ -193,7 +196,7 @@ def read_batches(stream: BinaryIO, reader: RowReader, row: int, most_rows: int =
                 case None:
                     pass
                 case str(code):
-                    faults.append(RowFault(number, code))
+                    faults.append(ListRowFault(number, code))
                     rows += 1
                 case _:
                     keys += result

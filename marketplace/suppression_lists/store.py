@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_record, violated
-from marketplace.suppression_lists.reading import RowFault
+from marketplace.suppression_lists.reading import ListRowFault
 
 SQL = Queries(__file__)
 
@@ -224,14 +224,14 @@ async def advance(connection: Connection, position: int, moved: ListImport, due_
     return await connection.fetchval(SQL["advance"], *values) is not None
 
 
-async def insert_faults(connection: Connection, import_id: UUID, faults: Sequence[RowFault]) -> None:
+async def insert_faults(connection: Connection, import_id: UUID, faults: Sequence[ListRowFault]) -> None:
     rows, codes = [fault.row for fault in faults], [fault.code for fault in faults]
     await connection.execute(SQL["insert_faults"], import_id, rows, codes)
 
 
-async def list_faults(connection: Connection, import_id: UUID) -> tuple[RowFault, ...]:
+async def list_faults(connection: Connection, import_id: UUID) -> tuple[ListRowFault, ...]:
     """List the first faulty rows of an import, in the order of the file."""
-    return await fetch_rows(connection, SQL["list_faults"], RowFault, import_id)
+    return await fetch_rows(connection, SQL["list_faults"], ListRowFault, import_id)
 
 
 async def delete_staging(connection: Connection, number: int) -> None:

@@ -29,13 +29,13 @@ async def show_customers(request: AnyRequest) -> Response[bytes]:
     """Show the lists, the number of leads that they kept away, and the form to upload a file."""
     viewer = await visitor(request, CallerKind.business)
     if wants_csv(request):
-        shown = await contact_lists.load_lists(request, KIND, viewer.owner, as_file=True)
-        return await LISTS.download(shown.lists, "my-customers")
+        lists_page = await contact_lists.load_lists(request, KIND, viewer.owner, as_file=True)
+        return await LISTS.download(lists_page.lists, "my-customers")
     return await _page(request, viewer)
 
 
 async def _page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    shown = await contact_lists.load_lists(request, KIND, viewer.owner)
+    lists_page = await contact_lists.load_lists(request, KIND, viewer.owner)
     async with session(services(request).pool) as connection:
         kept_away = await load_kept_away(connection, viewer.owner, clock.now())
     return await business_page(
@@ -45,8 +45,8 @@ async def _page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         home=HOME,
         listing=LISTS,
         import_listing=IMPORTS,
-        shown=shown,
-        next_cursor=shown.next_cursor,
+        lists_page=lists_page,
+        next_cursor=lists_page.next_cursor,
         form=contact_lists.show_upload(UploadForm, USUAL_NAME),
         address_of=address_of,
         kept_away=kept_away,

@@ -31,7 +31,7 @@ async def show_lists(request: AnyRequest) -> Response[bytes]:
 
 
 async def _page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    shown = await contact_lists.load_lists(request, KIND, None)
+    lists_page = await contact_lists.load_lists(request, KIND, None)
     return page(
         request,
         viewer,
@@ -40,8 +40,8 @@ async def _page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         home=HOME,
         listing=LISTS,
         import_listing=IMPORTS,
-        shown=shown,
-        next_cursor=shown.next_cursor,
+        lists_page=lists_page,
+        next_cursor=lists_page.next_cursor,
         form=contact_lists.show_upload(OperatorUploadForm, ""),
         address_of=address_of,
     )
