@@ -145,7 +145,10 @@ class RowReader:
 
     def _split(self, text: str) -> list[str]:
         if '"' in text:
-            return next(csv.reader([text], delimiter=self._delimiter), [])
+            try:
+                return next(csv.reader([text], delimiter=self._delimiter), [])
+            except csv.Error:  # a line end within the row
+                return [text]
         return text.split(self._delimiter)
 
     def _joins(self, cells: list[str]) -> bool:

@@ -61,6 +61,8 @@ def test_a_row_is_read_in_any_of_its_formats(text: str, mark: str) -> None:
         (b"jane@", "email_invalid"),
         (digest("x")[:40].encode(), "hash_invalid"),
         (b"\xff\xfe3125550142", "not_utf8"),
+        (b'"a"\rb', "phone_invalid"),
+        (b'"312', "phone_invalid"),
         (b"3" * (LONGEST_ROW + 10), "row_too_long"),
         (b"3" * (3 * LONGEST_ROW), "row_too_long"),
     ],
