@@ -32,11 +32,13 @@ from marketplace.intake.refusals import Refusals
 from marketplace.journey import http as journey_http
 from marketplace.journey.flow import Journey
 from marketplace.learning import http as learning_http
+from marketplace.notices import http as notices_http
 from marketplace.portal import frame
 from marketplace.portal import http as portal_http
 from marketplace.receipts import http as receipts_http
 from marketplace.reports import http as reports_http
 from marketplace.reports import roi_http
+from marketplace.revocations import http as revocations_http
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.log import logger
@@ -87,6 +89,8 @@ def create_routes(docs: Docs) -> Litestar:
         *directory_http.handlers,
         *funds_http.handlers,
         *erasure_http.handlers,
+        *notices_http.handlers,
+        *revocations_http.handlers,
         *receipts_http.handlers,
         *feedback_http.handlers,
         *feed_http.handlers,

@@ -988,12 +988,15 @@ select is_stopped(of_lead) or exists (
         where k.lead_id = of_lead)
 $$;
 
--- Never exposed after the erasure was accepted, whatever the code believes. The erasure holds the lead's lock until it
--- has committed, so that an exposure either came before it, and has its notice, or finds its row here.
+-- Never exposed after the erasure or the revocation was accepted, whatever the code believes. Both hold the lead's lock
+-- until they have committed, so that an exposure either came before, and has its notice, or finds the row here.
 create function refuse_erased() returns trigger language plpgsql as $$
 begin
     if exists (select from erasure where lead_id = new.lead_id) then
         raise exception 'this lead was erased' using errcode = 'restrict_violation', constraint = 'exposure_erased';
+    end if;
+    if exists (select from revoked_lead where lead_id = new.lead_id) then
+        raise exception 'this lead was revoked' using errcode = 'restrict_violation', constraint = 'exposure_revoked';
     end if;
     return new;
 end $$;
@@ -3197,6 +3200,81 @@ create trigger notice_is_never_emptied before truncate on notice for each statem
 grant insert, select, update (acknowledged_at, detail, due_at, result, state) on notice to marketplace_api;
 grant select on notice to marketplace_feeder, marketplace_reports;
 grant insert, select, update (acknowledged_at, attempts, due_at, result, state) on notice to marketplace_worker;
+
+
+-- Revocations (migration 0067) ----------------------------------------------------------------------------------------
+
+-- No contact data: `channels` are those that the person may not be contacted by, none named means all. A signed message
+-- with the same id of the same sender is one revocation.
+create table revocation (
+    id uuid not null,
+    revoked_at timestamptz not null,
+    requested_by text not null,
+    provider_id uuid,
+    mode text not null,
+    channels text[] not null,
+    reason text not null,
+    message_id text,
+    constraint revocation_pkey primary key (id),
+    constraint revocation_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint revocation_channels check (channels <@ array['call', 'text', 'email', 'post']),
+    constraint revocation_mode check (mode in ('live', 'test'))
+);
+create unique index revocation_of_message on revocation (requested_by, message_id) where (message_id is not null);
+create trigger revocation_is_kept before delete or update on revocation for each row execute function refuse_change();
+create trigger revocation_is_never_emptied before truncate on revocation for each statement execute function
+    refuse_change();
+grant insert, select on revocation to marketplace_api;
+grant select on revocation to marketplace_reports, marketplace_worker;
+
+-- The leads of the person. `state` is the lead's before; a lead that was shown has the notice to its business.
+create table revoked_lead (
+    lead_id uuid not null,
+    revocation_id uuid not null,
+    state text not null,
+    business_id uuid,
+    notice_id uuid,
+    constraint revoked_lead_pkey primary key (lead_id, revocation_id),
+    constraint revoked_lead_notice unique (notice_id),
+    constraint revoked_lead_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint revoked_lead_notice_id_fkey foreign key (notice_id) references notice(id),
+    constraint revoked_lead_revocation_id_fkey foreign key (revocation_id) references revocation(id),
+    constraint revoked_lead_announced check ((business_id is null) = (notice_id is null))
+);
+create index revoked_lead_by_revocation on revoked_lead (revocation_id);
+create trigger revoked_lead_has_notice before insert on revoked_lead for each row execute function demand_notice();
+create trigger revoked_lead_is_kept before delete or update on revoked_lead for each row execute function
+    refuse_change();
+create trigger revoked_lead_is_never_emptied before truncate on revoked_lead for each statement execute function
+    refuse_change();
+grant select on revoked_lead to marketplace_api, marketplace_feeder, marketplace_reports, marketplace_worker;
+grant insert on revoked_lead to marketplace_eraser;
+
+-- A shown lead is never revoked without the notice to its business. The revocation has the lead's lock, so that no
+-- exposure can come between.
+create function demand_notice() returns trigger language plpgsql as $$
+begin
+    if new.business_id is distinct from (select business_id from exposure where lead_id = new.lead_id) then
+        raise exception 'the business that was shown this lead gets a notice'
+            using errcode = 'check_violation', constraint = 'revoked_lead_holder';
+    end if;
+    return new;
+end $$;
+
+-- The secret by which a service for STOP messages signs; a provider's own, or the operator's under the id of zeros.
+create table revocation_hook (
+    owner_id uuid not null,
+    provider_id uuid,
+    secret bytea not null,
+    previous_secret bytea,
+    previous_until timestamptz,
+    made_at timestamptz not null,
+    constraint revocation_hook_pkey primary key (owner_id),
+    constraint revocation_hook_provider_id_fkey foreign key (provider_id) references provider(id),
+    constraint revocation_hook_owner check (owner_id = coalesce(provider_id,
+        '00000000-0000-0000-0000-000000000000'::uuid))
+);
+grant insert, select, update (made_at, previous_secret, previous_until, secret) on revocation_hook to marketplace_api;
 
 
 -- Contact lists (migration 0068) --------------------------------------------------------------------------------------

@@ -422,7 +422,7 @@ async def receive_report(
     """
     raw, pool = await raw_body(request), services.pool
     owner = ids.decode("biz", business_id) or NOBODY
-    headers = {name: _header(request, name) for name in SIGNED_BY}
+    headers = {name: signed_header(request, name) for name in SIGNED_BY}
     try:
         await feedback_flow.check_signature(pool, services.sealer, owner, headers, raw)
     except errors.SignatureInvalid:
@@ -430,19 +430,19 @@ async def receive_report(
         raise
     report_body = parse(raw, ReportBody, lambda partial: feedback_flow.content_faults(partial, clock.now()))
     lead_id, assignment_id = wire.lead_ids(report_body)
-    report_body = msgspec.structs.replace(report_body, event_id=_webhook_id(headers["webhook-id"]))
+    report_body = msgspec.structs.replace(report_body, event_id=read_webhook_id(headers["webhook-id"]))
     holder = LeadHolder(business_id=owner, mode=None, actor=business_id)
     report = DispositionReport(body=report_body, lead_id=lead_id, assignment_id=assignment_id)
     return _answer_recorded(await feedback_flow.report_one(pool, holder, DispositionSource.webhook, report))
 
 
-def _header(request: AnyRequest, name: str) -> str:
+def signed_header(request: AnyRequest, name: str) -> str:
     """Return a header of a signed call. Several lines of signatures are joined; any other repeated header is empty."""
     lines = request.headers.getall(name, [])
     return " ".join(lines) if name == "webhook-signature" or len(lines) == 1 else ""
 
 
-def _webhook_id(text: str) -> str:
+def read_webhook_id(text: str) -> str:
     """Return a valid webhook-id, by which a repeat is recognised. Raises InvalidInput."""
     if not 1 <= len(text) <= KEY_CHARACTERS or not text.isascii() or not text.isprintable():
         detail = f"Send a webhook-id of 1 to {KEY_CHARACTERS} printable ASCII characters."

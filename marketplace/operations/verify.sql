@@ -383,6 +383,18 @@ left join notice n on n.id = e.notice_id
 left join exposure x on x.lead_id = l.id
 where l.seen or l.state in ('received', 'nurturing', 'prospect', 'held') or e.lead_id is not null;
 
+-- name: revocation_reached_the_holder
+-- A revoked lead ended, or its business has a notice, which is sent in time. None was shown after it was revoked.
+select d.lead_id, d.revocation_id, l.state, x.business_id,
+       case when x.lead_id is not null and n.id is null then 'shown, and its business was not notified'
+            when n.id is not null and n.business_id is distinct from x.business_id then 'another business was notified'
+            when n.state = 'due' and n.due_at < now() - interval '120 seconds' then 'its notice is not sent'
+            when l.state in ('received', 'nurturing', 'prospect', 'held') then 'revoked, and still active' end as fault
+from revoked_lead d
+join lead l on l.id = d.lead_id
+left join notice n on n.id = d.notice_id
+left join exposure x on x.lead_id = d.lead_id;
+
 -- name: answer_was_recorded
 -- Every lead charged on an answer has an accepted attempt.
 select a.id as assignment_id, a.lead_id, a.state, t.attempts,

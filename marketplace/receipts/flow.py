@@ -71,6 +71,18 @@ class ReceiptCertificate(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
+class ReceiptNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A notice to the business after it was shown the lead: its person was erased or revoked consent, or facts changed.
+
+    `acknowledged_at` is null until the business has acknowledged it.
+    """
+
+    kind: str
+    made_at: datetime
+    deadline_at: datetime
+    acknowledged_at: datetime | None
+
+
 class Exclusivity(msgspec.Struct, frozen=True, kw_only=True):
     """Number of times that the contact was shown to any business."""
 
@@ -92,7 +104,8 @@ class ReceiptStatement(msgspec.Struct, frozen=True, kw_only=True):
     `fields` are names, never values. `address_sha256` is the hash of the address that the lead was sent to. The receipt
     of a provider has neither that, because an address is easily guessed, nor `business`; `chain` identifies the
     exposure. `decision` is null if a restored backup lacks it; `evidence` is null until there is proof of receipt.
-    Receipts from before certificates of consent were kept have no `certificates`.
+    Receipts from before certificates of consent were kept have no `certificates`, and those from before notices were
+    kept have no `notices`.
     """
 
     lead: str
@@ -110,6 +123,7 @@ class ReceiptStatement(msgspec.Struct, frozen=True, kw_only=True):
     issued_at: datetime
     key_id: str
     certificates: tuple[ReceiptCertificate, ...] = ()
+    notices: tuple[ReceiptNotice, ...] = ()
 
 
 class Receipt(ReceiptStatement, frozen=True, kw_only=True):
@@ -197,7 +211,10 @@ async def issue(connection: Connection, signer: Signer, caller: Principal, lead_
     names_business = caller.kind is not CallerKind.provider
     statement = _statement(lead_id, lead, seal, names_business, now, signer.public.key_id)
     held = tuple(map(_certificate, certificates))
-    return signer.sign(msgspec.structs.replace(statement, certificates=held))
+    notices = msgspec.convert(
+        await store.list_notices(connection, lead_id), tuple[ReceiptNotice, ...], from_attributes=True
+    )
+    return signer.sign(msgspec.structs.replace(statement, certificates=held, notices=notices))
 
 
 def _may_see(caller: Principal, lead: ReceiptLead) -> bool:

@@ -28,3 +28,8 @@ cross join lateral (
 ) b
 where x.committed_by = $2 and x.place = '\x65'::bytea || uuid_send($1)
     and b.xid_from <= x.committed_by and b.at >= 0 and b.at % 49 = 0;
+
+-- name: list_notices
+-- In the order in which they were made; news of facts that an erasure has withdrawn is left out.
+select kind, made_at, deadline_at, acknowledged_at from notice where lead_id = $1 and state <> 'withdrawn'
+order by made_at, id;

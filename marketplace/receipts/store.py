@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Connection, Queries, find_row
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 
 SQL = Queries(__file__)
 
@@ -46,9 +46,23 @@ class ExposureSeal(msgspec.Struct, frozen=True, kw_only=True):
     seal: bytes
 
 
+class NoticeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A notice to the business that was shown the lead."""
+
+    kind: str
+    made_at: datetime
+    deadline_at: datetime
+    acknowledged_at: datetime | None
+
+
 async def find_shown_lead(connection: Connection, lead_id: UUID) -> ReceiptLead | None:
     """Return the lead with its business, exposure and decision, or None if there is no such lead."""
     return await find_row(connection, SQL["find_shown_lead"], ReceiptLead, lead_id)
+
+
+async def list_notices(connection: Connection, lead_id: UUID) -> tuple[NoticeRecord, ...]:
+    """Return the notices to the lead's business, in the order in which they were made."""
+    return await fetch_rows(connection, SQL["list_notices"], NoticeRecord, lead_id)
 
 
 async def find_seal(connection: Connection, lead_id: UUID, committed_by: int) -> ExposureSeal | None:

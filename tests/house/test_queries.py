@@ -43,6 +43,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "erasure/queries.sql": (ERASER,),
     "feed/queries.sql": (API,),
     "notices/queries.sql": (WORK,),
+    "revocations/queries.sql": (API,),
     "feedback/queries.sql": (API,),
     "quarantine/failing.sql": (WORK,),
     "operations/fence.sql": (WORK,),
@@ -96,6 +97,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "insert_certificates": (API,),
         **dict.fromkeys(("list_of_lead", "list_newest", "count_states"), (API,)),
     },
+    "revocations/queries.sql": dict.fromkeys(("is_settled", "insert_revoked_lead"), (ERASER,)),
     "notices/queries.sql": {
         **dict.fromkeys(
             ("insert_notice", "find_event", "mark_acknowledged", "find_of_business", "list_notices", "count_open"),

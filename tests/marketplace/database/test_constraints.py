@@ -490,6 +490,7 @@ PRIVILEGES = {
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
     ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
+        revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
         notice
         contact_list list_fault list_import list_member list_staging
@@ -508,6 +509,7 @@ PRIVILEGES = {
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
+        revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
@@ -547,6 +549,7 @@ PRIVILEGES = {
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         notice(state due_at result acknowledged_at detail)
         feedback_hook(secret previous_secret previous_until made_at)
+        revocation_hook(secret previous_secret previous_until made_at)
         lead(consent_until due_at) provider(name state payout)
         subscription(endpoint_id name quota_before quota_since state version)
         vertical(version)
@@ -556,7 +559,7 @@ PRIVILEGES = {
         onboarding(chosen changed_at) portal_session sign_in_try
         refusal_count(count) refusal_example(shape seen_at)""",
     ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
-    ("marketplace_eraser", "insert"): "erasure",
+    ("marketplace_eraser", "insert"): "erasure revoked_lead",
     ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
     ("marketplace_eraser", "update"): """
         assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
@@ -570,6 +573,7 @@ PRIVILEGES = {
     ("marketplace_feeder", "select"): """
         notice
         contact_list list_member
+        revoked_lead
         assignment endpoint(id kind state) erasure exposure feed_event fenced_lead lead person_key suppression
         wallet(business_id held_minor)""",
     ("marketplace_feeder", "update"): """
@@ -578,6 +582,7 @@ PRIVILEGES = {
     ("marketplace_returner", "update"): """
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
+        revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
@@ -616,6 +621,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
+        revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice

@@ -38,6 +38,11 @@ with announced as (
 insert into erasure (lead_id, requested_at, requested_by, reason, suppressed, business_id, notice_id)
 select lead_id, now(), 'operator', 'asked', true, business_id, id from announced"""
 
+REVOKE = """
+insert into revocation (id, revoked_at, requested_by, mode, channels, reason)
+values ('{lead}', now(), 'operator', 'live', array[]::text[], 'asked');
+insert into revoked_lead (lead_id, revocation_id, state) values ('{lead}', '{lead}', 'delivered')"""
+
 
 class Peopled(msgspec.Struct, frozen=True, kw_only=True):
     """A world with a lead in each state. `names` are the ids that a broken world's SQL may speak of."""
@@ -71,6 +76,7 @@ async def people(url: str) -> Peopled:
         names["lead_prospect"],
     )
     await connection.execute("update lead set revision = 1 where id = $1", names["lead_prospect"])
+    await connection.execute(REVOKE.format(lead=names["lead_rejected"]))
     return Peopled(connection=connection, world=world, names=names)
 
 
@@ -457,6 +463,24 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         delete from data_key where lead_id = '{lead_prospect}';
         insert into erasure (lead_id, requested_at, requested_by, reason, suppressed)
         values ('{lead_prospect}', now(), 'operator', 'asked', true)""",
+    ),
+    (
+        "revocation_reached_the_holder", "shown, and its business was not notified", "lead_delivered",
+        "alter table revoked_lead disable trigger revoked_lead_has_notice;" + REVOKE.format(lead="{lead_delivered}"),
+    ),
+    (
+        "revocation_reached_the_holder", "its notice is not sent", "lead_delivered",
+        """insert into notice (id, lead_id, kind, business_id, assignment_id, made_at, state, due_at, deadline_at)
+        select lead_id, lead_id, 'revoked', business_id, assignment_id, now(), 'due', {late}, now()
+        from exposure where lead_id = '{lead_delivered}';
+        insert into revocation (id, revoked_at, requested_by, mode, channels, reason)
+        values ('{lead_delivered}', now(), 'operator', 'live', array[]::text[], 'asked');
+        insert into revoked_lead (lead_id, revocation_id, state, business_id, notice_id)
+        select lead_id, lead_id, 'delivered', business_id, id from notice""".replace("{late}", LATE),
+    ),
+    (
+        "revocation_reached_the_holder", "revoked, and still active", "lead_prospect",
+        REVOKE.format(lead="{lead_prospect}"),
     ),
     (
         "answer_was_recorded", "no accepted attempt", "delivered",

@@ -97,6 +97,12 @@ TABLE: Final = (
     row("GET", "/v1/erasures", "2 33 33 233"),
     row("GET", "/v1/erasures/{lead_id=erased}", "2 24 33 443"),
     row("POST", "/v1/erasures", "2 24 33 443", {"lead_id": "{erased}", "reason": "asked"}),
+    row("POST", "/v1/revocations", "2 22 33 223", {"lead_id": "{erased}", "reason": "asked"}),
+    row("GET", "/v1/revocations", "2 33 33 233"),
+    row("POST", "/v1/revocation-hook", "2 22 33 333"),
+    row("POST", "/in/revocations/{owner=prov}", "1 11 11 111", {"phone": "+13125550177"}),
+    row("GET", "/v1/notices", "2 33 22 232"),
+    row("POST", "/v1/notices/{notice_id=ntc}/acknowledge", "3 33 24 334"),
     row("GET", "/v1/verticals", "2 22 22 222"),
     row("POST", "/v1/verticals", "2 33 33 333", {"slug": "other", "definition": roofing()}),
     row("GET", "/v1/verticals/{slug=roofing}", "2 22 22 222"),
@@ -246,6 +252,7 @@ async def _tell_a_story(scene: Scene, market: Marketplace, buyer: Buyer) -> None
     await store_card(market)
     wanted = {"lead_id": scene.ids["erased"], "reason": "asked"}
     assert (await scene.api.call("POST", "/v1/erasures", wanted)).status_code == 200
+    scene.ids["ntc"] = ids.encode("ntc", await market.value("select id from notice"))
     holder = LeadHolder(business_id=buyer.business_id, mode="live", actor="test")
     asked = await file_return(market.api, holder, erased, ReturnReason.other, "not the person", None)
     scene.ids["ret"] = ids.encode("ret", asked.id)
