@@ -87,7 +87,9 @@ CONDITIONS: Final = {
     "erasure/queries.sql": 2,
     "feed/queries.sql": 7,
     "feedback/queries.sql": 14,
+    "notices/queries.sql": 3,
     "operations/fence.sql": 1,
+    "revocations/queries.sql": 1,
     "funds/queries.sql": 7,
     "imports/queries.sql": 8,
     "intake/queries.sql": 3,
@@ -258,6 +260,7 @@ async def _furnish(made: Desk) -> None:
     await told("PUT", "/v1/pipeline", {"stages": [{"stage": "Signed", "kind": "won"}]})
     for _ in range(2):
         await told("POST", "/v1/feedback-hook")
+    await told("POST", "/v1/revocation-hook", by="provider")
     shared = {"vendor": "v", "external_id": "1", "received_at": ago(days=1), "cost_minor": 1, "currency": "USD"}
     await told("POST", "/v1/shared-leads", {"leads": [shared]})
     await told("PUT", "/v1/roi-assumptions", {"source": "a guess", "currency": "USD"})

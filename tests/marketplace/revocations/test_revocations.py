@@ -35,8 +35,7 @@ class Scene:
         self.api, self.market = api, market
 
     async def revoke(self, key: str | None = None, **body: Any) -> httpx.Response:
-        credentials = {} if key is None else {"key": key}
-        return await self.api.call("POST", "/v1/revocations", {"reason": "said stop", **body}, **credentials)
+        return await self.api.call("POST", "/v1/revocations", {"reason": "said stop", **body}, key=key)
 
     async def sweep(self) -> None:
         await self.market.owner.execute("update notice set due_at = clock_timestamp() where due_at is not null")
@@ -199,8 +198,8 @@ async def test_a_signed_stop_is_recorded_once_however_often_it_is_sent(scene: Sc
 async def test_a_business_acknowledges_its_own_notice_and_nobody_elses(scene: Scene) -> None:
     async with Receiver(ok) as receiver:
         buyer = await scene.market.buyer(receiver.url)
-        stranger = await scene.market.buyer("http://127.0.0.1:1/")
         await scene.market.sold()
+        stranger = await scene.market.buyer("http://127.0.0.1:1/")
         await scene.revoke(phone=phone_of(1))
         own = await scene.api.key("business", ids.encode("biz", buyer.business_id))
         other = await scene.api.key("business", ids.encode("biz", stranger.business_id))
