@@ -51,6 +51,9 @@ WITHDRAWN: Final = "withdrawn"
 CONSENT_EXPIRED: Final = "consent_expired"
 "Reason of a lead whose person's consent ended before anybody was shown it."
 
+NURTURE_ENDED: Final = "nurture_ended"
+"Reason of a lead that waited for a better answer as long as its vertical allows."
+
 CERTIFICATE_PENDING: Final = "certificate_pending"
 "Reason of a lead that waits until its certificates of consent are claimed."
 
@@ -231,7 +234,7 @@ def decide(
             matched = _match(lead, vertical, verdict, index, now, cards)
             return _certify(lead, vertical, matched) or matched
         case Nurture():
-            return _nurture(lead, vertical, outcome)
+            return _nurture(lead, vertical, outcome, now)
         case Rejection(reason=reason, verdict=verdict):
             return End(state=LeadState.rejected, reason=reason, verdict=verdict)
         case _:
@@ -462,10 +465,16 @@ def _chances(cards: Iterable[CompiledScorecard], values: Mapping[str, FeatureVal
     )
 
 
-def _nurture(lead: OpenLead, vertical: VerticalDefinition, outcome: Nurture) -> Wait | End:
-    """Wait for the date that the person named; one that was nurtured already expires if it is too far away."""
-    limit = lead.received_at + timedelta(days=vertical.timing.nurture_limit_days)
-    if lead.state is LeadState.nurturing and outcome.until > limit:
+def _nurture(lead: OpenLead, vertical: VerticalDefinition, outcome: Nurture, now: datetime) -> Wait | End:
+    """Wait for what the lead lacks, or end it if its time to wait is over.
+
+    A lead that was nurtured already expires if the date that the person named is too far away by now.
+    """
+    if outcome.until <= now:
+        return End(state=WITHDRAWN_LEAD[lead.state], reason=NURTURE_ENDED, verdict=outcome.verdict)
+    limit = lead.received_at + vertical.policy(0).longest_wait
+    is_late = outcome.starts_at is not None and outcome.starts_at > limit
+    if lead.state is LeadState.nurturing and is_late:
         return End(state=LeadState.expired, reason=outcome.why, verdict=outcome.verdict)
     return Wait(
         state=LeadState.nurturing,

@@ -51,12 +51,14 @@ class Points(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultConsequence(StrEnum):
-    """Effect of a failing or unknown dimension, besides its points."""
+    """Effect of a failing or unknown dimension, besides its points, and of a low score."""
 
     accept = "accept"
     """No effect: the points alone decide."""
     reject = "reject"
     """The lead is rejected."""
+    nurture = "nurture"
+    """The lead waits for a better answer, until `nurture_days` after its receipt."""
 
 
 EVIDENCE_STRENGTH = {EvidenceKind.inferred: 0, EvidenceKind.stated: 1, EvidenceKind.verified: 2}
@@ -64,6 +66,12 @@ EVIDENCE_STRENGTH = {EvidenceKind.inferred: 0, EvidenceKind.stated: 1, EvidenceK
 
 Days = Annotated[int, msgspec.Meta(ge=0, le=3_650)]
 """Days of a policy: at most ten years, longer than any vertical needs."""
+
+LONGEST_NURTURE_DAYS = 548
+"""Days for which a lead is nurtured at most: 18 months, the limit of the rules of version 3."""
+
+NurtureDays = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_NURTURE_DAYS)]
+"""Days for which a vertical lets a lead wait for a better answer."""
 
 
 class DimensionPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +115,9 @@ class NeedPolicy(DimensionPolicy, frozen=True, kw_only=True):
 class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """Met if the person wants it within `within_days`. A lead that is too early is nurtured until that is the case.
 
-    It fails if the lead would have to be nurtured for more than `nurture_limit_days`. More than `overdue_days` whole
-    days after the time that the person stated, nobody knows whether the person still wants it: the timing is unknown.
+    It fails if the lead would have to be nurtured for more than `nurture_limit_days`, or 548 if that is less. More than
+    `overdue_days` whole days after the time that the person stated, nobody knows whether the person still wants it: the
+    timing is unknown.
     """
 
     within_days: Days
@@ -116,16 +125,19 @@ class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     overdue_days: Days = 7
 
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Version of the rules in this module. A version of a vertical is judged by the rules that were in force when it was
 saved, so that a recorded decision can be repeated. Version 2 counts no time before the submission, gives a failing
-need no more points than an unknown one, scales points that together are more than 100, and lets a stated time pass."""
+need no more points than an unknown one, scales points that together are more than 100, and lets a stated time pass.
+Version 3 nurtures no lead for more than LONGEST_NURTURE_DAYS, nor after the end of its consent."""
 
 
 class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a vertical's qualification rules, judged by `rules_version`. `minimum_score` is from 0 to 100.
 
-    `interest` are criteria about the person's touches, besides the four dimensions.
+    `interest` are criteria about the person's touches, besides the four dimensions. A lead whose score is below the
+    minimum has the consequence `on_low_score`. One that waits for a better answer waits until `nurture_days` after its
+    receipt.
     """
 
     version: int
@@ -136,7 +148,15 @@ class QualificationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     timing: TimingPolicy
     minimum_score: int
     interest: tuple[InterestCriterion, ...] = ()
+    on_low_score: ResultConsequence = ResultConsequence.reject
+    nurture_days: NurtureDays = 90
     rules_version: int = RULES_VERSION
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """Longest time for which a lead waits for the date that the person named."""
+        days = self.timing.nurture_limit_days
+        return timedelta(days=min(days, LONGEST_NURTURE_DAYS) if self.rules_version >= 3 else days)
 
     @property
     def rules(self) -> tuple[DimensionPolicy, ...]:
@@ -229,11 +249,19 @@ class Prospect(msgspec.Struct, frozen=True, kw_only=True, tag="prospect"):
 
 
 class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
-    """Outcome: acceptable but too early. Qualify again at `until` (UTC); `why` is the reason in words."""
+    """Outcome: acceptable, but not yet. Qualify again at `until` (UTC); `why` is the reason in words.
+
+    The lead waits for `starts_at`, from which the person's date is near enough; for better answers to `missing`; and
+    for `lacking_points` of the minimum score. At least one of them is set. An `until` that has passed means that the
+    time in which the lead may wait is over.
+    """
 
     until: datetime
     why: str
     verdict: Verdict
+    starts_at: datetime | None = None
+    missing: tuple[Dimension, ...] = ()
+    lacking_points: int = 0
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True, tag="rejection"):
@@ -248,8 +276,9 @@ def qualify(
 ) -> Prospect | Nurture | Rejection:
     """Return the outcome for one lead under one policy at `now`. Never raises.
 
-    A lead with a reason for rejection is rejected even if it is early too. An early lead is judged by the score that it
-    will have when its time comes, so that no lead is nurtured for months and then rejected for its score.
+    A lead with a reason for rejection is rejected even if it could wait for something else. A lead that waits is judged
+    by the score that it will have once it has what it waits for, so that none is nurtured for months and then rejected
+    for its score.
     """
     wait = _wait(facts, policy, now)
     findings = (
@@ -261,15 +290,22 @@ def qualify(
     interest = tuple(_judge_interest(criterion, facts, policy.currency) for criterion in policy.interest)
     score = _score(findings, interest, policy)
     verdict = Verdict(policy_version=policy.version, score=score, findings=findings, interest=interest)
-    early = _is_early(wait, policy.timing)
-    in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy, now)) if early else findings
-    if reason := _rejection(in_time, interest, policy):
+    starts_at = now + wait if wait is not None and _is_early(wait, policy) else None
+    in_time = findings
+    if starts_at is not None:
+        in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy, now))
+    missing = _missing(in_time, policy)
+    best = _as_if_met(in_time, missing, policy)
+    if reason := _rejection(best, interest, policy):
         return Rejection(reason=reason, verdict=verdict)
-    if early and wait is not None:
-        until = now + wait
-        words = f"{findings[-1].value}: within {_days(policy.timing.within_days)} from {until:%Y-%m-%d %H:%M} UTC"
-        return Nurture(until=until, why=words, verdict=verdict)
-    return Prospect(verdict=verdict)
+    lacking = 0
+    if policy.on_low_score is ResultConsequence.nurture:
+        lacking = max(0, policy.minimum_score - _score(best, interest, policy))
+    if starts_at is None and not missing and not lacking:
+        return Prospect(verdict=verdict)
+    until = _nurture_until(facts, policy, starts_at, is_incomplete=bool(missing) or lacking > 0)
+    why = _nurture_words(findings[-1], policy, starts_at, missing, lacking)
+    return Nurture(until=until, why=why, verdict=verdict, starts_at=starts_at, missing=missing, lacking_points=lacking)
 
 
 # Findings of the four dimensions.
@@ -401,8 +437,69 @@ def _overdue_days(facts: Facts, now: datetime) -> int:
     return max(0, (now - facts.timing_at).days - timing.within_days)
 
 
-def _is_early(wait: timedelta | None, policy: TimingPolicy) -> bool:
-    return wait is not None and timedelta(0) < wait <= timedelta(days=policy.nurture_limit_days)
+def _is_early(wait: timedelta, policy: QualificationPolicy) -> bool:
+    return timedelta(0) < wait <= policy.longest_wait
+
+
+# Nurturing: what a lead waits for, and until when.
+
+
+def _missing(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy) -> tuple[Dimension, ...]:
+    """Return the dimensions for a better answer to which the lead waits."""
+    return tuple(
+        finding.dimension
+        for finding, rule in zip(findings, policy.rules, strict=True)
+        if _consequence(finding, rule) is ResultConsequence.nurture
+    )
+
+
+def _as_if_met(
+    findings: tuple[DimensionFinding, ...], missing: tuple[Dimension, ...], policy: QualificationPolicy
+) -> tuple[DimensionFinding, ...]:
+    """Return the findings of the lead once it has a good answer to each missing dimension."""
+    return tuple(
+        msgspec.structs.replace(finding, result=DimensionResult.meets, points=rule.points.meets)
+        if finding.dimension in missing
+        else finding
+        for finding, rule in zip(findings, policy.rules, strict=True)
+    )
+
+
+def _nurture_until(
+    facts: Facts, policy: QualificationPolicy, starts_at: datetime | None, *, is_incomplete: bool
+) -> datetime:
+    """Return the time at which the lead is qualified again: the date, or the end of the days that it may wait.
+
+    One that waits for both is qualified at the later of them. By the rules of version 3, the end of the consent is the
+    latest.
+    """
+    ends = [] if starts_at is None else [starts_at]
+    if is_incomplete:
+        ends.append(facts.received_at + timedelta(days=policy.nurture_days))
+    until = max(ends)
+    if policy.rules_version < 3:
+        return until
+    until = min(until, facts.received_at + timedelta(days=LONGEST_NURTURE_DAYS))
+    consent_end = facts.consent.expires_at if facts.consent else None
+    return until if consent_end is None else min(until, consent_end)
+
+
+def _nurture_words(
+    timing: DimensionFinding,
+    policy: QualificationPolicy,
+    starts_at: datetime | None,
+    missing: tuple[Dimension, ...],
+    lacking: int,
+) -> str:
+    """Return what the lead waits for, such as "a better answer about the budget; 5 points more"."""
+    parts = []
+    if starts_at is not None:
+        parts.append(f"{timing.value}: within {_days(policy.timing.within_days)} from {starts_at:%Y-%m-%d %H:%M} UTC")
+    if missing:
+        parts.append(f"a better answer about the {' and the '.join(missing)}")
+    if lacking:
+        parts.append(f"{lacking} point{'' if lacking == 1 else 's'} more")
+    return "; ".join(parts)
 
 
 # Outcome.
@@ -414,16 +511,27 @@ def _rejection(
     """Return the first reason for rejection, in the order of RejectionReason; None if there is none."""
     reasons = set()
     for finding, rule in zip(findings, policy.rules, strict=True):
-        if finding.result is DimensionResult.fails and rule.on_fails is ResultConsequence.reject:
-            reasons.add(_FAILED[finding.dimension])
-        if finding.result is DimensionResult.unknown and rule.unknown_consequence is ResultConsequence.reject:
-            reasons.add(_UNKNOWN[finding.dimension])
+        if _consequence(finding, rule) is ResultConsequence.reject:
+            causes = _FAILED if finding.result is DimensionResult.fails else _UNKNOWN
+            reasons.add(causes[finding.dimension])
     for criterion, interest_finding in zip(policy.interest, interest, strict=True):
         if criterion.required and interest_finding.result is not DimensionResult.meets:
             reasons.add(RejectionReason.interest_missing)
-    if _score(findings, interest, policy) < policy.minimum_score:
+    is_low = _score(findings, interest, policy) < policy.minimum_score
+    if is_low and policy.on_low_score is ResultConsequence.reject:
         reasons.add(RejectionReason.score_below_minimum)
     return next((reason for reason in RejectionReason if reason in reasons), None)
+
+
+def _consequence(finding: DimensionFinding, rule: DimensionPolicy) -> ResultConsequence:
+    """Return the effect of a finding besides its points."""
+    match finding.result:
+        case DimensionResult.meets:
+            return ResultConsequence.accept
+        case DimensionResult.fails:
+            return rule.on_fails
+        case DimensionResult.unknown:
+            return rule.unknown_consequence
 
 
 _FAILED = {

@@ -13,7 +13,9 @@ from routing.qualification import (
     AuthorityPolicy,
     BudgetPolicy,
     NeedPolicy,
+    NurtureDays,
     QualificationPolicy,
+    ResultConsequence,
     TimingPolicy,
 )
 from routing.quota import QuotaTerms
@@ -39,6 +41,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     cap's next window) before it ends unsold. A delivered lead may be returned for `return_window_days`, up to
     `return_percent` of the leads delivered in 30 days, and at least `returns_at_least`. With `accepts_possible_phones`,
     a number is accepted if its country's numbering plan allows it although no published range contains it.
+    A score below `minimum_score` has the consequence `on_low_score`. A lead that waits for a better answer waits until
+    `nurture_days` after its receipt, or until its consent ends.
     `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
     from before this field existed.
     `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
@@ -62,6 +66,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     need: NeedPolicy
     timing: TimingPolicy
     minimum_score: int
+    on_low_score: ResultConsequence = ResultConsequence.reject
+    nurture_days: NurtureDays = 90
     interest: Annotated[tuple[InterestCriterion, ...], msgspec.Meta(max_length=MOST_CRITERIA)] = ()
     strategy: Strategy = Strategy.priority
     window_days: int = 30
@@ -105,5 +111,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
             timing=self.timing,
             minimum_score=self.minimum_score,
             interest=self.interest,
+            on_low_score=self.on_low_score,
+            nurture_days=self.nurture_days,
             rules_version=self.rules_version,
         )

@@ -9,6 +9,7 @@ import pytest
 
 from routing.decision import (
     NO_CARDS,
+    NURTURE_ENDED,
     RACE_PAUSE,
     CandidateRecord,
     End,
@@ -34,6 +35,7 @@ from routing.index import SubscriptionIndex
 from routing.inquiry import Mode, Timing
 from routing.lifecycle import LeadState
 from routing.matching import Failure, Rule, Usage
+from routing.qualification import ResultConsequence
 from routing.ranking import Strategy
 from routing.scorecard import CategoryFeature, ScoreBin, chance, feature_values
 from routing.subscription import OpenHours, Subscription
@@ -364,3 +366,18 @@ def test_a_card_that_knows_businesses_gives_each_its_own_chance() -> None:
     assert [dict(place.scores)["expects_loss"] for place in route.ranked] == [0.0, 1.0]
     assert recorded_chances(records.values(), second.id) == records[second.id].chances
     assert recorded_chances(records.values()) == records[first.id].chances
+
+
+def test_a_lead_that_has_waited_for_an_answer_as_long_as_it_may_expires() -> None:
+    waits = msgspec.structs.replace(the_vertical().budget, on_unknown=ResultConsequence.nurture)
+    vertical = the_vertical(budget=waits, nurture_days=30)
+    lead = the_lead(facts=roofing_facts(submitted_at=MONDAY_NOON, budget=None))
+    waiting = decided(lead, a_subscription(), vertical=vertical)
+    assert isinstance(waiting, Wait)
+    assert (waiting.state, waiting.until) == (LeadState.nurturing, MONDAY_NOON + timedelta(days=30))
+    nurtured = msgspec.structs.replace(lead, state=LeadState.nurturing)
+    ended = decide(nurtured, vertical, 3, SubscriptionIndex([a_subscription()]), waiting.until)
+    assert isinstance(ended, End)
+    assert (ended.state, ended.reason) == (LeadState.expired, NURTURE_ENDED)
+    answered = msgspec.structs.replace(nurtured, facts=roofing_facts(submitted_at=MONDAY_NOON))
+    assert isinstance(decided(answered, a_subscription(), vertical=vertical), MatchedCandidates)

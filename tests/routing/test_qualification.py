@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.consent import ConsentTerms
 from routing.inquiry import CLOCK_TOLERANCE, Authority, Budget, EvidenceKind, Facts, NeedValue, Timing
 from routing.qualification import (
     AuthorityPolicy,
@@ -572,11 +573,90 @@ def test_the_clock_of_a_provider_changes_no_outcome(days: int, ahead: timedelta,
 
 
 @given(facts_strategy, policies)
-def test_a_nurtured_lead_qualified_again_at_its_time_is_not_nurtured_again(
-    facts: Facts, policy: QualificationPolicy
-) -> None:
+def test_an_early_lead_qualified_again_at_its_time_is_a_prospect(facts: Facts, policy: QualificationPolicy) -> None:
     outcome = judge(facts, policy)
-    if isinstance(outcome, Nurture):
-        assert NOW < outcome.until <= NOW + timedelta(days=policy.timing.nurture_limit_days)
+    if isinstance(outcome, Nurture) and not outcome.missing and not outcome.lacking_points:
+        assert NOW < outcome.until <= NOW + policy.longest_wait
         assert isinstance(judge(facts, policy, outcome.until), Prospect)
         assert isinstance(judge(facts, policy, outcome.until - timedelta(microseconds=1)), Nurture)
+
+
+consent_ends = st.none() | st.timedeltas(timedelta(seconds=1), timedelta(days=900)).map(lambda span: NOW + span)
+
+
+@given(facts_strategy, policies, consent_ends, st.integers(1, 548))
+def test_no_lead_waits_without_an_end(
+    facts: Facts, policy: QualificationPolicy, expires_at: datetime | None, days: int
+) -> None:
+    facts = msgspec.structs.replace(facts, consent=ConsentTerms(expires_at=expires_at))
+    policy = msgspec.structs.replace(policy, nurture_days=days, on_low_score=ResultConsequence.nurture)
+    outcome = judge(facts, policy)
+    if not isinstance(outcome, Nurture):
+        return
+    assert outcome.starts_at or outcome.missing or outcome.lacking_points
+    assert NOW < outcome.until <= min(NOW + timedelta(days=548), expires_at or outcome.until)
+    again = judge(facts, policy, outcome.until)
+    if isinstance(again, Nurture) and outcome.until != expires_at:
+        is_over = again.until <= outcome.until
+        is_late = again.starts_at is not None and again.starts_at > NOW + policy.longest_wait
+        assert is_over or is_late
+
+
+WAITS: dict[str, Any] = {"on_unknown": ResultConsequence.nurture, "points": points()}
+WAITING_POLICY = roofing_policy(budget=BudgetPolicy(minimum_minor=500_000, **WAITS), nurture_days=30)
+
+
+def test_a_lead_whose_budget_is_unknown_waits_for_it_where_the_policy_says_so() -> None:
+    outcome = judge(roofing_facts(budget=None), WAITING_POLICY)
+    assert isinstance(outcome, Nurture)
+    assert (outcome.missing, outcome.starts_at, outcome.lacking_points) == ((Dimension.budget,), None, 0)
+    assert outcome.until == NOW + timedelta(days=30)
+    assert outcome.why == "a better answer about the budget"
+    assert isinstance(judge(roofing_facts(), WAITING_POLICY), Prospect)
+    low = judge(roofing_facts(budget=usd(100)), WAITING_POLICY)
+    assert isinstance(low, Rejection), "a budget that is too low is no unknown one"
+
+
+def test_a_lead_that_waits_for_an_answer_is_rejected_for_any_other_reason() -> None:
+    facts = roofing_facts(budget=None, authority=Authority.researcher)
+    outcome = judge(facts, WAITING_POLICY)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.authority_not_accepted
+    hopeless = judge(
+        roofing_facts(budget=None, timing=None, authority=None),
+        msgspec.structs.replace(WAITING_POLICY, minimum_score=80),
+    )
+    assert isinstance(hopeless, Rejection), "not even the best budget would reach the minimum score"
+
+
+def test_a_lead_whose_score_is_low_waits_for_the_points_that_it_lacks() -> None:
+    policy = roofing_policy(minimum_score=90, on_low_score=ResultConsequence.nurture)
+    outcome = judge(roofing_facts(budget=None), policy)
+    assert isinstance(outcome, Nurture)
+    assert (outcome.missing, outcome.lacking_points) == ((), 5)
+    assert outcome.until == NOW + timedelta(days=90)
+    assert outcome.why == "5 points more"
+
+
+def test_a_lead_that_waits_for_its_date_and_an_answer_waits_until_the_later_of_both_ends() -> None:
+    early = {"timing": Timing(within_days=70), "budget": None}
+    outcome = judge(roofing_facts(**early), WAITING_POLICY)
+    assert isinstance(outcome, Nurture)
+    assert (outcome.starts_at, outcome.until) == (NOW + timedelta(days=10), NOW + timedelta(days=30))
+
+
+def test_no_lead_waits_beyond_the_end_of_its_consent_and_earlier_rules_do_not_know_it() -> None:
+    end = NOW + timedelta(days=5)
+    facts = roofing_facts(timing=Timing(within_days=70), consent=ConsentTerms(expires_at=end))
+    outcome, earlier = judge(facts), judge(facts, roofing_policy(rules_version=2))
+    assert isinstance(outcome, Nurture)
+    assert isinstance(earlier, Nurture)
+    assert (outcome.until, earlier.until) == (end, NOW + timedelta(days=10))
+
+
+def test_no_lead_waits_for_more_than_eighteen_months() -> None:
+    timing = TimingPolicy(within_days=60, nurture_limit_days=3_650, points=points())
+    for days, expected in ((60 + 548, Nurture), (60 + 549, Rejection)):
+        facts = roofing_facts(timing=Timing(within_days=days))
+        assert isinstance(judge(facts, roofing_policy(timing=timing)), expected)
+        assert isinstance(judge(facts, roofing_policy(timing=timing, rules_version=2)), Nurture)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from routing.decision import CERTIFICATE_FAILED, CERTIFICATE_PENDING, CONSENT_EXPIRED
+from routing.decision import CERTIFICATE_FAILED, CERTIFICATE_PENDING, CONSENT_EXPIRED, NURTURE_ENDED
 from routing.inquiry import PhoneVerification
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -56,6 +56,7 @@ REASONS: Final[dict[str, str]] = {
     CONSENT_EXPIRED: "The person's consent ended before the lead was sold.",
     CERTIFICATE_PENDING: "Its certificate of consent is being checked.",
     CERTIFICATE_FAILED: "Its certificate of consent could not be verified.",
+    NURTURE_ENDED: "It waited for a better answer as long as this service allows.",
     "delayed": "It waits for a few minutes, to show what speed is worth.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",
