@@ -147,9 +147,11 @@ def _need_answers(definition: VerticalDefinition) -> Answers:
     """Answers about the need. Intake takes no inquiry without the required ones, so only the others can be missing."""
     needs, choices = definition.needs, definition.need.wanted
     relevant = {name: field for name, field in needs.items() if field.required or name in choices}
-    fitting = {name: value for name, field in relevant.items() for value in (choices.get(name) or _allowed(field))[:1]}
+    fitting = {
+        name: value for name, field in relevant.items() for value in (choices.get(name) or allowed_answers(field))[:1]
+    }
     unwanted = {
-        name: next((value for value in _allowed(field) if value not in choices[name]), None)
+        name: next((value for value in allowed_answers(field) if value not in choices[name]), None)
         for name, field in relevant.items()
         if name in choices
     }
@@ -177,7 +179,7 @@ def _timing_answers(definition: VerticalDefinition) -> Answers:
     return answers
 
 
-def _allowed(field: NeedField) -> tuple[NeedValue, ...]:
+def allowed_answers(field: NeedField) -> tuple[NeedValue, ...]:
     """Return answers that the question allows: all choices, or those numbers that lie next to a bound."""
     if field.kind == "choice":
         return field.choices
