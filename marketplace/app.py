@@ -33,6 +33,7 @@ from marketplace.journey import http as journey_http
 from marketplace.journey.flow import Journey
 from marketplace.learning import http as learning_http
 from marketplace.notices import http as notices_http
+from marketplace.nurturing import http as nurturing_http
 from marketplace.portal import frame
 from marketplace.portal import http as portal_http
 from marketplace.receipts import http as receipts_http
@@ -85,6 +86,7 @@ def create_routes(docs: Docs) -> Litestar:
     handlers: list[Any] = [
         *intake_http.handlers,
         *journey_http.handlers,
+        *nurturing_http.handlers,
         *distribution_http.handlers,
         *directory_http.handlers,
         *funds_http.handlers,

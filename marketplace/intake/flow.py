@@ -44,6 +44,7 @@ from routing.certificate import CertificateKind, certificate_key
 from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
+from routing.unlocking import UnlockSummary, find_unlocks
 
 NOTIFY_GRACE: Final = timedelta(seconds=1)
 "Time after which the sweeper finds a lead whose notification was lost."
@@ -262,6 +263,16 @@ class Intake:
         if status is None:
             raise NotFound("There is no inquiry of yours with this id.")
         return status
+
+    async def unlocks(self, caller: Principal, lead_id: UUID) -> UnlockSummary | None:
+        """Return what would unlock a waiting inquiry of the caller; None for any other, without a decision."""
+        async with session(self._pool) as connection:
+            case = await intake_store.find_nurtured(connection, lead_id, caller.owner, caller.mode)
+        if case is None:
+            return None
+        rules = await self._catalog.at_least(case.catalog_version)
+        vertical = rules.verticals[case.vertical_id]
+        return find_unlocks(case, vertical.definition, vertical.version, rules.index, clock.now())
 
     async def list_statuses(self, caller: Principal, before: UUID | None, limit: int) -> tuple[InquiryStatus, ...]:
         """Return one page of the caller's inquiries, newest first."""

@@ -37,6 +37,7 @@ from marketplace.web.http import (
 from marketplace.web.openapi import QueryParameter, RouteDoc, id_of, paged
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection
+from routing.unlocking import Unlock
 
 PREFERENCE: Final = re.compile(
     r"""
@@ -94,7 +95,12 @@ class InquiryReturn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
-    """Status of an inquiry as its provider may see it: never the business that has the lead."""
+    """Status of an inquiry as its provider may see it: never the business that has the lead.
+
+    `unlock` are the questions worth asking the person of a waiting lead, the most useful first, each with the number of
+    subscriptions that would take the lead if it alone is answered as the vertical wants. `unlock_together` is the
+    number with all of them. Lists have neither.
+    """
 
     id: str
     state: LeadState
@@ -106,6 +112,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     payout: Payout | None
     returned: InquiryReturn | None
     links: dict[str, str]
+    unlock: tuple[Unlock, ...] = ()
+    unlock_together: int | None = None
 
 
 class InquiryPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +226,20 @@ def _links(lead_id: UUID) -> dict[str, str]:
     return {"self": f"/v1/inquiries/{text}", "trace": f"/v1/leads/{text}/trace"}
 
 
+async def load_inquiry(intake: Intake, caller: Principal, lead_id: UUID) -> Inquiry:
+    """Return the status of an inquiry, with what would unlock it if it waits. Raises NotFound."""
+    status = await intake.status(caller, lead_id)
+    return await _with_unlocks(intake, caller, status)
+
+
+async def _with_unlocks(intake: Intake, caller: Principal, status: InquiryStatus) -> Inquiry:
+    view = inquiry_view(status)
+    unlocks = await intake.unlocks(caller, status.id) if status.state is LeadState.nurturing else None
+    if unlocks is None:
+        return view
+    return msgspec.structs.replace(view, unlock=unlocks.questions, unlock_together=unlocks.together)
+
+
 def inquiry_view(status: InquiryStatus) -> Inquiry:
     """Return the status of an inquiry as its provider may see it."""
     payout = None
@@ -289,7 +311,8 @@ async def submit(
         return _accepted(receipt)
     status = await intake_of(request).outcome(caller, receipt.id, seconds)
     applied = {"Preference-Applied": f"wait={seconds:.0f}"}
-    return JsonAnswer(inquiry_view(status), status_code=200, headers=_replayed(receipt) | applied)
+    view = await _with_unlocks(intake_of(request), caller, status)
+    return JsonAnswer(view, status_code=200, headers=_replayed(receipt) | applied)
 
 
 async def take_in(request: AnyRequest, caller: Principal, raw: bytes, key: str | None) -> Response[bytes]:

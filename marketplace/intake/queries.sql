@@ -41,6 +41,13 @@ left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
 left join return_request r on r.assignment_id = a.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
+-- name: find_nurtured
+-- A waiting lead of this provider, with its facts after its journey, to say what would unlock it.
+select l.id as lead_id, l.state, l.received_at, l.provider_id, l.vertical_id,
+       facts_at(l.id, i.facts, l.revision) as facts, (select version from catalog_version) as catalog_version
+from lead l join inquiry i on i.id = l.id
+where l.id = $1 and l.provider_id = $2 and l.mode = $3 and l.state = 'nurturing';
+
 -- name: find_state
 -- Read in a loop while a provider waits for the outcome, so by primary key alone.
 select state from lead where id = $1;

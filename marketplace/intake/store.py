@@ -9,6 +9,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, violated
 from marketplace.security.sealing import SealedContact
+from routing.decision import OpenLead
 from routing.inquiry import Facts
 from routing.lifecycle import LeadState
 
@@ -88,6 +89,18 @@ class InquiryStatus(msgspec.Struct, frozen=True, kw_only=True):
     finding: str | None
     requested_at: datetime | None
     judged_at: datetime | None
+
+
+class NurturedCase(OpenLead, frozen=True, kw_only=True):
+    """A waiting lead, and the version that the rules must have at least."""
+
+    vertical_id: UUID
+    catalog_version: int
+
+
+async def find_nurtured(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> NurturedCase | None:
+    """Find a lead of this provider that waits; None for any other."""
+    return await find_row(connection, SQL["find_nurtured"], NurturedCase, lead_id, provider_id, mode)
 
 
 async def take_inquiry(

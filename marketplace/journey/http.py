@@ -9,7 +9,7 @@ from litestar import get, patch, post
 from litestar.di import Provide
 
 from marketplace.intake.flow import Intake
-from marketplace.intake.http import KEY, Inquiry, inquiry_view, provide_intake, provide_lead_id
+from marketplace.intake.http import KEY, Inquiry, inquiry_view, load_inquiry, provide_intake, provide_lead_id
 from marketplace.journey.flow import Journey, SentCorrection, TouchResult
 from marketplace.journey.reading import read_later_touches
 from marketplace.journey.shapes import MAXIMUM_KEYS, CorrectionBody, TouchesBody
@@ -52,8 +52,8 @@ def _time_faults(body: TouchesBody) -> tuple[Fault, ...]:
     dependencies={"caller": require(Scope.leads_write, even_suspended=True)},
 )
 async def show(caller: Caller, lead_id: Injected[UUID], intake: Injected[Intake]) -> Inquiry:
-    """Shows where one inquiry stands: state, reasons, clock and payout."""
-    return inquiry_view(await intake.status(caller, lead_id))
+    """Shows where one inquiry stands: state, reasons, clock and payout, and for a waiting one the question to ask."""
+    return await load_inquiry(intake, caller, lead_id)
 
 
 @post(

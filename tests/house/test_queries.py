@@ -53,6 +53,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "learning/queries.sql": (API, WORK),
     "intake/queries.sql": (API,),
     "journey/queries.sql": (API,),
+    "nurturing/queries.sql": (API,),
     "intake/refusals.sql": (API,),
     "database/journal.sql": (WORK,),
     "web/metrics.sql": (API,),

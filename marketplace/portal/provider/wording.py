@@ -57,6 +57,7 @@ REASONS: Final[dict[str, str]] = {
     CERTIFICATE_PENDING: "Its certificate of consent is being checked.",
     CERTIFICATE_FAILED: "Its certificate of consent could not be verified.",
     NURTURE_ENDED: "It waited for a better answer as long as this service allows.",
+    "given_back": "You gave it back before its time.",
     "delayed": "It waits for a few minutes, to show what speed is worth.",
     "no_subscription": "No business takes this service at the moment.",
     "withdrawn": "The person asked not to be contacted.",

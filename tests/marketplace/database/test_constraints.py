@@ -488,7 +488,7 @@ PRIVILEGES = {
     ("marketplace_api", "delete"): """
         list_member list_staging
         failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
-    ("marketplace_api", "execute"): "read_contact revise_lead take_inquiry",
+    ("marketplace_api", "execute"): "give_back read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)

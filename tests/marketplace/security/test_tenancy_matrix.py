@@ -67,6 +67,7 @@ TABLE: Final = (
     row("PATCH", "/v1/inquiries/{inquiry_id=lead}", "3 24 33 343", {"bant": {"timing": {"within_days": 7}}}),
     row("POST", "/v1/inquiries/{inquiry_id=lead}/touches", "3 24 33 343",
         {"touches": [{"kind": "call", "at": "{now}"}]}),
+    row("POST", "/v1/inquiries/{inquiry_id=lead}/give-back", "3 94 33 343"),
     row("GET", "/v1/leads/{lead_id=lead}/trace", "2 24 24 444"),
     row("GET", "/v1/leads/{lead_id=lead}/receipt", "2 24 24 444"),
     row("GET", "/v1/feed?lasts=0", "3 33 22 332"),
