@@ -22,6 +22,8 @@ from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
+from marketplace.feedback import stages_store
+from marketplace.feedback.flow import UNMAPPED_AGE
 from marketplace.learning import job as learning_job
 from marketplace.notices import store as notices_store
 from marketplace.notices.flow import Notices
@@ -166,11 +168,12 @@ class Sweeper:
         self._slots_taken[job] -= 1
 
     async def _do_housekeeping(self) -> None:
-        """Create partitions for the coming months, and delete old records of failures and old simulations."""
+        """Create partitions for the coming months, and delete old records of failures, simulations and reports."""
         async with session(self._pool) as connection:
             await connection.execute(SQL["make_partitions"], 3)
             await failing.forget_old(connection)
             await simulations_store.delete_old(connection, clock.now() - RESULT_AGE)
+            await stages_store.delete_old_unmapped(connection, clock.now() - UNMAPPED_AGE)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:

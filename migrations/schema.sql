@@ -1061,18 +1061,23 @@ create table disposition (
     committed_by xid8 not null default pg_current_xact_id(),
     file_import_id uuid,
     undone_at timestamptz,
+    starts_at timestamptz,
+    stage_id uuid,
     constraint disposition_pkey primary key (id),
     constraint disposition_assignment foreign key (assignment_id, lead_id, business_id, live) references assignment(id,
         lead_id, business_id, live),
     constraint disposition_exposed foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
     constraint disposition_file_import_id_fkey foreign key (file_import_id) references file_import(id),
-    constraint disposition_kind check (kind in ('contacted', 'qualified', 'quoted', 'won', 'lost', 'unreachable')),
+    constraint disposition_stage foreign key (stage_id, business_id) references pipeline_stage(id, business_id),
+    constraint disposition_appointment check ((starts_at is not null) = (kind = 'appointment')),
+    constraint disposition_kind check (kind in ('contacted', 'qualified', 'appointment', 'quoted', 'won', 'lost',
+        'unreachable')),
     constraint disposition_live check (live),
     constraint disposition_lost check (reason is null or kind = 'lost'),
     constraint disposition_reason check (reason in ('price', 'competitor', 'not_interested', 'no_need', 'bad_timing',
         'duplicate_job', 'other')),
     constraint disposition_source check (source in ('api', 'webhook', 'csv', 'portal', 'demo')),
-    constraint disposition_undone check (undone_at is null or file_import_id is not null),
+    constraint disposition_undone check (undone_at is null or file_import_id is not null or source = 'portal'),
     constraint disposition_value check (value_minor >= 0),
     constraint disposition_won check ((value_minor is not null) = (kind = 'won'))
 );
@@ -1166,11 +1171,22 @@ create table pipeline_stage (
     stage text not null,
     kind text not null,
     position int not null,
-    constraint pipeline_stage_pkey primary key (business_id, stage),
+    id uuid not null default gen_random_uuid(),
+    limit_days int,
+    retired_at timestamptz,
+    merged_into uuid,
+    constraint pipeline_stage_pkey primary key (id),
+    constraint pipeline_stage_of_business unique (id, business_id),
     constraint pipeline_stage_business_id_fkey foreign key (business_id) references business(id),
-    constraint pipeline_stage_kind check (kind in ('contacted', 'qualified', 'quoted', 'won', 'lost', 'unreachable'))
+    constraint pipeline_stage_merged foreign key (merged_into, business_id) references pipeline_stage(id, business_id),
+    constraint pipeline_stage_kind check (kind in ('contacted', 'qualified', 'appointment', 'quoted', 'won', 'lost',
+        'unreachable')),
+    constraint pipeline_stage_limit check (limit_days >= 1 and limit_days <= 365),
+    constraint pipeline_stage_successor check (merged_into is null or retired_at is not null)
 );
-grant delete, insert, select on pipeline_stage to marketplace_api;
+create index pipeline_stage_by_business on pipeline_stage (business_id, "position");
+grant insert, select, update (kind, limit_days, merged_into, position, retired_at, stage) on pipeline_stage to
+    marketplace_api;
 grant select on pipeline_stage to marketplace_reports, marketplace_worker;
 
 -- The secret by which a business's own systems sign what they tell us; sealed, like an endpoint's.
@@ -1676,8 +1692,8 @@ create view lead_figure as
           where t.assignment_id = a.id and t.started_at >= (a.awarded_at - '01:00:00'::interval)) waited on a.evidence
               = 'answer'
      left join lateral ( select min(greatest(d.happened_at, known.acknowledged_at)) as touched_at,
-            min(greatest(d.happened_at, known.acknowledged_at)) filter (where d.kind in ('contacted', 'qualified',
-                'quoted', 'won')) as contacted_at,
+            min(greatest(d.happened_at, known.acknowledged_at)) filter (where d.kind in ('contacted', 'appointment',
+                'qualified', 'quoted', 'won')) as contacted_at,
             bool_or(d.source = 'demo') as demo
            from disposition d
           where d.assignment_id = a.id and d.undone_at is null) told on known.acknowledged_at is not null
@@ -1994,8 +2010,8 @@ create view exclusive_outcome as
      join inquiry i on i.id = a.lead_id
      join transfer charge on charge.assignment_id = a.id and charge.kind = 'capture'
      left join transfer refund on refund.assignment_id = a.id and refund.kind = 'refund'
-     left join lateral ( select min(d.happened_at) filter (where d.kind in ('contacted', 'qualified', 'quoted', 'won'))
-         as contacted_at,
+     left join lateral ( select min(d.happened_at) filter (where d.kind in ('contacted', 'appointment', 'qualified',
+         'quoted', 'won')) as contacted_at,
             bool_or(d.kind in ('qualified', 'quoted', 'won')) as qualified,
             bool_or(d.source = 'demo') as demo
            from disposition d
@@ -3452,3 +3468,51 @@ create table kept_away (
 create index kept_away_newest on kept_away (business_id, kept_at);
 grant select on kept_away to marketplace_api;
 grant insert, select on kept_away to marketplace_worker;
+
+
+-- Pipelines (migration 0070) ------------------------------------------------------------------------------------------
+
+-- Each name that means a stage: the present one, former ones, and words of a business's software. In lower case, so that one
+-- name never means two stages.
+create table stage_name (
+    business_id uuid not null,
+    name text not null,
+    stage_id uuid not null,
+    constraint stage_name_pkey primary key (business_id, name),
+    constraint stage_name_stage foreign key (stage_id, business_id) references pipeline_stage(id, business_id)
+);
+create index stage_name_by_stage on stage_name (stage_id);
+grant delete, insert, select, update (stage_id) on stage_name to marketplace_api;
+grant select on stage_name to marketplace_worker;
+
+-- Reports whose stage no name means. They are recorded when the name is mapped, and deleted after 30 days. `note` is what a
+-- person wrote, and is erased with the lead's person.
+create table unmapped_report (
+    id uuid not null,
+    business_id uuid not null,
+    assignment_id uuid not null,
+    lead_id uuid not null,
+    live bool not null default true,
+    stage text not null,
+    name text not null,
+    report jsonb not null,
+    note text,
+    source text not null,
+    event_id text not null,
+    file_import_id uuid,
+    received_at timestamptz not null,
+    fault text,
+    constraint unmapped_report_pkey primary key (id),
+    constraint unmapped_report_event unique (business_id, event_id),
+    constraint unmapped_report_assignment foreign key (assignment_id, lead_id, business_id, live) references
+        assignment(id, lead_id, business_id, live),
+    constraint unmapped_report_file_import_id_fkey foreign key (file_import_id) references file_import(id),
+    constraint unmapped_report_live check (live),
+    constraint unmapped_report_source check (source in ('api', 'webhook', 'csv'))
+);
+create index unmapped_report_by_lead on unmapped_report (lead_id);
+create index unmapped_report_of_import on unmapped_report (file_import_id) where (file_import_id is not null);
+create index unmapped_report_oldest on unmapped_report (received_at);
+grant delete, insert, select, update (fault) on unmapped_report to marketplace_api;
+grant update (note) on unmapped_report to marketplace_eraser;
+grant delete, select on unmapped_report to marketplace_worker;

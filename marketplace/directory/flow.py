@@ -19,6 +19,7 @@ from marketplace.directory.checks import (
     zone_faults,
 )
 from marketplace.directory.store import Business, Endpoint, Provider, SubscriptionRecord, TenantScope
+from marketplace.feedback.stages import insert_usual_stages
 from marketplace.ledger import money
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
@@ -147,12 +148,16 @@ async def change_provider(
 async def create_business(
     pool: Pool, actor: str, name: str, zone: str, currency: str, credit_limit_minor: int
 ) -> Business:
-    """Create a business and its wallet, in one transaction. Raises InvalidInput for an unknown zone or currency."""
+    """Create a business with its wallet and the usual stages, in one transaction.
+
+    Raises InvalidInput for an unknown zone or currency.
+    """
     _refuse((*zone_faults("/zone", zone), *currency_faults("/currency", currency)))
     now = clock.now()
     async with transaction(pool) as connection:
         business_id = await directory_store.insert_business(connection, name, zone, now)
         await money.insert_wallet(connection, business_id, currency, credit_limit_minor)
+        await insert_usual_stages(connection, business_id)
         subject = ids.encode("biz", business_id)
         await audit.record(connection, now, actor, "business.create", subject, credit_limit_minor=credit_limit_minor)
         return await _load_business(connection, business_id)

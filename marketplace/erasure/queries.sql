@@ -44,6 +44,8 @@ with key_gone as (
     update correction set sealed = null, wrapped = null, master_key_id = null where lead_id = $1 and sealed is not null
 ), words_gone as (
     update disposition set note = null where lead_id = $1 and note is not null
+), unmapped_gone as (
+    update unmapped_report set note = null where lead_id = $1 and note is not null
 ), request_gone as (
     update return_request set note = null where lead_id = $1 and note is not null
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Pool, session
 from marketplace.feedback import flow as feedback_flow
+from marketplace.feedback import stages_store
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.flow import DispositionReport, LeadHolder, RecordedDisposition
 from marketplace.feedback.store import Disposition, DispositionSource
@@ -99,7 +101,7 @@ class DispositionFile:
         """Complete the stated mapping from the rows, and return it with the names of what the rows leave open."""
         left_open: list[str] = []
         if stated.dates is None:
-            order, undecided = decide_order(self._cells("happened_at"))
+            order, undecided = decide_order(chain(self._cells("happened_at"), self._cells("starts_at")))
             stated = msgspec.structs.replace(stated, dates=order)
             left_open += ["dates"] * undecided
         if stated.decimal is None:
@@ -146,7 +148,7 @@ class DispositionFile:
         for name, text in cells.items():
             try:
                 match name:
-                    case "happened_at":
+                    case "happened_at" | "starts_at":
                         moment = read_moment(text, self.mapping.dates or "iso", self._zone)
                         if moment.whole_day:
                             raise CellFault("time_missing", "Write the time of day too, such as 2026-11-21 14:05.")
@@ -190,7 +192,11 @@ class Dispositions:
         return await asyncio.to_thread(read_file)
 
     async def undo(self, connection: Connection, file_import: Import, most: int) -> int | None:
-        """Undo up to `most` dispositions of the import, and return their number; None if none is left."""
+        """Undo up to `most` dispositions of the import, and return their number; None if none is left.
+
+        Its reports that wait for a stage are deleted.
+        """
+        await stages_store.delete_unmapped_of_import(connection, file_import.id, file_import.business_id)
         undone = await feedback_store.undo_dispositions(
             connection, file_import.id, file_import.business_id, most, clock.now()
         )

@@ -16,7 +16,9 @@ from uuid import UUID
 import msgspec
 
 from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.feedback import stages_store
 from marketplace.feedback import store as feedback_store
+from marketplace.feedback.stages_store import NamedStage, NewUnmapped
 from marketplace.feedback.store import (
     BusinessLead,
     Disposition,
@@ -24,7 +26,6 @@ from marketplace.feedback.store import (
     DispositionSource,
     DispositionTarget,
     FeedbackHook,
-    PipelineStage,
 )
 from marketplace.feedback.wire import DispositionBody
 from marketplace.rules.hours import Elapsed, elapsed
@@ -45,9 +46,24 @@ REPORTABLE: Final = frozenset({AssignmentState.exposed, AssignmentState.delivere
 "States of an assignment that may be reported on."
 
 CONTACTS: Final = frozenset(
-    {DispositionKind.contacted, DispositionKind.qualified, DispositionKind.quoted, DispositionKind.won}
+    {
+        DispositionKind.contacted,
+        DispositionKind.qualified,
+        DispositionKind.appointment,
+        DispositionKind.quoted,
+        DispositionKind.won,
+    }
 )
 "Kinds that mean that somebody was reached. The earliest of them is the first contact."
+
+UNMAPPED_AGE: Final = timedelta(days=30)
+"Time for which a report is kept whose stage is not mapped."
+
+MOST_UNMAPPED: Final = 10_000
+"Reports of one business that are kept until their stage is mapped."
+
+FARTHEST_APPOINTMENT: Final = timedelta(days=730)
+"Time ahead within which an appointment begins; a later one is a mistyped year."
 
 NOT_THERE: Final = "There is no lead of yours with this id."
 
@@ -61,6 +77,10 @@ class ReportFault(StrEnum):
     """The pipeline has no such stage."""
     value_missing = "value_missing"
     """The lead was won, but the report has no value."""
+    starts_at_missing = "starts_at_missing"
+    """The report is an appointment without the time at which it begins."""
+    starts_at_out_of_range = "starts_at_out_of_range"
+    """The appointment begins before the business was shown the lead, or more than two years ahead."""
     happened_in_future = "happened_in_future"
     """The time is more than five minutes ahead of our clock."""
     happened_before_delivery = "happened_before_delivery"
@@ -147,12 +167,12 @@ async def report_one(
     now = clock.now()
     async with transaction(pool) as connection:
         [outcome] = await record_reports(connection, holder, source, (report,), now)
-        if isinstance(outcome, MarketplaceError):
-            raise outcome
-        if outcome.fresh:
+        if isinstance(outcome, RecordedDisposition) and outcome.fresh:
             subject = ids.encode("lead", outcome.disposition.lead_id)
             kind = outcome.disposition.kind
             await audit.record(connection, now, holder.actor, "lead.disposition", subject, kind=kind)
+    if isinstance(outcome, MarketplaceError):  # after the transaction, in which a report may have been kept
+        raise outcome
     return outcome
 
 
@@ -167,9 +187,14 @@ async def record_reports(
     """Insert the valid reports in the caller's transaction, and return the outcome of each in order.
 
     An outcome is the recorded disposition, or NotFound, NotDelivered, AlreadyReturned, InvalidInput or EventReused.
-    With `file_import_id`, the dispositions belong to that import.
+    With `file_import_id`, the dispositions belong to that import. A report with an event id that is refused only
+    because no name means its stage is kept, and recorded when the stage is mapped.
     """
     dispositions = await _read_reports(connection, holder, source, reports, now)
+    if any(map(_is_unmapped, dispositions)):
+        await stages_store.lock_names(connection, holder.business_id)
+        dispositions = await _read_reports(connection, holder, source, reports, now)  # the stage may be mapped by now
+        await _keep_unmapped(connection, holder, source, reports, dispositions, now, file_import_id)
     return await _record(connection, holder, source, reports, dispositions, now, file_import_id)
 
 
@@ -216,9 +241,7 @@ async def _read_reports(
     now: datetime,
 ) -> list[Disposition | MarketplaceError]:
     """Return the disposition of each report, or its error, in order."""
-    stages = {
-        stage.stage.casefold(): stage.kind for stage in await feedback_store.list_stages(connection, holder.business_id)
-    }
+    stages = await stages_store.list_names(connection, holder.business_id)
     targets = await _load_targets(connection, holder, reports)
     return [read_report(report, targets, stages, source, now) for report in reports]
 
@@ -281,6 +304,7 @@ def _says_the_same(disposition: Disposition, earlier: Disposition, is_timed: boo
     return (
         (disposition.assignment_id, disposition.kind, disposition.value_minor, disposition.reason, disposition.stage)
         == (earlier.assignment_id, earlier.kind, earlier.value_minor, earlier.reason, earlier.stage)
+        and disposition.starts_at == earlier.starts_at
         and (earlier.note is None or disposition.note == earlier.note)
         and (not is_timed or disposition.happened_at == earlier.happened_at)
     )
@@ -289,20 +313,25 @@ def _says_the_same(disposition: Disposition, earlier: Disposition, is_timed: boo
 def read_report(
     report: DispositionReport,
     targets: Mapping[UUID, DispositionTarget],
-    stages: Mapping[str, DispositionKind],
+    stages: Mapping[str, NamedStage],
     source: DispositionSource,
     now: datetime,
 ) -> Disposition | MarketplaceError:
-    """Return the disposition that a report states, or its error. `stages` are by their casefolded names."""
+    """Return the disposition that a report states, or its error. `stages` are by the names that mean them."""
     body = report.body
     target = _find_target(report, targets)
     if target is None:
         return errors.NotFound(NOT_THERE)
     if target.state not in REPORTABLE or target.exposed_at is None:
         return _not_reportable(target.state)
-    kind = body.kind or stages.get((body.stage or "").casefold())
+    stage = stages.get(name_key(body.stage or ""))
+    kind = body.kind or (None if stage is None else stage.kind)
     happened_at = body.happened_at or now
-    if faults := (*_kind_faults(body, kind), *_time_faults(happened_at, target.exposed_at, now)):
+    if faults := (
+        *_kind_faults(body, kind),
+        *_time_faults(happened_at, target.exposed_at, now),
+        *_appointment_faults(body, kind, target.exposed_at, now),
+    ):
         return errors.InvalidInput(faults)
     assert kind is not None
     return Disposition(
@@ -314,10 +343,62 @@ def read_report(
         reason=body.reason,
         note=body.note or None,
         stage=body.stage,
+        stage_id=None if stage is None or stage.kind is not kind else stage.stage_id,
+        starts_at=body.starts_at,
         happened_at=happened_at,
         recorded_at=now,
         source=source,
         event_id=body.event_id,
+    )
+
+
+def name_key(name: str) -> str:
+    """Return the form of a stage's name by which two names are the same: without case and outer blanks."""
+    return name.strip().casefold()
+
+
+def _is_unmapped(outcome: Disposition | MarketplaceError) -> bool:
+    """Return whether a report was refused only because no name means its stage."""
+    return isinstance(outcome, errors.InvalidInput) and [fault.code for fault in outcome.faults] == [
+        ReportFault.stage_unknown
+    ]
+
+
+async def _keep_unmapped(
+    connection: Connection,
+    holder: LeadHolder,
+    source: DispositionSource,
+    reports: Sequence[DispositionReport],
+    outcomes: Sequence[Disposition | MarketplaceError],
+    now: datetime,
+    file_import_id: UUID | None,
+) -> None:
+    """Keep the reports with an event id whose stage no name means, until it is mapped or UNMAPPED_AGE has passed."""
+    targets = await _load_targets(connection, holder, reports)
+    unmapped = []
+    for report, outcome in zip(reports, outcomes, strict=True):
+        target = _find_target(report, targets)
+        if _is_unmapped(outcome) and target is not None and report.body.event_id is not None:
+            unmapped.append(_unmapped(report.body, report.body.event_id, target, now))
+    if unmapped:
+        await stages_store.insert_unmapped(
+            connection, holder.business_id, source, file_import_id, now, unmapped, MOST_UNMAPPED
+        )
+
+
+def _unmapped(body: DispositionBody, event_id: str, target: DispositionTarget, now: datetime) -> NewUnmapped:
+    """Return a report in the form in which it is kept, with the time at which it happened."""
+    stage = body.stage or ""
+    report = msgspec.structs.replace(body, note=None, event_id=None, happened_at=body.happened_at or now)
+    return NewUnmapped(
+        id=clock.new_id(),
+        assignment_id=target.assignment_id,
+        lead_id=target.lead_id,
+        stage=stage,
+        name=name_key(stage),
+        report=msgspec.json.encode(report),
+        note=body.note or None,
+        event_id=event_id,
     )
 
 
@@ -355,7 +436,10 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
             Fault(pointer="/kind", code=ReportFault.kind_missing, detail="Send a kind, or one of your stages.")
         )
     elif kind is None:
-        detail = "Your pipeline has no such stage: map it with PUT /v1/pipeline, or send a kind."
+        detail = (
+            "Your pipeline has no such stage: map it on the page Stages or with PUT /v1/pipeline, or send a kind. "
+            "A report with an event_id is kept for 30 days, and recorded when its stage is mapped."
+        )
         faults.append(Fault(pointer="/stage", code=ReportFault.stage_unknown, detail=detail))
     if kind is DispositionKind.won and body.value_minor is None:
         detail = "Send the value of the job, in minor units of the lead's currency."
@@ -363,6 +447,12 @@ def _kind_faults(body: DispositionBody, kind: DispositionKind | None) -> tuple[F
     if kind not in (DispositionKind.won, None) and body.value_minor is not None:
         detail = "Only a lead that was won has a value: leave this out."
         faults.append(Fault(pointer="/value_minor", code=FaultCode.value_not_allowed, detail=detail))
+    if kind is DispositionKind.appointment and body.starts_at is None:
+        detail = "Send when the appointment begins, such as 2026-11-21T10:00:00Z."
+        faults.append(Fault(pointer="/starts_at", code=ReportFault.starts_at_missing, detail=detail))
+    if kind not in (DispositionKind.appointment, None) and body.starts_at is not None:
+        detail = "Only an appointment has a time at which it begins: leave this out."
+        faults.append(Fault(pointer="/starts_at", code=FaultCode.value_not_allowed, detail=detail))
     if kind not in (DispositionKind.lost, None) and body.reason is not None:
         detail = "Only a lead that was lost has a reason: leave this out."
         faults.append(Fault(pointer="/reason", code=FaultCode.value_not_allowed, detail=detail))
@@ -380,32 +470,19 @@ def _time_faults(happened_at: datetime, exposed_at: datetime, now: datetime) -> 
     return ()
 
 
-# The business's pipeline and its signed reports
+def _appointment_faults(
+    body: DispositionBody, kind: DispositionKind | None, exposed_at: datetime, now: datetime
+) -> tuple[Fault, ...]:
+    """Return the fault of an appointment that begins before the exposure, or more than two years ahead."""
+    if kind is not DispositionKind.appointment or body.starts_at is None:
+        return ()
+    if is_later(exposed_at, body.starts_at, CLOCK_TOLERANCE) or body.starts_at > now + FARTHEST_APPOINTMENT:
+        detail = "Send when the appointment begins: after you were shown the lead, and within two years."
+        return (Fault(pointer="/starts_at", code=ReportFault.starts_at_out_of_range, detail=detail),)
+    return ()
 
 
-def stage_faults(stages: Sequence[str]) -> tuple[Fault, ...]:
-    """Return a fault for each stage that a pipeline names twice; upper and lower case are the same."""
-    names = [name.strip().casefold() for name in stages]
-    return tuple(
-        Fault(pointer=f"/stages/{at}/stage", code=FaultCode.value_not_allowed, detail="Name each stage once.")
-        for at, name in enumerate(names)
-        if name in names[:at]
-    )
-
-
-async def save_pipeline(pool: Pool, holder: LeadHolder, stages: Sequence[PipelineStage]) -> tuple[PipelineStage, ...]:
-    """Replace all stages of the business. Recorded dispositions keep their kind.
-
-    Raises InvalidInput for a stage that is named twice.
-    """
-    now = clock.now()
-    if faults := stage_faults([stage.stage for stage in stages]):
-        raise errors.InvalidInput(faults)
-    async with transaction(pool) as connection:
-        await feedback_store.replace_stages(connection, holder.business_id, stages)
-        subject = ids.encode("biz", holder.business_id)
-        await audit.record(connection, now, holder.actor, "pipeline.set", subject, stages=len(stages))
-    return tuple(stages)
+# Signed reports
 
 
 async def make_hook(pool: Pool, sealer: Sealer, holder: LeadHolder) -> tuple[FeedbackHook, str]:

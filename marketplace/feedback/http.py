@@ -11,16 +11,17 @@ from litestar.params import FromPath
 
 from marketplace.database.db import session
 from marketplace.feedback import flow as feedback_flow
-from marketplace.feedback import returns, wire
+from marketplace.feedback import returns, stages, stages_store, wire
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.csv_import import DispositionFile
 from marketplace.feedback.flow import DispositionReport, FirstSteps, LeadHolder, RecordedDisposition
+from marketplace.feedback.stages import StageChange
+from marketplace.feedback.stages_store import PipelineStage
 from marketplace.feedback.store import (
     BusinessLead,
     Disposition,
     DispositionKind,
     DispositionSource,
-    PipelineStage,
     ReturnRequest,
     ReturnState,
 )
@@ -36,6 +37,7 @@ from marketplace.feedback.wire import (
     LeadSummary,
     LeadView,
     Pipeline,
+    PipelineBody,
     ReportBody,
     ReturnBody,
     ReturnView,
@@ -361,7 +363,7 @@ async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipelin
     """Shows the business's own stages, and the kind of disposition that each means."""
     holder = _holder(caller)
     async with session(services.pool) as connection:
-        return _pipeline(await feedback_store.list_stages(connection, holder.business_id))
+        return _pipeline(await stages_store.list_stages(connection, holder.business_id))
 
 
 @put(
@@ -369,20 +371,45 @@ async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipelin
     tags=["leads"],
     dependencies={
         "caller": LIVE_REPORTER,
-        "pipeline": provide_body(
-            Pipeline, lambda partial: feedback_flow.stage_faults([row.stage for row in partial.stages])
-        ),
+        "pipeline": provide_body(PipelineBody, lambda partial: stages.stage_faults(_changes(partial))),
     },
 )
-async def set_pipeline(caller: Caller, pipeline: Injected[Pipeline], services: Injected[Services]) -> Pipeline:
-    """Replaces all of the business's own stages. Recorded dispositions keep their kind."""
-    holder = _live_holder(caller)
-    stages = tuple(PipelineStage(stage=row.stage.strip(), kind=row.kind) for row in pipeline.stages)
-    return _pipeline(await feedback_flow.save_pipeline(services.pool, holder, stages))
+async def set_pipeline(caller: Caller, pipeline: Injected[PipelineBody], services: Injected[Services]) -> Pipeline:
+    """Sets the business's own stages; one that is left out ends. Recorded dispositions keep their kind.
+
+    Reports that were kept because no name meant their stage are recorded if one does now.
+    """
+    saved, _ = await stages.save_pipeline(services.pool, _live_holder(caller), _changes(pipeline))
+    return _pipeline(saved)
 
 
-def _pipeline(stages: tuple[PipelineStage, ...]) -> Pipeline:
-    return Pipeline(stages=tuple(wire.StageBody(stage=stage.stage, kind=stage.kind) for stage in stages))
+def _changes(pipeline: PipelineBody) -> tuple[StageChange, ...]:
+    """Return the stages of a body. An id that is malformed is one that no stage has."""
+    return tuple(
+        StageChange(
+            id=None if row.id is None else ids.decode("stg", row.id) or NOBODY,
+            stage=row.stage.strip(),
+            kind=row.kind,
+            limit_days=row.limit_days,
+            names=row.names,
+        )
+        for row in pipeline.stages
+    )
+
+
+def _pipeline(saved: tuple[PipelineStage, ...]) -> Pipeline:
+    return Pipeline(
+        stages=tuple(
+            wire.StageView(
+                id=ids.encode("stg", stage.id),
+                stage=stage.stage,
+                kind=stage.kind,
+                limit_days=stage.limit_days,
+                names=stage.names,
+            )
+            for stage in saved
+        )
+    )
 
 
 @post("/feedback-hook", tags=["leads"], dependencies={"caller": LIVE_REPORTER})

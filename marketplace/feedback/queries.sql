@@ -5,7 +5,7 @@ select a.id as assignment_id, a.lead_id, a.subscription_id, a.mode, a.state, v.s
        i.facts -> 'place' ->> 'country' as country, i.facts -> 'place' ->> 'region' as region,
        i.facts -> 'place' ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as delivered_at,
-       latest.kind as disposition, latest.stage, latest.value_minor, latest.happened_at,
+       latest.kind as disposition, latest.stage, latest.value_minor, latest.starts_at, latest.happened_at,
        first.touch_at as first_touch_at, first.contact_at as first_contact_at, r.state as return_state
 from assignment a
 join lead l on l.id = a.lead_id
@@ -13,12 +13,13 @@ join inquiry i on i.id = a.lead_id
 join vertical v on v.id = l.vertical_id
 left join return_request r on r.assignment_id = a.id
 left join lateral (
-    select kind, stage, value_minor, happened_at from disposition
+    select kind, stage, value_minor, starts_at, happened_at from disposition
     where assignment_id = a.id and undone_at is null order by happened_at desc, id desc limit 1
 ) latest on true
 left join lateral (
     select min(happened_at) as touch_at,
-           min(happened_at) filter (where kind in ('contacted', 'qualified', 'quoted', 'won')) as contact_at
+           min(happened_at) filter (where kind in ('contacted', 'qualified', 'appointment', 'quoted', 'won'))
+               as contact_at
     from disposition where assignment_id = a.id and undone_at is null
 ) first on true
 where a.business_id = $1 and ($2::text is null or a.mode = $2) and ($3::uuid is null or a.id < $3)
@@ -49,7 +50,8 @@ select sealed as box, wrapped, master_key_id, corrections from read_contact($1, 
 
 -- name: list_dispositions
 -- By the time at which they happened; the last one is current.
-select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
+select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, stage_id, starts_at, happened_at,
+       recorded_at, source, event_id
 from disposition where assignment_id = $1 and undone_at is null order by happened_at, id;
 
 -- name: list_targets
@@ -61,19 +63,20 @@ where business_id = $1 and ($2::text is null or mode = $2) and state <> 'release
 
 -- name: list_events
 -- Dispositions that were recorded under the same event ids.
-select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, recorded_at, source, event_id
+select id, assignment_id, lead_id, kind, value_minor, reason, note, stage, stage_id, starts_at, happened_at,
+       recorded_at, source, event_id
 from disposition where business_id = $1 and event_id = any($2::text[]) and undone_at is null;
 
 -- name: insert_dispositions
 -- Rows whose event id is already recorded are left out. A note about an erased person is not stored.
 insert into disposition (id, assignment_id, lead_id, business_id, kind, value_minor, reason, note, stage, happened_at,
-    recorded_at, source, event_id, file_import_id)
+    recorded_at, source, event_id, file_import_id, stage_id, starts_at)
 select r.id, r.assignment_id, r.lead_id, $1, r.kind, r.value_minor, r.reason,
        case when not exists (select from erasure where lead_id = r.lead_id) then r.note end,
-       r.stage, r.happened_at, $2, $3, r.event_id, $14
-from unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
-            $12::timestamptz[], $13::text[])
-    as r (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id)
+       r.stage, r.happened_at, $2, $3, r.event_id, $4, r.stage_id, r.starts_at
+from unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[],
+            $13::timestamptz[], $14::text[], $15::uuid[], $16::timestamptz[])
+    as r (id, assignment_id, lead_id, kind, value_minor, reason, note, stage, happened_at, event_id, stage_id, starts_at)
 on conflict (business_id, event_id) where undone_at is null do nothing
 returning id;
 
@@ -91,21 +94,6 @@ returning id;
 -- An erasure that has begun is finished first, and the insert that follows sees it; a later one empties the notes. Locked
 -- in the order of the ids, so that two imports do not deadlock.
 select id from lead where id = any($1::uuid[]) order by id for no key update;
-
--- name: list_stages
-select stage, kind from pipeline_stage where business_id = $1 order by position;
-
--- name: lock_pipeline
--- Two calls that set the stages at the same time run one after the other.
-select pg_advisory_xact_lock(hashtextextended('pipeline:' || $1::uuid::text, 0));
-
--- name: delete_stages
-delete from pipeline_stage where business_id = $1;
-
--- name: insert_stages
-insert into pipeline_stage (business_id, stage, kind, position)
-select $1, s.stage, s.kind, s.position
-from unnest($2::text[], $3::text[]) with ordinality as s (stage, kind, position);
 
 -- name: find_hook
 select business_id, secret, previous_secret, previous_until, made_at from feedback_hook where business_id = $1;

@@ -32,6 +32,8 @@ class DispositionKind(StrEnum):
     "The business reached somebody."
     qualified = "qualified"
     "The business can serve the person."
+    appointment = "appointment"
+    "The business and the person agreed on a time, `starts_at`."
     quoted = "quoted"
     "The business made an offer."
     won = "won"
@@ -121,7 +123,10 @@ class ReturnEvidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Disposition(msgspec.Struct, frozen=True, kw_only=True):
-    """One report of what became of a lead. `value_minor`, for a lead that was won, is in the assignment's currency."""
+    """One report of what became of a lead. `value_minor`, for a lead that was won, is in the assignment's currency.
+
+    `starts_at` is the time of an appointment. `stage_id` is the stage that the word `stage` meant, if it meant one.
+    """
 
     id: UUID
     assignment_id: UUID
@@ -131,6 +136,8 @@ class Disposition(msgspec.Struct, frozen=True, kw_only=True):
     reason: LostReason | None
     note: str | None
     stage: str | None
+    stage_id: UUID | None
+    starts_at: datetime | None
     happened_at: datetime
     recorded_at: datetime
     source: DispositionSource
@@ -168,6 +175,7 @@ class ListedLead(msgspec.Struct, frozen=True, kw_only=True):
     disposition: DispositionKind | None
     stage: str | None
     value_minor: int | None
+    starts_at: datetime | None
     happened_at: datetime | None
     first_touch_at: datetime | None
     first_contact_at: datetime | None
@@ -198,13 +206,6 @@ class BusinessLead(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: datetime | None
     settled_at: datetime | None
     erased: bool
-
-
-class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of a business's own pipeline, and the kind of disposition that it means."""
-
-    stage: str
-    kind: DispositionKind
 
 
 class FeedbackHook(msgspec.Struct, frozen=True, kw_only=True):
@@ -359,13 +360,13 @@ async def insert_dispositions(
         await connection.execute(SQL["lock_leads_of_notes"], lead_ids)
     columns = zip(*map(_disposition_columns, dispositions), strict=True)
     rows = await connection.fetch(
-        SQL["insert_dispositions"], business_id, now, source, *map(list, columns), file_import_id
+        SQL["insert_dispositions"], business_id, now, source, file_import_id, *map(list, columns)
     )
     return {row["id"] for row in rows}
 
 
 def _disposition_columns(disposition: Disposition) -> tuple[object, ...]:
-    """Return the values $4 to $13 of `insert_dispositions`, in their order."""
+    """Return the values $5 to $16 of `insert_dispositions`, in their order."""
     return (
         disposition.id,
         disposition.assignment_id,
@@ -377,6 +378,8 @@ def _disposition_columns(disposition: Disposition) -> tuple[object, ...]:
         disposition.stage,
         disposition.happened_at,
         disposition.event_id,
+        disposition.stage_id,
+        disposition.starts_at,
     )
 
 
@@ -394,21 +397,7 @@ async def undo_dispositions(
     return len(rows)
 
 
-# Pipeline and hook
-
-
-async def list_stages(connection: Connection, business_id: UUID) -> tuple[PipelineStage, ...]:
-    """Return the business's stages in their order."""
-    return await fetch_rows(connection, SQL["list_stages"], PipelineStage, business_id)
-
-
-async def replace_stages(connection: Connection, business_id: UUID, stages: Sequence[PipelineStage]) -> None:
-    """Replace all stages of the business; concurrent calls wait for each other."""
-    await connection.execute(SQL["lock_pipeline"], business_id)
-    await connection.execute(SQL["delete_stages"], business_id)
-    await connection.execute(
-        SQL["insert_stages"], business_id, [stage.stage for stage in stages], [stage.kind for stage in stages]
-    )
+# Hook
 
 
 async def find_hook(connection: Connection, business_id: UUID) -> FeedbackHook | None:

@@ -41,8 +41,8 @@ Finding = Annotated[str, Meta(min_length=1, max_length=500, pattern=WORDS)]
 class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/leads/{id}/dispositions: a `kind`, or a `stage` that the pipeline maps to one.
 
-    `value_minor` is required for a lead that was won, and not allowed otherwise. `happened_at` is the present time by
-    default. An `event_id` is recorded only once.
+    `value_minor` is required for a lead that was won, `starts_at` for an appointment, and neither is allowed otherwise.
+    `happened_at` is the present time by default. An `event_id` is recorded only once.
     """
 
     kind: DispositionKind | None = None
@@ -50,6 +50,7 @@ class DispositionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     value_minor: Minor | None = None
     reason: LostReason | None = None
     note: Note | None = None
+    starts_at: Instant | None = None
     happened_at: Instant | None = None
     event_id: EventId | None = None
 
@@ -62,16 +63,39 @@ class ReportBody(DispositionBody, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class StageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stage of a business's own pipeline, and the kind of disposition that it means."""
+    """A stage of a business's own pipeline, and the kind of disposition that it means.
+
+    The `id` of a present stage renames it; without one, the stage is the present one of this name, or a new one.
+    `names` are further names that mean it. A lead counts as stuck in it after `limit_days`.
+    """
 
     stage: StageName
     kind: DispositionKind
+    id: str | None = None
+    limit_days: Annotated[int, Meta(ge=1, le=365)] | None = None
+    names: Annotated[tuple[StageName, ...], Meta(max_length=50)] = ()
 
 
-class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stages of a business in their order: the body and the answer of /v1/pipeline."""
+class PipelineBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/pipeline: all stages of the business in their order."""
 
     stages: Annotated[tuple[StageBody, ...], Meta(max_length=50)]
+
+
+class StageView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage in use. `names` are all names that mean it, in lower case: its own, former ones and mapped ones."""
+
+    id: str
+    stage: str
+    kind: DispositionKind
+    limit_days: int | None
+    names: tuple[str, ...]
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """Stages of a business in their order."""
+
+    stages: tuple[StageView, ...]
 
 
 class ReturnClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +144,7 @@ class DispositionView(msgspec.Struct, frozen=True, kw_only=True):
     value_minor: int | None
     reason: LostReason | None
     note: str | None
+    starts_at: datetime | None
     happened_at: datetime
     recorded_at: datetime
     source: DispositionSource
@@ -151,7 +176,10 @@ class ReturnView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeadSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One lead in a list, or one line of a CSV file. `disposition` is the latest by `happened_at`."""
+    """One lead in a list, or one line of a CSV file. `disposition` is the latest by `happened_at`.
+
+    `starts_at` is the time of an appointment, if that is the latest.
+    """
 
     id: str
     assignment_id: str
@@ -174,6 +202,7 @@ class LeadSummary(msgspec.Struct, frozen=True, kw_only=True):
     first_touch_at: datetime | None
     first_contact_at: datetime | None
     return_state: ReturnState | None
+    starts_at: datetime | None
 
 
 class LeadClock(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,6 +309,7 @@ def show_disposition(disposition: Disposition) -> DispositionView:
         value_minor=disposition.value_minor,
         reason=disposition.reason,
         note=disposition.note,
+        starts_at=disposition.starts_at,
         happened_at=disposition.happened_at,
         recorded_at=disposition.recorded_at,
         source=disposition.source,
@@ -348,6 +378,7 @@ def show_listed(row: ListedLead) -> LeadSummary:
         first_touch_at=row.first_touch_at,
         first_contact_at=row.first_contact_at,
         return_state=row.return_state,
+        starts_at=row.starts_at,
     )
 
 

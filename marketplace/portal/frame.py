@@ -146,6 +146,7 @@ TONES: Final = {
         "requested",
         "contacted",
         "qualified",
+        "appointment",
         "quoted",
         "invited",
         "nurturing",

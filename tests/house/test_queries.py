@@ -44,6 +44,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "feed/queries.sql": (API,),
     "notices/queries.sql": (WORK,),
     "revocations/queries.sql": (API,),
+    "feedback/stages.sql": (API,),
     "feedback/queries.sql": (API,),
     "quarantine/failing.sql": (WORK,),
     "operations/fence.sql": (WORK,),
@@ -92,6 +93,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("find_delivery", "read_contact"), (API, WORK)),
         **dict.fromkeys(("lock_delivery", "mark_settled"), (WORK, FEEDER)),
     },
+    "feedback/stages.sql": {"delete_old_unmapped": (WORK,)},
     "distribution/explorer.sql": {"list_subscription_versions": (API, REPORTS)},
     "distribution/queries.sql": dict.fromkeys(("list_decisions", "find_traced_lead", "list_traced_attempts"), (API,)),
     "certificates/queries.sql": {

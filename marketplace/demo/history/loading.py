@@ -185,6 +185,9 @@ async def _write(
             await connection.execute(SQL["make_second_version"], key)
             text = msgspec.json.encode(subscription.definition)
             await connection.execute(SQL["insert_first_version"], key, text, since)
+    own_stages = {business_id for _, business_id, *_ in rows.of["pipeline_stage"]}
+    await connection.execute(SQL["delete_usual_names"], list(own_stages))
+    await connection.execute(SQL["delete_usual_stages"], list(own_stages))
     for table, columns in COLUMNS.items():
         await connection.copy_records_to_table(table, records=rows.of[table], columns=columns)
     await connection.execute(SQL["add_balances"], list(past.balances), list(past.balances.values()))

@@ -76,3 +76,10 @@ select distinct date_trunc('month', hour, 'UTC'), '-infinity'::timestamptz from 
 -- name: mark_columns
 -- The columns include everything that was written before this transaction.
 update report_progress set seen = pg_current_snapshot(), at = clock_timestamp();
+
+-- name: delete_usual_names
+-- Some businesses have stages of their own instead of the usual ones.
+delete from stage_name where business_id = any($1::uuid[]);
+
+-- name: delete_usual_stages
+delete from pipeline_stage where business_id = any($1::uuid[]);

@@ -69,7 +69,8 @@ COLUMNS: Final = {
         "judged_by", "finding",
     ),
     "refusal_count": ("provider_id", "mode", "hour", "pointer", "code", "count"),
-    "pipeline_stage": ("business_id", "stage", "kind", "position"),
+    "pipeline_stage": ("id", "business_id", "stage", "kind", "position"),
+    "stage_name": ("business_id", "name", "stage_id"),
     "audit": ("id", "at", "actor", "action", "object", "detail"),
 }  # fmt: skip
 """Tables with the columns that are written. All other columns have their defaults."""
@@ -121,7 +122,10 @@ class HistoryRows:
         for business_id, crew in self._crews.items():
             if crew.has_stages:
                 stages = enumerate(STAGES.items(), start=1)
-                self.of["pipeline_stage"] += [(business_id, stage, kind, place) for place, (kind, stage) in stages]
+                for place, (kind, stage) in stages:
+                    stage_id = clock.new_id()
+                    self.of["pipeline_stage"].append((stage_id, business_id, stage, kind, place))
+                    self.of["stage_name"].append((business_id, stage.casefold(), stage_id))
         self.of["move"].sort(key=lambda row: row[-1])
         self.of["transfer"].sort(key=lambda row: row[-1])
 

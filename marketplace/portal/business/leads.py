@@ -81,6 +81,10 @@ class OutcomeForm(msgspec.Struct, frozen=True, kw_only=True):
         Amount | None, label("Won: value of the job, in {currency}", required=True, placeholder="8,400")
     ] = None
     reason: Annotated[LostReason | None, label("Lost: reason", required=True)] = None
+    starts_at: Annotated[
+        Annotated[str, Meta(max_length=30)] | None,
+        label("Appointment: when it begins, in {zone}", kind="datetime-local", required=True),
+    ] = None
     note: Annotated[Text | None, label("Note, for your own team", rows=2)] = None
     once: Annotated[str, Meta(max_length=60)] | None = None
 
@@ -143,7 +147,6 @@ class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[LeadDecision, ...]
     attempts: tuple[BusinessAttempt, ...]
     recent: feedback_store.RecentReturns
-    stages: tuple[feedback_store.PipelineStage, ...]
     journey: tuple[JourneyEntry, ...]
 
 
@@ -168,7 +171,6 @@ async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Lea
             decisions=await store.list_decisions(connection, lead_id),
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
             recent=await feedback_store.count_recent(connection, viewer.owner, viewer.mode, since),
-            stages=await feedback_store.list_stages(connection, viewer.owner),
             journey=await journey_store.list_entries(connection, lead_id),
         )
 
@@ -211,14 +213,14 @@ async def _lead_page(
         who=who,
         phone=phone,
         steps=feedback_flow.first_steps(detail.lead, detail.dispositions),
-        events=timeline(detail),
+        events=timeline(detail, viewer.zone),
         cards=_cards(detail),
         interest=detail.lead.verdict.interest if detail.lead.verdict else (),
         facts=_facts(detail.lead.facts, detail),
         reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         latest=latest,
         return_request=detail.return_request,
-        outcome_form=_outcome_form(detail.lead.currency),
+        outcome_form=_outcome_form(detail.lead.currency, viewer.zone),
         return_options=_return_options(detail),
         return_form=_return_form(),
         call_lines=CALL_LINES,
@@ -296,8 +298,8 @@ class TimelineEvent(NamedTuple):
     tone: str
 
 
-def timeline(detail: LeadDetail) -> list[TimelineEvent]:
-    """Return the history of a lead, oldest event first."""
+def timeline(detail: LeadDetail, zone: str) -> list[TimelineEvent]:
+    """Return the history of a lead, oldest event first. Appointments are shown in `zone`."""
     lead = detail.lead
     events = [*_intake_events(detail), *map(_attempt_event, detail.attempts)]
     if lead.delivered_at:
@@ -305,7 +307,7 @@ def timeline(detail: LeadDetail) -> list[TimelineEvent]:
     if lead.state in (AssignmentState.refused, AssignmentState.lapsed) and lead.settled_at:
         note = wording.STATE_NOTES[lead.state]
         events.append(TimelineEvent(lead.settled_at, wording.STATES[lead.state], note, "warn"))
-    events += [_disposition_event(disposition, lead.currency) for disposition in detail.dispositions]
+    events += [_disposition_event(disposition, lead.currency, zone) for disposition in detail.dispositions]
     events += _return_events(detail.return_request)
     return sorted(events, key=lambda event: event.at or lead.received_at)
 
@@ -351,8 +353,10 @@ def _delivery_event(lead: BusinessLead, delivered_at: datetime) -> TimelineEvent
     return TimelineEvent(delivered_at, title, f"{_since_receipt(lead, delivered_at)}. {text}", "good")
 
 
-def _disposition_event(disposition: Disposition, currency: str) -> TimelineEvent:
+def _disposition_event(disposition: Disposition, currency: str, zone: str) -> TimelineEvent:
     parts = [f"Reported {wording.SOURCES[disposition.source]}."]
+    if disposition.starts_at is not None:
+        parts.insert(0, f"It begins {disposition.starts_at.astimezone(zone_of(zone)):%-d %b %Y, %H:%M %Z}.")
     if disposition.value_minor is not None:
         parts.insert(0, f"Worth {spoken(disposition.value_minor, currency)}.")
     if disposition.reason is not None:
@@ -416,9 +420,10 @@ class ReturnOptions(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
-def _outcome_form(currency: str) -> ShownForm:
+def _outcome_form(currency: str, zone: str) -> ShownForm:
     kinds = [(kind, wording.KINDS[kind]) for kind in REPORTED_WITH_NOTE]
-    return show_form(OutcomeForm, options={"kind": kinds, "reason": tuple(wording.LOST.items())}, currency=currency)
+    options = {"kind": kinds, "reason": tuple(wording.LOST.items())}
+    return show_form(OutcomeForm, options=options, currency=currency, zone=zone)
 
 
 def _return_form() -> ShownForm:
@@ -467,10 +472,12 @@ async def record_outcome(request: AnyRequest, lead_id: FromPath[str]) -> Respons
             lead = await feedback_flow.load_lead(connection, holder_of(viewer), internal_id)
         value = read_amount(form.value, lead.currency, "value") if form.kind is DispositionKind.won else None
         reason = form.reason if form.kind is DispositionKind.lost else None
+        booked = form.kind is DispositionKind.appointment
         body = DispositionBody(
             kind=form.kind,
             value_minor=value,
             reason=reason,
+            starts_at=read_local_time(form.starts_at, viewer.zone, "starts_at") if booked else None,
             note=form.note or None,
             event_id=form.once or None,
         )
@@ -515,6 +522,16 @@ def read_amount(text: str | None, currency: str, name: str) -> int | None:
         return amounts.read_amount(plain, currency)
     except CellFault as fault:
         raise field_fault(name, fault.code, fault.detail) from None
+
+
+def read_local_time(text: str | None, zone: str, name: str) -> datetime | None:
+    """Return a time as a browser sends it, in the zone; None for an empty text. Raises InvalidInput."""
+    if not text:
+        return None
+    moment = read_local(text, zone_of(zone))
+    if moment is None:
+        raise field_fault(name, FaultCode.type_wrong, "Enter a day and a time, such as 11/21/2026, 10:00 AM.")
+    return moment
 
 
 def field_fault(name: str, code: str, detail: str) -> errors.InvalidInput:

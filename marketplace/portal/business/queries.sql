@@ -90,7 +90,7 @@ select low_below_minor from wallet where business_id = $1;
 -- are one range of an index.
 -- No outcome is older than the time at which its lead was shown, but two clocks may differ: hence the day of margin.
 with outcome as (
-    select assignment_id, bool_or(kind in ('contacted', 'qualified', 'quoted', 'won')) as contacted,
+    select assignment_id, bool_or(kind in ('contacted', 'qualified', 'appointment', 'quoted', 'won')) as contacted,
            bool_or(kind = 'won') as won, max(value_minor) as won_minor
     from disposition where business_id = $1 and undone_at is null and recorded_at >= $3::timestamptz - interval '1 day'
     group by assignment_id

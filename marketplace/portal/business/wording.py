@@ -33,7 +33,8 @@ STATE_NOTES: Final = {
 }
 KINDS: Final = {
     DispositionKind.contacted: "Contacted",
-    DispositionKind.qualified: "Appointment",
+    DispositionKind.qualified: "Qualified",
+    DispositionKind.appointment: "Appointment",
     DispositionKind.quoted: "Quoted",
     DispositionKind.won: "Won",
     DispositionKind.lost: "Lost",
@@ -42,6 +43,7 @@ KINDS: Final = {
 KIND_TONES: Final = {
     DispositionKind.contacted: "busy",
     DispositionKind.qualified: "busy",
+    DispositionKind.appointment: "busy",
     DispositionKind.quoted: "busy",
     DispositionKind.won: "good",
     DispositionKind.lost: "bad",

@@ -487,13 +487,14 @@ order by 1, 2, 3"""
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
         list_member list_staging
-        failing_work feed_ticket import_file pipeline_stage portal_session sign_in_try suppression""",
+        failing_work feed_ticket import_file portal_session sign_in_try stage_name suppression unmapped_report""",
     ("marketplace_api", "execute"): "give_back read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
         notice
         contact_list list_fault list_import list_member list_staging
+        stage_name unmapped_report
         simulation
         business_terms feed_ticket
         business_terms feed_ticket scorecard scorecard_training
@@ -514,6 +515,7 @@ PRIVILEGES = {
             reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_fault list_import list_member list_staging lists_serial
+        stage_name unmapped_report
         simulation
         feed feed_event feed_ticket
         go_live
@@ -534,6 +536,8 @@ PRIVILEGES = {
         list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
             ended_at)
         list_member(since until) lists_serial(serial)
+        pipeline_stage(kind limit_days merged_into position retired_at stage) stage_name(stage_id)
+        unmapped_report(fault)
         simulation(state due_at ended_at)
         business_terms(weight priority) feed_event(acknowledged_at)
         scorecard_training(tried_at leads refusal)
@@ -563,7 +567,7 @@ PRIVILEGES = {
     ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
     ("marketplace_eraser", "update"): """
         assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
-        disposition(note) lead(state reason settled_at) return_request(note) touch(detail)
+        disposition(note) lead(state reason settled_at) return_request(note) touch(detail) unmapped_report(note)
         correction(sealed wrapped master_key_id) wallet(held_minor)""",
     ("marketplace_feeder", "insert"): """
         audit(action actor at detail id object)
@@ -605,7 +609,7 @@ PRIVILEGES = {
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
         simulation
-        failing_work person_window report_column report_month report_month_open report_stale""",
+        failing_work person_window report_column report_month report_month_open report_stale unmapped_report""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
         notice
@@ -626,6 +630,7 @@ PRIVILEGES = {
             reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_member lists_serial
+        stage_name unmapped_report
         simulation
         feed feed_event
         file_import import_row

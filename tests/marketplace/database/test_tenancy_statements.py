@@ -70,6 +70,8 @@ EXEMPT: Final[dict[tuple[str, str], str]] = {
     ("operations/fence.sql", "find_zone"): "it compares a journal's line with the terms of its own subscription",
     ("portal/provider/queries.sql", "list_rejected"): "it takes a rejected lead with its decision",
     ("shared_leads/queries.sql", "list_known"): "it takes two lists; tests/marketplace/shared_leads has two businesses",
+    ("feedback/stages.sql", "save_stages"): "it takes lists; feedback/test_stages.py has two businesses",
+    ("feedback/stages.sql", "insert_unmapped"): "it takes lists of reports, and counts those that are kept",
     ("directory/queries.sql", "has_suspended"): "it answers yes or no; tests/walk/test_quotas.py has two businesses",
     ("imports/queries.sql", "save_mapping"): "it takes a mapping; portal/test_changes.py has two owners",
     ("learning/queries.sql", "count_sales"): "it counts charged leads; learning/test_job.py has two businesses",
@@ -86,7 +88,8 @@ CONDITIONS: Final = {
     "distribution/queries.sql": 1,
     "erasure/queries.sql": 2,
     "feed/queries.sql": 7,
-    "feedback/queries.sql": 14,
+    "feedback/queries.sql": 12,
+    "feedback/stages.sql": 9,
     "notices/queries.sql": 3,
     "operations/fence.sql": 1,
     "revocations/queries.sql": 1,
@@ -257,6 +260,8 @@ async def _furnish(made: Desk) -> None:
     returned = (await told("GET", "/v1/returns")).json()["data"][0]["id"]
     await made.judge(returned, "granted")
     await told("POST", "/v1/erasures", {"lead_id": leads[2], "reason": "asked"}, by="operator")
+    for stage in ("Signed", "Somewhere"):
+        await made.tell(leads[0], stage=stage, event_id=f"event-of-{stage}")
     await told("PUT", "/v1/pipeline", {"stages": [{"stage": "Signed", "kind": "won"}]})
     for _ in range(2):
         await told("POST", "/v1/feedback-hook")
@@ -357,6 +362,7 @@ async def _files(connection: Any, made: Desk) -> None:
     await connection.execute(
         "update disposition set file_import_id = (select id from file_import where subject = 'dispositions' limit 1)"
     )
+    await connection.execute("update unmapped_report set file_import_id = (select id from file_import limit 1)")
     await connection.execute(
         "insert into subscription overriding system value select (jsonb_populate_record(null::subscription, "
         "to_jsonb(s) || jsonb_build_object('id', gen_random_uuid(), 'number', 999, 'state', 'suspended', "

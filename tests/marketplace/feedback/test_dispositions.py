@@ -53,6 +53,11 @@ async def test_the_same_event_is_recorded_once_and_never_with_something_else_in_
         ({"kind": "won", "value_minor": 10**13}, "/value_minor", "out_of_range"),
         ({"kind": "quoted", "value_minor": 1}, "/value_minor", "value_not_allowed"),
         ({"kind": "won", "value_minor": 1, "reason": "price"}, "/reason", "value_not_allowed"),
+        ({"kind": "appointment"}, "/starts_at", "starts_at_missing"),
+        ({"kind": "contacted", "starts_at": "2026-11-21T10:00:00Z"}, "/starts_at", "value_not_allowed"),
+        ({"kind": "appointment", "starts_at": "2026-11-21T10:00:00"}, "/starts_at", "offset_missing"),
+        ({"kind": "appointment", "starts_at": "1999-01-01T00:00:00Z"}, "/starts_at", "starts_at_out_of_range"),
+        ({"kind": "appointment", "starts_at": "2206-01-01T00:00:00Z"}, "/starts_at", "starts_at_out_of_range"),
         ({"kind": "lost", "reason": "because"}, "/reason", "value_not_allowed"),
         ({"kind": "contacted", "note": "x" * 1001}, "/note", "too_long"),
         ({"kind": "contacted", "note": "a\x00b"}, "/note", "character_not_allowed"),
@@ -109,11 +114,17 @@ async def test_another_business_and_another_mode_find_no_such_lead(shop: Desk) -
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
+def words_of(pipeline: dict[str, Any]) -> list[tuple[str, str]]:
+    """The name and kind of each stage of an answer, in order."""
+    return [(stage["stage"], stage["kind"]) for stage in pipeline["stages"]]
+
+
 async def test_a_business_reports_in_its_own_words(shop: Desk) -> None:
     lead = await shop.sold()
     stages = [{"stage": "Angebot", "kind": "quoted"}, {"stage": "Auftrag", "kind": "won"}]
-    assert (await shop.call("PUT", "/v1/pipeline", {"stages": stages})).json() == {"stages": stages}
-    assert (await shop.call("GET", "/v1/pipeline")).json() == {"stages": stages}
+    set_stages = await shop.call("PUT", "/v1/pipeline", {"stages": stages})
+    assert words_of(set_stages.json()) == [("Angebot", "quoted"), ("Auftrag", "won")]
+    assert (await shop.call("GET", "/v1/pipeline")).json() == set_stages.json()
     said = (await shop.tell(lead, stage="angebot")).json()
     assert (said["kind"], said["stage"]) == ("quoted", "angebot")
     assert (await shop.tell(lead, stage="Auftrag")).json()["errors"][0]["code"] == "value_missing"
@@ -127,7 +138,8 @@ async def test_two_who_set_the_stages_at_once_leave_one_of_both(shop: Desk) -> N
     bodies = [{"stages": [{"stage": f"{name} {at}", "kind": "won"} for at in range(9)]} for name in "ab"]
     replies = await asyncio.gather(*(shop.call("PUT", "/v1/pipeline", bodies[at % 2]) for at in range(6)))
     assert {reply.status_code for reply in replies} == {200}
-    assert (await shop.call("GET", "/v1/pipeline")).json() in bodies
+    both = [[(stage["stage"], stage["kind"]) for stage in body["stages"]] for body in bodies]
+    assert words_of((await shop.call("GET", "/v1/pipeline")).json()) in both
 
 
 async def test_how_a_business_reports_is_not_set_up_by_a_test_key(shop: Desk) -> None:
@@ -185,6 +197,19 @@ async def test_first_touch_and_first_contact_are_told_by_the_wall_and_by_the_ope
     assert times["to_first_contact"] == {"wall_seconds": 3_600, "open_seconds": 0}
     await shop.market.owner.execute("update subscription_version set definition = definition - 'hours'")
     assert (await shop.shown(lead))["clock"]["to_first_contact"] == {"wall_seconds": 3_600, "open_seconds": 3_600}
+
+
+async def test_an_appointment_has_a_time_and_counts_as_the_first_contact(shop: Desk) -> None:
+    lead = await shop.sold()
+    await shop.delivered_at(lead, clock.now() - timedelta(hours=3))
+    starts_at = iso(clock.now() + timedelta(days=2))
+    booked = await shop.tell(lead, kind="appointment", starts_at=starts_at, happened_at=ago(hours=2))
+    assert (booked.status_code, booked.json()["starts_at"]) == (201, starts_at)
+    assert (await shop.shown(lead))["clock"]["to_first_contact"]["wall_seconds"] == pytest.approx(3_600, abs=2)
+    [row] = (await shop.call("GET", "/v1/leads?disposition=appointment")).json()["data"]
+    assert (row["starts_at"], row["first_contact_at"] is None) == (starts_at, False)
+    outcome = "select contacted_at is not null, qualified is not null from exclusive_outcome"
+    assert tuple(await shop.market.owner.fetchrow(outcome)) == (True, False)
 
 
 async def test_the_list_is_filtered_paged_and_written_as_a_file(shop: Desk) -> None:
