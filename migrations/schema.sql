@@ -3516,3 +3516,70 @@ create index unmapped_report_oldest on unmapped_report (received_at);
 grant delete, insert, select, update (fault) on unmapped_report to marketplace_api;
 grant update (note) on unmapped_report to marketplace_eraser;
 grant delete, select on unmapped_report to marketplace_worker;
+
+
+-- Next actions (migration 0071) ---------------------------------------------------------------------------------------
+
+-- What the business means to do next about a lead, and when. One per lead: a new one replaces it. `note` is what a person
+-- wrote; the row is deleted when the person is erased.
+create table next_action (
+    assignment_id uuid not null,
+    lead_id uuid not null,
+    business_id uuid not null,
+    live bool not null default true,
+    note text not null,
+    due_at timestamptz not null,
+    set_at timestamptz not null,
+    set_by text not null,
+    done_at timestamptz,
+    constraint next_action_pkey primary key (assignment_id),
+    constraint next_action_assignment foreign key (assignment_id, lead_id, business_id, live) references assignment(id,
+        lead_id, business_id, live),
+    constraint next_action_exposed foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
+    constraint next_action_live check (live),
+    constraint next_action_note check (length(note) >= 1 and length(note) <= 300)
+);
+create index next_action_by_lead on next_action (lead_id);
+create index next_action_due on next_action (business_id, due_at) where (done_at is null);
+grant insert, select, update (done_at, due_at, note, set_at, set_by) on next_action to marketplace_api;
+grant delete, select (lead_id) on next_action to marketplace_eraser;
+grant select on next_action to marketplace_worker;
+
+-- Where a business wants its changes of stage: one of its endpoints, or another address with a secret of its own.
+create table stage_hook (
+    business_id uuid not null,
+    endpoint_id uuid,
+    url text,
+    secret bytea,
+    made_at timestamptz not null,
+    constraint stage_hook_pkey primary key (business_id),
+    constraint stage_hook_business_id_fkey foreign key (business_id) references business(id),
+    constraint stage_hook_endpoint_id_fkey foreign key (endpoint_id) references endpoint(id),
+    constraint stage_hook_target check ((endpoint_id is null) = (url is not null) and (url is null) = (secret is null))
+);
+grant delete, insert, select, update (endpoint_id, made_at, secret, url) on stage_hook to marketplace_api;
+grant select on stage_hook to marketplace_worker;
+
+-- Changes of stage that wait to be sent, were received, or were given up after a day. Rows are the queue.
+create table stage_change (
+    id uuid not null,
+    business_id uuid not null,
+    disposition_id uuid not null,
+    previous_stage text,
+    undone bool not null default false,
+    state text not null,
+    due_at timestamptz,
+    attempts int not null default 0,
+    result text,
+    made_at timestamptz not null,
+    constraint stage_change_pkey primary key (id),
+    constraint stage_change_once unique (disposition_id, undone),
+    constraint stage_change_business_id_fkey foreign key (business_id) references stage_hook(business_id) on delete
+        cascade,
+    constraint stage_change_due check ((state = 'due') = (due_at is not null)),
+    constraint stage_change_state check (state in ('due', 'received', 'given_up'))
+);
+create index stage_change_newest on stage_change (business_id, id);
+create index stage_change_waiting on stage_change (due_at) where (due_at is not null);
+grant insert, select on stage_change to marketplace_api;
+grant delete, select, update (attempts, due_at, result, state) on stage_change to marketplace_worker;

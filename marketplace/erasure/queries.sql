@@ -46,6 +46,8 @@ with key_gone as (
     update disposition set note = null where lead_id = $1 and note is not null
 ), unmapped_gone as (
     update unmapped_report set note = null where lead_id = $1 and note is not null
+), action_gone as (
+    delete from next_action where lead_id = $1
 ), request_gone as (
     update return_request set note = null where lead_id = $1 and note is not null
 )

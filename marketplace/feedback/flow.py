@@ -65,6 +65,9 @@ MOST_UNMAPPED: Final = 10_000
 FARTHEST_APPOINTMENT: Final = timedelta(days=730)
 "Time ahead within which an appointment begins; a later one is a mistyped year."
 
+UNDO_TIME: Final = timedelta(hours=24)
+"Time within which the last outcome that was recorded on the pages can be undone."
+
 NOT_THERE: Final = "There is no lead of yours with this id."
 
 
@@ -480,6 +483,23 @@ def _appointment_faults(
         detail = "Send when the appointment begins: after you were shown the lead, and within two years."
         return (Fault(pointer="/starts_at", code=ReportFault.starts_at_out_of_range, detail=detail),)
     return ()
+
+
+async def undo_move(pool: Pool, holder: LeadHolder, disposition_id: UUID) -> Disposition:
+    """Undo a disposition that was recorded on the pages, with an audit row, and return it. The row stays, marked.
+
+    Raises Conflict unless it is the last one of its lead, not undone yet, and at most UNDO_TIME old.
+    """
+    now = clock.now()
+    async with transaction(pool) as connection:
+        undone = await feedback_store.undo_move(
+            connection, holder.business_id, holder.mode, disposition_id, now - UNDO_TIME, now
+        )
+        if undone is None:
+            raise errors.Conflict("This cannot be undone any more. Move the lead to the stage that is right.")
+        subject = ids.encode("lead", undone.lead_id)
+        await audit.record(connection, now, holder.actor, "lead.undo_disposition", subject, kind=undone.kind)
+    return undone
 
 
 # Signed reports

@@ -195,3 +195,15 @@ where ($1::uuid is null or r.business_id = $1) and ($2::text is null or a.mode =
     and ($3::text is null or r.state = $3) and ($4::uuid is null or r.id < $4)
 order by r.id desc
 limit $5;
+
+-- name: undo_move
+-- The last disposition of a lead of the business, if it is this one, was recorded on the pages since $4, and is not undone yet.
+-- `committed_by` is set anew, so that readers that follow the transactions notice it.
+update disposition d set undone_at = $5, committed_by = pg_current_xact_id()
+where d.id = $2 and d.business_id = $1 and d.source = 'portal' and d.undone_at is null and d.recorded_at >= $4
+    and exists (select from assignment a where a.id = d.assignment_id and ($3::text is null or a.mode = $3))
+    and not exists (
+        select from disposition l where l.assignment_id = d.assignment_id and l.undone_at is null
+            and (l.recorded_at, l.id) > (d.recorded_at, d.id))
+returning d.id, d.assignment_id, d.lead_id, d.kind, d.value_minor, d.reason, d.note, d.stage, d.stage_id, d.starts_at,
+          d.happened_at, d.recorded_at, d.source, d.event_id;

@@ -397,6 +397,13 @@ async def undo_dispositions(
     return len(rows)
 
 
+async def undo_move(
+    connection: Connection, business_id: UUID, mode: str | None, disposition_id: UUID, since: datetime, now: datetime
+) -> Disposition | None:
+    """Mark the last disposition of a lead as undone, and return it; None if another one is last, or it is too old."""
+    return await find_row(connection, SQL["undo_move"], Disposition, business_id, disposition_id, mode, since, now)
+
+
 # Hook
 
 

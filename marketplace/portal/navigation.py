@@ -26,6 +26,7 @@ MARKETPLACE_ACCESS: Final = (NavigationEntry("/account/access", "Marketplace acc
 BUSINESS: Final = (
     NavigationEntry("/business", "Overview"),
     NavigationEntry("/business/leads", "Leads"),
+    NavigationEntry("/business/board", "Board"),
     NavigationEntry("/business/feed", "Live feed"),
     NavigationEntry("/business/wallet", "Wallet"),
     NavigationEntry("/business/reports", "Reports"),

@@ -22,6 +22,28 @@
     all("details.who[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
   });
 
+  // The board: a card that is dropped on a column sends the form that its Move button opens.
+  const board = document.querySelector("[data-board]");
+  if (board) {
+    let dragged = null;
+    board.addEventListener("dragstart", (event) => {
+      dragged = event.target.closest("[data-lead]");
+      if (dragged) event.dataTransfer.setData("text/plain", dragged.dataset.lead);
+    });
+    board.addEventListener("dragend", () => { dragged = null; all(".lane.over", board).forEach((lane) => lane.classList.remove("over")); });
+    board.addEventListener("dragover", (event) => {
+      const lane = event.target.closest("[data-stage]");
+      const button = lane && dragged && dragged.querySelector(`button[name=stage][value="${lane.dataset.stage}"]`);
+      all(".lane.over", board).forEach((other) => { if (other !== lane) other.classList.remove("over"); });
+      if (button) { event.preventDefault(); lane.classList.add("over"); }
+    });
+    board.addEventListener("drop", (event) => {
+      const lane = event.target.closest("[data-stage]");
+      const button = lane && dragged && dragged.querySelector(`button[name=stage][value="${lane.dataset.stage}"]`);
+      if (button) { event.preventDefault(); button.form.requestSubmit(button); }
+    });
+  }
+
   const wrong = document.querySelector("div.problems");
   if (wrong) wrong.focus();
   const here = document.querySelector(".places [aria-current]");

@@ -2,6 +2,7 @@
 
 from marketplace.portal.business import (
     customers,
+    board,
     delivery,
     imports,
     lead_list,
@@ -24,6 +25,7 @@ handlers = (
     *onboarding.handlers,
     *lead_list.handlers,
     *leads.handlers,
+    *board.handlers,
     *matching.handlers,
     *customers.handlers,
     *delivery.handlers,

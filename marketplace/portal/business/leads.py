@@ -16,9 +16,10 @@ from marketplace.certificates import store as certificates_store
 from marketplace.certificates.store import CertificateEvidence
 from marketplace.database.db import session
 from marketplace.feedback import flow as feedback_flow
-from marketplace.feedback import returns
+from marketplace.feedback import next_actions, returns
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.flow import DispositionReport, LeadHolder
+from marketplace.feedback.next_actions import NextAction
 from marketplace.feedback.store import (
     BusinessLead,
     CallOutcome,
@@ -148,6 +149,7 @@ class LeadDetail(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[BusinessAttempt, ...]
     recent: feedback_store.RecentReturns
     journey: tuple[JourneyEntry, ...]
+    action: NextAction | None
 
 
 async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> LeadDetail:
@@ -172,6 +174,7 @@ async def load_detail(request: AnyRequest, viewer: Viewer, lead_id: UUID) -> Lea
             attempts=await store.list_attempts(connection, viewer.owner, viewer.mode, None, 40, lead_id=lead_id),
             recent=await feedback_store.count_recent(connection, viewer.owner, viewer.mode, since),
             journey=await journey_store.list_entries(connection, lead_id),
+            action=await next_actions.find_action(connection, viewer.owner, lead_id),
         )
 
 
@@ -219,6 +222,7 @@ async def _lead_page(
         facts=_facts(detail.lead.facts, detail),
         reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         latest=latest,
+        action=detail.action,
         return_request=detail.return_request,
         outcome_form=_outcome_form(detail.lead.currency, viewer.zone),
         return_options=_return_options(detail),

@@ -13,6 +13,8 @@ from marketplace.database.db import Pool, session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import SubscriptionRecord, TenantScope
+from marketplace.feedback import next_actions
+from marketplace.feedback.next_actions import NextAction
 from marketplace.portal import charts
 from marketplace.portal.business import onboarding, store
 from marketplace.portal.business.lead_list import NEWEST_LEADS, load_rows
@@ -31,6 +33,8 @@ from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
 
 DAYS: Final = 30
+MOST_DUE: Final = 10
+"Due reminders on the overview; the board shows all of them."
 LATEST: Final = 6
 "Leads on the overview."
 PAUSED: Final = "Paused: you receive no leads until you resume."
@@ -79,11 +83,18 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         suspended=_in_state(subscriptions, "suspended"),
         latest=latest,
         why=why,
+        due_actions=await _load_due(app.pool, viewer, now),
     )
 
 
 def _in_state(subscriptions: tuple[SubscriptionRecord, ...], state: str) -> list[SubscriptionRecord]:
     return [subscription for subscription in subscriptions if subscription.state == state]
+
+
+async def _load_due(pool: Pool, viewer: Viewer, now: datetime) -> tuple[NextAction, ...]:
+    """Return the next actions whose reminder is due."""
+    async with session(pool) as connection:
+        return await next_actions.list_due(connection, viewer.owner, viewer.mode, now, MOST_DUE)
 
 
 async def _load_month(

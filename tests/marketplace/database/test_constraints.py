@@ -487,14 +487,15 @@ order by 1, 2, 3"""
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
         list_member list_staging
-        failing_work feed_ticket import_file portal_session sign_in_try stage_name suppression unmapped_report""",
+        failing_work feed_ticket import_file portal_session sign_in_try stage_hook stage_name suppression
+        unmapped_report""",
     ("marketplace_api", "execute"): "give_back read_contact revise_lead take_inquiry",
     ("marketplace_api", "insert"): """
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
         notice
         contact_list list_fault list_import list_member list_staging
-        stage_name unmapped_report
+        next_action stage_change stage_hook stage_name unmapped_report
         simulation
         business_terms feed_ticket
         business_terms feed_ticket scorecard scorecard_training
@@ -515,7 +516,7 @@ PRIVILEGES = {
             reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_fault list_import list_member list_staging lists_serial
-        stage_name unmapped_report
+        next_action stage_change stage_hook stage_name unmapped_report
         simulation
         feed feed_event feed_ticket
         go_live
@@ -536,6 +537,7 @@ PRIVILEGES = {
         list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
             ended_at)
         list_member(since until) lists_serial(serial)
+        next_action(done_at due_at note set_at set_by) stage_hook(endpoint_id made_at secret url)
         pipeline_stage(kind limit_days merged_into position retired_at stage) stage_name(stage_id)
         unmapped_report(fault)
         simulation(state due_at ended_at)
@@ -562,9 +564,9 @@ PRIVILEGES = {
         opened_access(opened_by reason opened_at confirmed_by confirmed_at)
         onboarding(chosen changed_at) portal_session sign_in_try
         refusal_count(count) refusal_example(shape seen_at)""",
-    ("marketplace_eraser", "delete"): "contact data_key person_key person_window",
+    ("marketplace_eraser", "delete"): "contact data_key next_action person_key person_window",
     ("marketplace_eraser", "insert"): "erasure revoked_lead",
-    ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id)",
+    ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id) next_action(lead_id)",
     ("marketplace_eraser", "update"): """
         assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
         disposition(note) lead(state reason settled_at) return_request(note) touch(detail) unmapped_report(note)
@@ -609,7 +611,8 @@ PRIVILEGES = {
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
         simulation
-        failing_work person_window report_column report_month report_month_open report_stale unmapped_report""",
+        failing_work person_window report_column report_month report_month_open report_stale stage_change
+        unmapped_report""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
         notice
@@ -630,7 +633,7 @@ PRIVILEGES = {
             reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_member lists_serial
-        stage_name unmapped_report
+        next_action stage_change stage_hook stage_name unmapped_report
         simulation
         feed feed_event
         file_import import_row
@@ -646,6 +649,7 @@ PRIVILEGES = {
     ("marketplace_worker", "update"): """
         certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
             response_sha256 settled_at state)
+        stage_change(attempts due_at result state)
         simulation(state leads leads_done result failure tries due_at ended_at)
         feed(last_position)
         kept_outcome kept_outcome_run kept_outcome_progress(xid at)

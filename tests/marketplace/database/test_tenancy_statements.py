@@ -88,7 +88,8 @@ CONDITIONS: Final = {
     "distribution/queries.sql": 1,
     "erasure/queries.sql": 2,
     "feed/queries.sql": 7,
-    "feedback/queries.sql": 12,
+    "feedback/next_actions.sql": 5,
+    "feedback/queries.sql": 13,
     "feedback/stages.sql": 9,
     "notices/queries.sql": 3,
     "operations/fence.sql": 1,
@@ -99,6 +100,7 @@ CONDITIONS: Final = {
     "journey/queries.sql": 1,
     "learning/queries.sql": 1,
     "ledger/money.sql": 5,
+    "portal/business/board.sql": 2,
     "portal/business/queries.sql": 12,
     "portal/operator/back_office_store.sql": 4,
     "portal/operator/lead_store.sql": 2,
@@ -263,6 +265,12 @@ async def _furnish(made: Desk) -> None:
     for stage in ("Signed", "Somewhere"):
         await made.tell(leads[0], stage=stage, event_id=f"event-of-{stage}")
     await told("PUT", "/v1/pipeline", {"stages": [{"stage": "Signed", "kind": "won"}]})
+    await made.tell(leads[3], stage="Signed", value_minor=1)
+    await made.tell(leads[3], kind="contacted")
+    office = await signed_in(api, CallerKind.business, made.buyer.business_id)
+    await office.post(f"/business/leads/{leads[3]}/outcome", {"kind": "quoted"})
+    action = {"note": "call", "due_at": f"{clock.now() + timedelta(days=2):%Y-%m-%dT%H:%M}"}
+    await office.post(f"/business/leads/{leads[3]}/next-action", action)
     for _ in range(2):
         await told("POST", "/v1/feedback-hook")
     await told("POST", "/v1/revocation-hook", by="provider")

@@ -56,6 +56,8 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/verticals/{slug}/scorecards/{version}": (OPERATORS, {"slug": "slug", "version": "card"}),
     "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
     "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
+    "/business/leads/{lead_id}/move": ((CallerKind.business,), {"lead_id": "lead"}),
+    "/business/leads/{lead_id}/next-action": ((CallerKind.business,), {"lead_id": "lead"}),
     "/business/matching/{order_id}": ((CallerKind.business,), {"order_id": "sub"}),
     "/provider/submissions/{lead_id}": ((CallerKind.provider,), {"lead_id": "lead"}),
 }
