@@ -1,8 +1,8 @@
 """The pages of a business."""
 
 from marketplace.portal.business import (
-    customers,
     board,
+    customers,
     delivery,
     imports,
     lead_list,
