@@ -210,6 +210,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.submitted_at, self.received_at)
 
     @property
+    def newest_at(self) -> datetime:
+        """Time of the newest of these facts: of the receipt, of a touch, or of an answer or correction since."""
+        later = (source.at for source in self.sources.values())
+        return max((self.received_at, *(touch.at for touch in self.touches), *later))
+
+    @property
     def timing_at(self) -> datetime:
         """Time from which the days of `timing` count: that at which the timing was stated."""
         source = self.sources.get("timing")

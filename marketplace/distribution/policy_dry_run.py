@@ -285,9 +285,9 @@ def compare(
 
 
 def _judge(rules: VerticalDefinition, lead: PastLead) -> tuple[str, int]:
-    """Return the outcome in words, and the score."""
+    """Return the outcome in words, and the score, at the time of the newest that is known of the lead."""
     received = OpenLead(lead_id=lead.id, state=LeadState.received, facts=lead.facts, received_at=lead.received_at)
-    result = decide(received, rules, 0, NO_SUBSCRIPTIONS, lead.received_at)
+    result = decide(received, rules, 0, NO_SUBSCRIPTIONS, lead.facts.newest_at)
     if isinstance(result, MatchedCandidates):
         outcome = QUALIFIED
     elif isinstance(result, Wait):

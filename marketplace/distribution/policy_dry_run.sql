@@ -1,9 +1,9 @@
 -- name: list_past_leads
--- The newest live leads of a vertical that have been decided about, as they were submitted, among the newest 40,000 leads of all verticals: the
--- limit keeps a vertical with few leads from reading the whole table.
-select l.id, i.facts, l.received_at, l.state,
+-- The newest live leads of a vertical that have been decided about, with the facts after the whole journey of each, among the
+-- newest 40,000 leads of all verticals: the limit keeps a vertical with few leads from reading the whole table.
+select l.id, facts_at(l.id, i.facts, l.revision) as facts, l.received_at, l.state,
        (select a.price_minor from assignment a where a.lead_id = l.id and a.live and a.state = 'delivered') as sold_minor
-from (select id, vertical_id, received_at, mode, state from lead order by id desc limit 40000) l
+from (select id, vertical_id, received_at, mode, state, revision from lead order by id desc limit 40000) l
 join inquiry i on i.id = l.id
 where l.vertical_id = $1 and l.mode = 'live' and l.received_at >= $2 and l.state not in ('duplicate', 'suppressed')
 order by l.id desc

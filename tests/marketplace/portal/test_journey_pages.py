@@ -6,9 +6,12 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from html import unescape
 
+import msgspec
 import pytest
 
+from marketplace.distribution.policy_dry_run import try_policy
 from marketplace.portal.journey_words import journey_events
+from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.inquiry import Budget, Direction, Timing, Touch, TouchAmount
@@ -81,6 +84,20 @@ async def test_the_verdict_shows_interest_with_the_touches_that_met_it(office: D
     rules = await text_of(await signed_in(office.api, "operator"), "/operator/verticals/roofing")
     assert "Answered a call call, at least 60 seconds 5 accept stays unknown" in rules
     assert "call, at least 60 seconds meets 5" in text.replace("Meets", "meets"), text[-900:]
+
+
+async def test_a_dry_run_judges_a_lead_by_what_is_known_of_it_since(office: Desk) -> None:
+    lead = await office.sold(1, bant={"need": {"fields": {"roof_type": "tile"}}})
+    key = await office.api.key("provider", office.market.provider.owner)
+    call = {"kind": "call", "at": clock.now(), "seconds": 90}
+    await office.api.call("POST", f"/v1/inquiries/{lead}/touches", {"touches": [call]}, key=key)
+    vertical = (await Catalog(office.market.api).current()).verticals[office.market.vertical_id]
+    points = msgspec.structs.replace(CALL, points=40)
+    draft = msgspec.structs.replace(vertical.definition, interest=(points,))
+    dry_run = await try_policy(office.market.api, vertical, draft, clock.now())
+    assert [(turn.before, turn.after) for turn in dry_run.turns] == [("rejected: score_below_minimum", "qualified")], (
+        dry_run
+    )
 
 
 @pytest.mark.parametrize(
