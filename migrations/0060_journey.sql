@@ -23,7 +23,7 @@ create table touch (
     touch_id text,
     supplies jsonb not null default '{}',
     recorded_at timestamptz not null,
-    primary key (lead_id, fingerprint),
+    constraint touch_once primary key (lead_id, fingerprint),
     constraint touch_currency check ((amount_minor is null) = (currency is null))
 );
 insert into touch (lead_id, fingerprint, revision, kind, at, detail, recorded_at)

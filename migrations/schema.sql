@@ -782,7 +782,7 @@ create table touch (
     touch_id text,
     supplies jsonb not null default '{}'::jsonb,
     recorded_at timestamptz not null,
-    constraint touch_pkey1 primary key (lead_id, fingerprint),
+    constraint touch_once primary key (lead_id, fingerprint),
     constraint touch_lead_id_fkey foreign key (lead_id) references lead(id),
     constraint touch_amount check (amount_minor >= 0),
     constraint touch_currency check ((amount_minor is null) = (currency is null)),

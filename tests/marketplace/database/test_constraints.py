@@ -205,6 +205,53 @@ async def test_a_person_is_not_taken_twice_in_one_vertical_inside_the_window(wor
     )
 
 
+async def test_a_window_that_was_emptied_keeps_nobody_out_and_is_not_filled_again_over_another(world: World) -> None:
+    lead, other = await world.lead("unsold"), await world.lead("received")
+    await world.connection.execute("update person_window set during = 'empty' where lead_id = $1", lead.id)
+    if not await world.connection.fetchval("select count(*) from person_window where lead_id = $1", lead.id):
+        await world.connection.execute(
+            "insert into person_window values ($1, $2, $3, 'empty')", lead.id, lead.id.bytes, world.vertical
+        )
+    window = "insert into person_window values ($1, $2, $3, tstzrange(now(), now() + interval '30 days'))"
+    await world.connection.execute(window, other.id, lead.id.bytes, world.vertical)
+    again = "select retake_window($1, now(), now() + interval '30 days')"
+    with pytest.raises(asyncpg.UniqueViolationError, match="this person was here since"):
+        await world.connection.fetchval(again, lead.id)
+
+
+async def test_a_touch_of_a_lead_is_stored_once(world: World) -> None:
+    lead = await world.lead("received")
+    touch = """insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at)
+        values ($1, 'one', 1, 'call', now(), now())"""
+    await world.connection.execute(touch, lead.id)
+    await refused(world, "touch_once", touch, lead.id)
+
+
+@pytest.mark.parametrize(
+    ("by", "columns", "values"),
+    [
+        ("touch_direction", "direction", "'sideways'"),
+        ("touch_seconds", "seconds", "-1"),
+        ("touch_amount", "amount_minor, currency", "-1, 'USD'"),
+        ("touch_currency", "amount_minor", "1"),
+    ],
+)
+async def test_what_a_touch_says_is_within_bounds(world: World, by: str, columns: str, values: str) -> None:
+    lead = await world.lead("received")
+    sql = f"""insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at, {columns})
+        values ($1, 'one', 1, 'call', now(), now(), {values})"""
+    await refused(world, by, sql, lead.id)
+
+
+async def test_a_correction_of_the_contact_is_sealed_and_counts_once_under_its_key(world: World) -> None:
+    lead = await world.lead("received")
+    sql = """insert into correction (lead_id, revision, made_at, made_by, request_sha256, idempotency_key, contact,
+        sealed) values ($1, $2, now(), 'test', '', $3, $4, $5)"""
+    await refused(world, "correction_sealed", sql, lead.id, 1, None, ["phone"], b"box without a key")
+    await world.connection.execute(sql, lead.id, 1, "k", [], None)
+    await refused(world, "correction_idempotency_key", sql, lead.id, 2, "k", [], None)
+
+
 # --- contact data -----------------------------------------------------------------------------------------------------
 
 
