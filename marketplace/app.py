@@ -34,6 +34,7 @@ from marketplace.journey.flow import Journey
 from marketplace.learning import http as learning_http
 from marketplace.notices import http as notices_http
 from marketplace.nurturing import http as nurturing_http
+from marketplace.people import http as people_http
 from marketplace.portal import frame
 from marketplace.portal import http as portal_http
 from marketplace.receipts import http as receipts_http
@@ -93,6 +94,7 @@ def create_routes(docs: Docs) -> Litestar:
         *erasure_http.handlers,
         *notices_http.handlers,
         *revocations_http.handlers,
+        *people_http.handlers,
         *receipts_http.handlers,
         *feedback_http.handlers,
         *feed_http.handlers,

@@ -34,6 +34,7 @@ BUSINESS: Final = (
     NavigationEntry("/business/customers", "My customers", "Set-up"),
     NavigationEntry("/business/delivery", "Delivery", "Set-up"),
     NavigationEntry("/business/returns", "Returns", "Set-up"),
+    NavigationEntry("/business/notices", "Notices", "Set-up"),
     NavigationEntry("/business/onboarding", "First steps", "Set-up"),
 )
 PROVIDER: Final = (
@@ -58,6 +59,7 @@ OPERATOR: Final = (
     NavigationEntry("/operator/wallets", "Wallets", "Back office"),
     NavigationEntry("/operator/verticals", "Verticals", "Back office"),
     NavigationEntry("/operator/deliveries", "Deliveries", "Back office"),
+    NavigationEntry("/operator/people", "People", "Back office"),
     NavigationEntry("/operator/compliance", "Compliance", "Back office"),
     NavigationEntry("/operator/audit", "Audit", "Back office"),
     NavigationEntry("/operator/system", "System", "Back office"),

@@ -47,6 +47,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "feedback/next_actions.sql": (API,),
     "feedback/stages.sql": (API,),
     "portal/business/board.sql": (API,),
+    "people/queries.sql": (API,),
     "feedback/queries.sql": (API,),
     "quarantine/failing.sql": (WORK,),
     "operations/fence.sql": (WORK,),

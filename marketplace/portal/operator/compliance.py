@@ -43,6 +43,7 @@ TABS: Final = (
     (f"{HOME}/lists", "Lists"),
     (f"{HOME}/erasures", "Erasure"),
     (f"{HOME}/certificates", "Certificates"),
+    (f"{HOME}/notices", "Notices"),
     (f"{HOME}/reveals", "Reveal log"),
 )
 MOST_PEOPLE: Final = 500

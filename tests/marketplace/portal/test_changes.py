@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from marketplace.notices.store import NoticeKind, insert_notice
 from marketplace.portal.store import Role
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
@@ -83,6 +84,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/leads/{lead_id=lead}/return": tenants(BUSINESS, ground="other", note="x"),
     "/business/matching/{order_id=sub}": tenants(BUSINESS, name="x", endpoint="{whe}", version="1"),
     "/business/matching/{order_id=sub}/switch": tenants(BUSINESS, state="paused"),
+    "/business/notices/{notice_id=ntc}": tenants(BUSINESS),
     "/business/onboarding/area": Change(kinds=BUSINESS),
     "/business/onboarding/company": Change(kinds=BUSINESS),
     "/business/onboarding/delivery": tenants(BUSINESS, act="verify", endpoint="{whe}"),
@@ -107,10 +109,13 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/compliance/lists": Change(kinds=OPERATOR),
     "/operator/compliance/lists/{list_id=list}/remove": Change(kinds=OPERATOR),
     "/operator/compliance/lists/{list_id=list}/undo": Change(kinds=OPERATOR),
+    "/operator/compliance/notices": Change(kinds=OPERATOR),
     "/operator/compliance/look": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/deliveries/endpoints/{endpoint_id=whe}": Change(kinds=OPERATOR),
     "/operator/deliveries/suspended/{subscription_id=sub}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/going-live/{provider_id=prov}": Change(kinds=OPERATOR),
+    "/operator/people": Change(kinds=OPERATOR, role=Role.viewer),
+    "/operator/people/export": Change(kinds=OPERATOR),
     "/operator/providers": Change(kinds=OPERATOR),
     "/operator/providers/{provider_id=prov}": Change(kinds=OPERATOR),
     "/operator/providers/{provider_id=prov}/approve": Change(kinds=OPERATOR),
@@ -205,6 +210,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named: dict[str, Any] = {"biz": buyer.business_id, "sub": buyer.subscription_id, "whe": buyer.endpoint_id}
         named |= {"prov": market.provider.owner, "lead": await market.sold(1)}
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
+        named["ntc"] = await insert_notice(market.worker, named["lead"], NoticeKind.revoked, clock.now(), {})
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
         made.ids["sim"] = ids.encode("sim", clock.new_id())
         made.ids |= await fill_list(market, buyer)

@@ -102,6 +102,7 @@ TABLE: Final = (
     row("GET", "/v1/revocations", "2 33 33 233"),
     row("POST", "/v1/revocation-hook", "2 22 33 333"),
     row("POST", "/in/revocations/{owner=prov}", "1 11 11 111", {"phone": "+13125550177"}),
+    row("POST", "/v1/people:export", "2 33 33 333", {"phone": "+13125550177", "reason": "asked"}),
     row("GET", "/v1/notices", "2 33 22 232"),
     row("POST", "/v1/notices/{notice_id=ntc}/acknowledge", "3 33 24 334"),
     row("GET", "/v1/verticals", "2 22 22 222"),

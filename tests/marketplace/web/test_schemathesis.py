@@ -32,7 +32,7 @@ ROUTES = {
         "|dispositions|pipeline|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions|notices)|in/feedback|in/revocations)"
     ),
     CallerKind.operator: (
-        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations)"
+        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations|people)"
     ),
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."

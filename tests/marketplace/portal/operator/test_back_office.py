@@ -9,6 +9,7 @@ from html import unescape
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from marketplace.distribution.policy_dry_run import PastAward, rerank
@@ -198,6 +199,53 @@ async def test_a_person_is_erased_by_lead_and_the_business_is_told(office: Offic
     assert "lead.erase" in await office.desk.audited()
     assert lead in await office.page(f"{path}?format=csv")
     await office.submit(path, 404, who=ids.encode("lead", clock.new_id()), country="US", reason="wrong id")
+    await office.submit(path, 422, who="nobody", country="US", reason="no person")
+
+
+def phone_of(number: int) -> str:
+    phone: str = roofing_body(number)["contact"]["phone"]
+    return phone
+
+
+async def test_an_operator_finds_who_has_a_number_in_one_step_and_it_stays_out_of_the_trail(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    assert 'action="/operator/people"' in await office.page("/operator")
+    text = await office.submit("/operator/people", 200, person=phone_of(1), country="US")
+    assert lead in text
+    assert office.desk.business_id in text
+    assert "No lead has this number" in await office.submit("/operator/people", 200, person="+13125550999")
+    assert "person" in await office.submit("/operator/people", 422, person="nobody")
+    [look_up, _] = await office.market.owner.fetch("select object, detail from audit where action = 'person.look_up'")
+    assert (look_up["object"], look_up["detail"]) == ("person", '{"leads": 1}')
+
+
+async def test_a_file_holds_all_of_a_person_and_each_contact_in_it_is_a_reveal(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    waiting = (await office.market.submit(1, provider_reference="again")).id
+    await office.submit("/operator/compliance/notices", who=phone_of(1), country="US", text="1", reason="said stop")
+    form = {"exported": phone_of(1), "exported_country": "US", "reason": "asked for access"}
+    content = msgspec.json.decode((await office.submit("/operator/people/export", 200, **form)).encode())
+    leads = {row["lead"]: row for row in content["leads"]}
+    assert leads.keys() == {lead, ids.encode("lead", waiting)}
+    assert leads[ids.encode("lead", waiting)]["contact"] is None
+    sold = leads[lead]
+    assert sold["contact"]["phone"] == phone_of(1)
+    assert [notice["kind"] for notice in sold["notices"]] == ["revoked"]
+    assert sold["decisions"][-1]["outcome"] == "held"
+    actions = await office.desk.audited()
+    assert (actions.count("person.export"), actions.count("contact.reveal")) == (1, 1)
+
+
+async def test_a_stop_is_recorded_on_a_page_and_its_notice_is_shown(office: Office) -> None:
+    lead, path = await office.desk.sold(1), "/operator/compliance/notices"
+    assert "No business has been sent a notice" in await office.page(path)
+    await office.submit(path, who=lead, country="US", text="1", reason="said stop")
+    text = await office.page(path)
+    assert lead in text
+    assert "text messages" in text
+    assert "Stop contacting this person" in text
+    assert "No notices match" in await office.page(f"{path}?state=overdue")
+    assert lead in await office.page(f"{path}?format=csv")
     await office.submit(path, 422, who="nobody", country="US", reason="no person")
 
 

@@ -1,0 +1,123 @@
+"""The business that has a person's number, found by phone or e-mail, and the export of all that is held.
+
+What is searched for is sent in the body of a form, never in an address, and is not stored.
+"""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Response, get, post
+
+from marketplace.people import flow as people_flow
+from marketplace.people.flow import PersonHoldings
+from marketplace.people.store import PersonLead, PersonSuppression
+from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
+from marketplace.portal.frame import page, short, words
+from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.operator.compliance import Country, Mark, read_people
+from marketplace.portal.operator.links import business_link
+from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
+from marketplace.runtime import errors, ids
+from marketplace.security.auth import CallerKind
+from marketplace.web.http import AnyRequest, services
+
+HOME: Final = "/operator/people"
+
+
+class PersonForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who is looked up."""
+
+    person: Annotated[Mark, label("Phone number or e-mail address", "Not stored and not logged.")]
+    country: Annotated[Country, label("Country, for a number without +")] = "US"
+
+
+class ExportForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A person whose data is exported. Its fields have other names, because both forms are on one page."""
+
+    exported: Annotated[Mark, label("Phone number or e-mail address", "Not stored and not logged.")]
+    exported_country: Annotated[Country, label("Country, for a number without +")] = "US"
+    reason: Annotated[Reason, label("Reason", "Kept in the audit trail: contact data is in the file.")]
+
+
+LEADS: Final = Listing[PersonLead](
+    caption="Leads of this person",
+    columns=(
+        Column(
+            "Lead",
+            lambda row: Link(
+                f"/operator/routing/{ids.encode('lead', row.lead_id)}", short(ids.encode("lead", row.lead_id))
+            ),
+        ),
+        Column("Received", lambda row: row.received_at),
+        Column(
+            "Who has it",
+            lambda row: business_link(row.business_id, row.business_name) if row.business_id else "No business",
+        ),
+        Column("Shown", lambda row: row.exposed_at),
+        Column("State", lambda row: words(row.state)),
+        Column("Vertical", lambda row: row.vertical),
+        Column("From", lambda row: row.provider_name),
+    ),
+)
+
+SUPPRESSIONS: Final = Listing[PersonSuppression](
+    caption="Suppressions of this person",
+    columns=(
+        Column("Since", lambda row: row.created_at),
+        Column("Reason", lambda row: row.reason),
+        Column("Requested by", lambda row: short(row.source) if "_" in row.source else words(row.source)),
+    ),
+)
+
+
+@get(HOME)
+async def show_search(request: AnyRequest) -> Response[bytes]:
+    """Show the search for a person."""
+    return await _people_page(request, await visitor(request, CallerKind.operator))
+
+
+async def _people_page(request: AnyRequest, viewer: Viewer, holdings: PersonHoldings | None = None) -> Response[bytes]:
+    return page(
+        request,
+        viewer,
+        "operator/people.html",
+        form=show_form(PersonForm, {"country": "US"}),
+        export_form=show_form(ExportForm, {"exported_country": "US"}),
+        holdings=holdings,
+        listing=LEADS,
+        suppression_listing=SUPPRESSIONS,
+    )
+
+
+@post(HOME)
+async def find_person(request: AnyRequest) -> Response[bytes]:
+    """Show the person's leads and who has each. The look-up is recorded without what was searched for."""
+    viewer, fields = await changing(request, CallerKind.operator, role=Role.viewer)
+    resources = services(request)
+    try:
+        form = fill(PersonForm, fields)
+        marks = await asyncio.to_thread(read_people, form.person, form.country, "person")
+    except errors.InvalidInput as error:
+        return await show_again(request, {}, error, _people_page(request, viewer))
+    holdings = await people_flow.look_up(resources.pool, resources.sealer, viewer.actor, marks)
+    return await _people_page(request, viewer, holdings)
+
+
+@post(f"{HOME}/export", status_code=200)
+async def export_person(request: AnyRequest) -> Response[bytes]:
+    """Send all that is held about a person as a file of JSON."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    resources = services(request)
+    try:
+        form = fill(ExportForm, fields)
+        marks = await asyncio.to_thread(read_people, form.exported, form.exported_country, "exported")
+    except errors.InvalidInput as error:
+        return await show_again(request, {}, error, _people_page(request, viewer))
+    export = await people_flow.export_person(resources.pool, resources.sealer, viewer.actor, marks, form.reason.strip())
+    headers = {"content-disposition": 'attachment; filename="person.json"', "cache-control": "no-store"}
+    return Response(people_flow.encode_export(export), media_type="application/json", headers=headers)
+
+
+handlers: tuple[Any, ...] = (show_search, find_person, export_person)
