@@ -3,7 +3,7 @@
 Both show the lists with their age and the last imports, and take a file. What differs is in `ListPages`.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -173,17 +173,6 @@ async def load_own_list(request: AnyRequest, list_id: str, kind: ListKind, busin
     if contact_list.kind is not kind:
         raise errors.NotFound("There is no such list.")
     return contact_list
-
-
-async def undo_last(request: AnyRequest, actor: str, contact_list: ContactList) -> None:
-    """Undo the last import into a list. Raises Conflict if there is none that can be undone."""
-    pool = services(request).pool
-    async with session(pool) as connection:
-        runs = await lists_store.list_imports(connection, contact_list.id, SHOWN_IMPORTS)
-    last: Any = next((run for run in runs if run.version == contact_list.version), None)
-    if last is None:
-        raise errors.Conflict("Only the last import of a list can be undone, and only once.")
-    await lists_flow.undo_import(pool, actor, contact_list, last.id)
 
 
 def address_of(home: str, contact_list_id: UUID) -> str:

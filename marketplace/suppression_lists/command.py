@@ -186,10 +186,9 @@ async def _undo(settings: Settings, name: str) -> ListImportView:
     async with command_pool(settings, "marketplace_api") as pool:
         async with session(pool) as connection:
             contact_list = await lists_store.find_named_list(connection, ListKind.do_not_contact, None, name)
-            runs = await lists_store.list_imports(connection, contact_list.id, 1) if contact_list else ()
-        if contact_list is None or not runs:
-            raise errors.NotFound("There is no list of this name with an import.")
-        return show_import(await lists_flow.undo_import(pool, BY, contact_list, runs[0].id))
+        if contact_list is None:
+            raise errors.NotFound("There is no list of this name.")
+        return show_import(await lists_flow.undo_last(pool, BY, contact_list))
 
 
 def _print_import(view: ListImportView) -> None:

@@ -371,3 +371,12 @@ async def undo_import(pool: Pool, actor: str, contact_list: ContactList, import_
         subject = ids.encode("list", contact_list.id)
         await audit.record(connection, now, actor, "list.undo", subject, version=version + 1, serial=serial)
     return await load_import(pool, import_id)
+
+
+async def undo_last(pool: Pool, actor: str, contact_list: ContactList) -> ListImport:
+    """Make the list what it was before its last import. Raises Conflict if there is none that can be undone."""
+    async with session(pool) as connection:
+        run = await lists_store.find_published(connection, contact_list.id, contact_list.version)
+    if run is None:
+        raise errors.Conflict("Only the last import of a list can be undone, and only once.")
+    return await undo_import(pool, actor, contact_list, run.id)

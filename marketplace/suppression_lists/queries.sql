@@ -52,6 +52,11 @@ select id, number, list_id, state, way, file_name, actor, position, digest, rows
        version, failure, due_at, made_at, ended_at
 from list_import where id = $1;
 
+-- name: find_published
+select id, number, list_id, state, way, file_name, actor, position, digest, rows, readable, faulty, repeated, added, removed,
+       version, failure, due_at, made_at, ended_at
+from list_import where list_id = $1 and version = $2;
+
 -- name: list_imports
 select id, number, list_id, state, way, file_name, actor, position, digest, rows, readable, faulty, repeated, added, removed,
        version, failure, due_at, made_at, ended_at

@@ -188,6 +188,11 @@ async def find_import(connection: Connection, import_id: UUID) -> ListImport | N
     return await find_row(connection, SQL["find_import"], ListImport, import_id)
 
 
+async def find_published(connection: Connection, list_id: UUID, version: int) -> ListImport | None:
+    """Find the import that made a version of a list."""
+    return await find_row(connection, SQL["find_published"], ListImport, list_id, version)
+
+
 async def list_imports(connection: Connection, list_id: UUID, limit: int) -> tuple[ListImport, ...]:
     """List the imports of a list, newest first."""
     return await fetch_rows(connection, SQL["list_imports"], ListImport, list_id, limit)

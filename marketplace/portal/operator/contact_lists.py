@@ -64,7 +64,7 @@ async def undo(request: AnyRequest, list_id: FromPath[str]) -> Response[bytes]:
     """Undo the last import into a list."""
     viewer, _ = await changing(request, CallerKind.operator)
     contact_list = await contact_lists.load_own_list(request, list_id, KIND, None)
-    await contact_lists.undo_last(request, viewer.actor, contact_list)
+    await lists_flow.undo_last(services(request).pool, viewer.actor, contact_list)
     return redirect(request, HOME, f"The last import into {contact_list.name} is undone.")
 
 
