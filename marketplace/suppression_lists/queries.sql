@@ -25,6 +25,13 @@ from contact_list
 where kind = $1 and ($2::uuid is null or business_id = $2) and ($3::uuid is null or id < $3) and removed_at is null
 order by id desc limit $4;
 
+-- name: find_names_with
+-- Names of the lists of people who must not be contacted that have one of these keys.
+select distinct l.name from unnest($1::bytea[]) as mine (key)
+join list_member m on m.key = substring(mine.key for 16) and m.until is null
+join contact_list l on l.number = m.list and l.kind = 'do_not_contact' and l.removed_at is null
+order by l.name;
+
 -- name: count_lists
 select count(*)::int from contact_list where business_id = $1 and removed_at is null;
 

@@ -150,6 +150,11 @@ async def list_lists(
     return await fetch_rows(connection, SQL["list_lists"], ContactList, kind, business_id, before, limit)
 
 
+async def find_names_with(connection: Connection, keys: Sequence[bytes]) -> tuple[str, ...]:
+    """Find the names of the lists of people who must not be contacted that have a person with one of these keys."""
+    return tuple(row["name"] for row in await connection.fetch(SQL["find_names_with"], keys))
+
+
 async def count_lists(connection: Connection, business_id: UUID) -> int:
     count: int = await connection.fetchval(SQL["count_lists"], business_id)
     return count

@@ -19,6 +19,7 @@ from marketplace.directory.suppressions import Person, marks_of
 from marketplace.erasure import flow as erasure_flow
 from marketplace.erasure import store as erasure_store
 from marketplace.erasure.store import Erasure
+from marketplace.intake.contact import marks_with_hashes
 from marketplace.notices.store import NoticeState
 from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
@@ -33,6 +34,7 @@ from marketplace.portal.store import Role
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access
 from marketplace.security.auth import CallerKind, Principal
+from marketplace.suppression_lists import store as lists_store
 from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.text.values import read_instant
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
@@ -129,6 +131,7 @@ async def _suppressions_page(
     viewer: Viewer,
     *,
     matches: tuple[SuppressedKey, ...] | None = None,
+    list_names: tuple[str, ...] = (),
 ) -> Response[bytes]:
     limit = page_limit(request)
     async with session(services(request).pool) as connection:
@@ -150,6 +153,7 @@ async def _suppressions_page(
         next_cursor=next_cursor,
         total=total,
         matches=matches,
+        list_names=list_names,
     )
 
 
@@ -171,7 +175,7 @@ async def suppress(request: AnyRequest) -> Response[bytes]:
 
 @post(f"{HOME}/look")
 async def look_up(request: AnyRequest) -> Response[bytes]:
-    """Show whether a person is suppressed, and since when. Stores nothing of what was entered."""
+    """Show whether a person is suppressed or on a list, and since when. Stores nothing of what was entered."""
     viewer, fields = await changing(request, CallerKind.operator, role=Role.viewer)
     resources = services(request)
     try:
@@ -179,9 +183,10 @@ async def look_up(request: AnyRequest) -> Response[bytes]:
     except errors.InvalidInput as error:
         return await show_again(request, {}, error, _suppressions_page(request, viewer))
     async with session(resources.pool) as connection:
-        keys = [resources.sealer.keyed_hash("suppression", mark) for mark in marks]
+        keys = [resources.sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)]
         matches = await back_office_store.find_suppressed(connection, keys)
-    return await _suppressions_page(request, viewer, matches=matches)
+        list_names = await lists_store.find_names_with(connection, keys)
+    return await _suppressions_page(request, viewer, matches=matches, list_names=list_names)
 
 
 @post(f"{HOME}/lift")

@@ -91,3 +91,11 @@ async def test_a_business_sees_the_leads_of_whole_days_alone_and_no_small_number
         await keep(number, at)
         text = (await desks.member.get(CUSTOMERS)).text
         assert ("fewer than 5" not in text) == shown, (number, at)
+
+
+async def test_a_person_who_is_on_a_list_is_found_by_phone_number(desks: Desks) -> None:
+    assert (await send(desks.operator, LISTS, "+13125550101\n", name="National")).status_code == 303
+    for phone, found in (("(312) 555-0101", True), ("(312) 555-0102", False)):
+        page = await desks.operator.post("/operator/compliance/look", {"person": phone})
+        assert ("Yes: on the list “National”." in page.text) == found
+        assert ("No: nothing is on record" in page.text) != found
