@@ -120,12 +120,12 @@ def _wanted_answer(facts: Facts, vertical: VerticalDefinition, dimension: Dimens
 
 def _open_needs(facts: Facts, vertical: VerticalDefinition) -> tuple[str, ...]:
     """Return the need fields that count and are unanswered or not as the policy wants them."""
-    wanted = vertical.need.wanted
+    choices = vertical.need.wanted
     return tuple(
         name
         for name, field in vertical.needs.items()
-        if (field.required or name in wanted)
-        and (name not in facts.need_fields or (name in wanted and facts.need_fields[name] not in wanted[name]))
+        if (field.required or name in choices)
+        and (name not in facts.need_fields or (name in choices and facts.need_fields[name] not in choices[name]))
     )
 
 

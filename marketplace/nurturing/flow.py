@@ -22,7 +22,7 @@ from routing.lifecycle import LeadState
 from routing.unlocking import UnlockSummary, find_unlocks
 
 
-class WaitingLead(msgspec.Struct, frozen=True, kw_only=True):
+class LaneEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A lead of the lane, and what would unlock it; None if the present rules would decide about it at once."""
 
     lead: NurturedLead
@@ -53,7 +53,7 @@ async def list_waiting(
     vertical: str | None,
     before: UUID | None,
     limit: int,
-) -> tuple[WaitingLead, ...]:
+) -> tuple[LaneEntry, ...]:
     """List one page of the lane, newest first, each lead with what would unlock it."""
     rules = await catalog.recent()
     async with session(pool) as connection:
@@ -61,10 +61,10 @@ async def list_waiting(
     return await asyncio.to_thread(_with_unlocks, leads, rules, clock.now())
 
 
-def _with_unlocks(leads: Sequence[NurturedLead], rules: Rules, now: datetime) -> tuple[WaitingLead, ...]:
+def _with_unlocks(leads: Sequence[NurturedLead], rules: Rules, now: datetime) -> tuple[LaneEntry, ...]:
     waiting = []
     for lead in leads:
         vertical = rules.verticals[lead.vertical_id]
         unlocks = find_unlocks(lead, vertical.definition, vertical.version, rules.index, now)
-        waiting.append(WaitingLead(lead=lead, unlocks=unlocks))
+        waiting.append(LaneEntry(lead=lead, unlocks=unlocks))
     return tuple(waiting)

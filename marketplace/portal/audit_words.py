@@ -30,6 +30,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "lead.acknowledge": "Confirmed a lead of the feed",
     "lead.disposition": "Reported the outcome of a lead",
     "lead.erase": "Erased a lead",
+    "lead.give_back": "Gave a waiting lead back",
     "lead.hold": "Held a waiting lead",
     "lead.look_again": "Asked to decide a waiting lead now",
     "lead.revoke": "Stopped a lead whose person revoked consent",

@@ -40,6 +40,7 @@ BUSINESS: Final = (
 PROVIDER: Final = (
     NavigationEntry("/provider", "Overview"),
     NavigationEntry("/provider/submissions", "Submissions"),
+    NavigationEntry("/provider/waiting", "Waiting"),
     NavigationEntry("/provider/quality", "Quality"),
     NavigationEntry("/provider/earnings", "Earnings"),
     NavigationEntry("/provider/start", "First steps", "Integration"),
@@ -51,6 +52,7 @@ OPERATOR: Final = (
     NavigationEntry("/operator", "Overview"),
     NavigationEntry("/operator/routing", "Routing explorer"),
     NavigationEntry("/operator/unroutable", "Unroutable"),
+    NavigationEntry("/operator/waiting", "Waiting leads"),
     NavigationEntry("/operator/returns", "Returns desk"),
     NavigationEntry("/operator/leads", "Leads"),
     NavigationEntry("/operator/reports", "Reports"),

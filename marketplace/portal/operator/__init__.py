@@ -20,6 +20,7 @@ from marketplace.portal.operator import (
     system,
     unroutable,
     verticals,
+    waiting,
     wallets,
     what_if,
 )
@@ -44,6 +45,7 @@ handlers = (
     *explorer.handlers,
     *returns_desk.handlers,
     *unroutable.handlers,
+    *waiting.handlers,
     *suspensions.handlers,
     *lead_list.handlers,
     *reports.handlers,

@@ -11,6 +11,7 @@ from marketplace.portal.provider import (
     quality,
     spec,
     submissions,
+    waiting,
 )
 
 PARTS: tuple[LivePart, ...] = ()
@@ -21,6 +22,7 @@ handlers = (
     *spec.handlers,
     *console.handlers,
     *submissions.handlers,
+    *waiting.handlers,
     *quality.handlers,
     *earnings.handlers,
     *keys.handlers,

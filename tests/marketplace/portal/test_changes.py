@@ -145,6 +145,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/provider/keys/{key_id=key}/rotate": tenants(PROVIDER, hours="0"),
     "/provider/start/live": Change(kinds=PROVIDER),
     "/provider/submissions/{lead_id=lead}/correct": tenants(PROVIDER, within_days="7"),
+    "/provider/submissions/{lead_id=lead}/give-back": tenants(PROVIDER),
     "/provider/submissions/search": Change(kinds=PROVIDER, role=Role.viewer),
 }
 

@@ -1,0 +1,58 @@
+"""Waiting leads on the pages of provider and operator."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+import pytest
+
+from marketplace.runtime import ids
+from marketplace.runtime.settings import Settings
+from routing.qualification import ResultConsequence
+from tests.builders.feedback import Desk, desk
+from tests.builders.inquiries import roofing_body, roofing_policy
+from tests.builders.marketplaces import roofing
+from tests.builders.portal import signed_in
+
+TIMING = msgspec.structs.replace(roofing_policy().timing, on_unknown=ResultConsequence.nurture)
+
+
+@pytest.fixture
+async def office(settings: Settings) -> AsyncIterator[Desk]:
+    async with AsyncExitStack() as stack:
+        yield await desk(stack, settings, vertical=roofing(timing=TIMING))
+
+
+def undated() -> dict[str, Any]:
+    answers: dict[str, Any] = roofing_body()["bant"]
+    return {name: answer for name, answer in answers.items() if name != "timing"}
+
+
+async def test_a_waiting_lead_is_shown_with_its_question_and_can_be_given_back(office: Desk) -> None:
+    provider = await signed_in(office.api, "provider", ids.encode("prov", office.market.provider.owner))
+    assert "None of your leads is waiting." in (await provider.get("/provider/waiting")).text
+    lead = ids.encode("lead", await office.market.sold(1, bant=undated()))
+    text = (await provider.get("/provider/waiting")).text
+    assert "A better answer about the timing" in text
+    assert "When is it wanted? 2 subscriptions would take it." in text
+    assert lead in text
+    assert "No waiting lead matches" in (await provider.get("/provider/waiting?vertical=other")).text
+    assert "a better answer" in (await provider.get("/provider/waiting?format=csv")).text.lower()
+    home = f"/provider/submissions/{lead}"
+    assert "Give this lead back" in (await provider.get(home)).text
+    await provider.post(f"{home}/give-back")
+    assert "You gave it back before its time." in (await provider.get(home)).text
+    assert "None of your leads is waiting." in (await provider.get("/provider/waiting")).text
+
+
+async def test_an_operator_sees_the_waiting_leads_of_every_provider(office: Desk) -> None:
+    operator = await signed_in(office.api, "operator")
+    assert "No lead is waiting." in (await operator.get("/operator/waiting")).text
+    lead = ids.encode("lead", await office.market.sold(1, bant=undated()))
+    text = (await operator.get("/operator/waiting")).text
+    assert lead in text
+    assert "When is it wanted?" in text
+    assert lead in (await operator.get("/operator/waiting?format=csv")).text
+    other = ids.encode("prov", office.market.vertical_id)
+    assert "No waiting lead matches" in (await operator.get(f"/operator/waiting?provider={other}")).text
