@@ -22,8 +22,9 @@ from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
-from marketplace.feedback import stages_store
+from marketplace.feedback import stage_changes, stages_store
 from marketplace.feedback.flow import UNMAPPED_AGE
+from marketplace.feedback.stage_changes import StageChangeSender
 from marketplace.learning import job as learning_job
 from marketplace.notices import store as notices_store
 from marketplace.notices.flow import Notices
@@ -174,6 +175,7 @@ class Sweeper:
             await failing.forget_old(connection)
             await simulations_store.delete_old(connection, clock.now() - RESULT_AGE)
             await stages_store.delete_old_unmapped(connection, clock.now() - UNMAPPED_AGE)
+            await stage_changes.delete_old(connection, clock.now() - stage_changes.KEPT_FOR)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:
@@ -260,6 +262,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(refresh.keep_fresh(pool, stopping))
             group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
+            group.create_task(StageChangeSender(pool, sealer, guard).keep_sending(stopping))
             group.create_task(keep_simulating(pool, SIMULATE, stopping))
             group.create_task(learning_job.keep_learning(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))

@@ -19,21 +19,18 @@ create table next_action (
 create index next_action_by_lead on next_action (lead_id);
 create index next_action_due on next_action (business_id, due_at) where done_at is null;
 
--- Where a business wants its changes of stage: one of its endpoints, or another address with a secret of its own.
+-- The endpoint to which a business has its changes of stage sent.
 create table stage_hook (
-    business_id uuid primary key references business (id),
-    endpoint_id uuid references endpoint (id),
-    url text,
-    secret bytea,
-    made_at timestamptz not null,
-    constraint stage_hook_target check (
-        (endpoint_id is null) = (url is not null) and (url is null) = (secret is null))
+    business_id uuid primary key,
+    endpoint_id uuid not null,
+    set_at timestamptz not null,
+    constraint stage_hook_endpoint foreign key (endpoint_id, business_id) references endpoint (id, business_id)
 );
 
 -- Changes of stage that wait to be sent, were received, or were given up after a day. Rows are the queue.
 create table stage_change (
     id uuid primary key,
-    business_id uuid not null references stage_hook (business_id) on delete cascade,
+    business_id uuid not null references business (id),
     disposition_id uuid not null,
     previous_stage text,
     undone boolean not null default false,
@@ -50,7 +47,7 @@ create index stage_change_newest on stage_change (business_id, id);
 
 grant select on next_action, stage_hook, stage_change to marketplace_api, marketplace_worker;
 grant insert, update (note, due_at, set_at, set_by, done_at) on next_action to marketplace_api;
-grant insert, update (endpoint_id, url, secret, made_at), delete on stage_hook to marketplace_api;
+grant insert, update (endpoint_id, set_at), delete on stage_hook to marketplace_api;
 grant insert on stage_change to marketplace_api;
 grant update (state, due_at, attempts, result) on stage_change to marketplace_worker;
 grant delete on stage_change to marketplace_worker;

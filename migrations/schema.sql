@@ -3545,19 +3545,15 @@ grant insert, select, update (done_at, due_at, note, set_at, set_by) on next_act
 grant delete, select (lead_id) on next_action to marketplace_eraser;
 grant select on next_action to marketplace_worker;
 
--- Where a business wants its changes of stage: one of its endpoints, or another address with a secret of its own.
+-- The endpoint to which a business has its changes of stage sent.
 create table stage_hook (
     business_id uuid not null,
-    endpoint_id uuid,
-    url text,
-    secret bytea,
-    made_at timestamptz not null,
+    endpoint_id uuid not null,
+    set_at timestamptz not null,
     constraint stage_hook_pkey primary key (business_id),
-    constraint stage_hook_business_id_fkey foreign key (business_id) references business(id),
-    constraint stage_hook_endpoint_id_fkey foreign key (endpoint_id) references endpoint(id),
-    constraint stage_hook_target check ((endpoint_id is null) = (url is not null) and (url is null) = (secret is null))
+    constraint stage_hook_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id)
 );
-grant delete, insert, select, update (endpoint_id, made_at, secret, url) on stage_hook to marketplace_api;
+grant delete, insert, select, update (endpoint_id, set_at) on stage_hook to marketplace_api;
 grant select on stage_hook to marketplace_worker;
 
 -- Changes of stage that wait to be sent, were received, or were given up after a day. Rows are the queue.
@@ -3574,8 +3570,7 @@ create table stage_change (
     made_at timestamptz not null,
     constraint stage_change_pkey primary key (id),
     constraint stage_change_once unique (disposition_id, undone),
-    constraint stage_change_business_id_fkey foreign key (business_id) references stage_hook(business_id) on delete
-        cascade,
+    constraint stage_change_business_id_fkey foreign key (business_id) references business(id),
     constraint stage_change_due check ((state = 'due') = (due_at is not null)),
     constraint stage_change_state check (state in ('due', 'received', 'given_up'))
 );

@@ -65,6 +65,12 @@ MOST_UNMAPPED: Final = 10_000
 FARTHEST_APPOINTMENT: Final = timedelta(days=730)
 "Time ahead within which an appointment begins; a later one is a mistyped year."
 
+ANNOUNCED: Final = frozenset({DispositionSource.api, DispositionSource.portal})
+"""Channels whose changes of stage are sent to the business's endpoint.
+
+Signed reports and files come from the software that would receive them.
+"""
+
 UNDO_TIME: Final = timedelta(hours=24)
 "Time within which the last outcome that was recorded on the pages can be undone."
 
@@ -278,6 +284,8 @@ async def _record(
         inserted = await feedback_store.insert_dispositions(
             connection, holder.business_id, source, now, valid, file_import_id
         )
+    if inserted and source in ANNOUNCED:
+        await feedback_store.insert_changes(connection, holder.business_id, list(inserted), now)
     stored: dict[str, Disposition] = {}
     if events := [each.event_id for each in valid if each.event_id is not None and each.id not in inserted]:
         stored = await feedback_store.list_events(connection, holder.business_id, events)
@@ -497,6 +505,7 @@ async def undo_move(pool: Pool, holder: LeadHolder, disposition_id: UUID) -> Dis
         )
         if undone is None:
             raise errors.Conflict("This cannot be undone any more. Move the lead to the stage that is right.")
+        await feedback_store.insert_changes(connection, holder.business_id, (undone.id,), now, undone=True)
         subject = ids.encode("lead", undone.lead_id)
         await audit.record(connection, now, holder.actor, "lead.undo_disposition", subject, kind=undone.kind)
     return undone

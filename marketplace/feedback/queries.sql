@@ -207,3 +207,22 @@ where d.id = $2 and d.business_id = $1 and d.source = 'portal' and d.undone_at i
             and (l.recorded_at, l.id) > (d.recorded_at, d.id))
 returning d.id, d.assignment_id, d.lead_id, d.kind, d.value_minor, d.reason, d.note, d.stage, d.stage_id, d.starts_at,
           d.happened_at, d.recorded_at, d.source, d.event_id;
+
+-- name: insert_changes
+-- Dispositions by which the lead's stage changed: the latest of their lead, after one in another stage, or undone ($4).
+insert into stage_change (id, business_id, disposition_id, previous_stage, undone, state, due_at, made_at)
+select r.id, d.business_id, d.id, coalesce(s.stage, p.stage, p.kind), $4, 'due', $5, $5
+from unnest($2::uuid[], $3::uuid[]) as r (id, disposition_id)
+join disposition d on d.id = r.disposition_id and (d.undone_at is not null) = $4
+join stage_hook h on h.business_id = d.business_id
+left join lateral (
+    select o.kind, o.stage, o.stage_id from disposition o
+    where o.assignment_id = d.assignment_id and o.id <> d.id and o.undone_at is null
+    order by o.happened_at desc, o.id desc limit 1
+) p on true
+left join pipeline_stage s on s.id = p.stage_id
+where d.business_id = $1 and (p.kind, p.stage_id) is distinct from (d.kind, d.stage_id)
+    and not exists (
+        select from disposition l where l.assignment_id = d.assignment_id and l.undone_at is null
+            and (l.happened_at, l.id) > (d.happened_at, d.id))
+on conflict (disposition_id, undone) do nothing;

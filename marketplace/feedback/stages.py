@@ -181,12 +181,12 @@ async def map_name(pool: Pool, holder: LeadHolder, name: str, stage_id: UUID) ->
         owner = next((stage for stage in present if key in stage.names), None)
         if owner is not None and owner.id != stage_id:
             raise errors.Conflict(f"“{name}” means your stage “{owner.stage}” already.")
-        changes = [_unchanged(stage, (name,) if stage.id == stage_id else ()) for stage in present]
+        changes = [unchanged(stage, (name,) if stage.id == stage_id else ()) for stage in present]
         _, applied = await _save(connection, holder, plan_stages(present, changes), {}, now)
     return applied
 
 
-def _unchanged(stage: PipelineStage, names: tuple[str, ...] = ()) -> StageChange:
+def unchanged(stage: PipelineStage, names: tuple[str, ...] = ()) -> StageChange:
     """Return the change that leaves a stage as it is, and adds names to it."""
     return StageChange(id=stage.id, stage=stage.stage, kind=stage.kind, limit_days=stage.limit_days, names=names)
 

@@ -90,6 +90,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "shared_leads.import": "Imported shared leads",
     "simulation.cancel": "Cancelled a what-if",
     "simulation.create": "Started a what-if",
+    "stage_hook.set": "Set where changes of stage are sent",
     "subscription.create": "Created a subscription",
     "subscription.revise": "Changed a subscription",
     "subscription.suspend": "Suspended a subscription",

@@ -3,6 +3,7 @@
 from marketplace.portal.business import (
     board,
     customers,
+    board_stages,
     delivery,
     imports,
     lead_list,
@@ -27,6 +28,7 @@ handlers = (
     *lead_list.handlers,
     *leads.handlers,
     *board.handlers,
+    *board_stages.handlers,
     *matching.handlers,
     *customers.handlers,
     *delivery.handlers,

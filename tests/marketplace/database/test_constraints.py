@@ -584,7 +584,7 @@ PRIVILEGES = {
         list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
             ended_at)
         list_member(since until) lists_serial(serial)
-        next_action(done_at due_at note set_at set_by) stage_hook(endpoint_id made_at secret url)
+        next_action(done_at due_at note set_at set_by) stage_hook(endpoint_id set_at)
         pipeline_stage(kind limit_days merged_into position retired_at stage) stage_name(stage_id)
         unmapped_report(fault)
         simulation(state due_at ended_at)

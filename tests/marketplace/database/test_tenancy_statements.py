@@ -89,7 +89,8 @@ CONDITIONS: Final = {
     "erasure/queries.sql": 2,
     "feed/queries.sql": 7,
     "feedback/next_actions.sql": 5,
-    "feedback/queries.sql": 13,
+    "feedback/queries.sql": 14,
+    "feedback/stage_changes.sql": 4,
     "feedback/stages.sql": 9,
     "notices/queries.sql": 3,
     "operations/fence.sql": 1,
@@ -268,9 +269,12 @@ async def _furnish(made: Desk) -> None:
     await made.tell(leads[3], stage="Signed", value_minor=1)
     await made.tell(leads[3], kind="contacted")
     office = await signed_in(api, CallerKind.business, made.buyer.business_id)
-    await office.post(f"/business/leads/{leads[3]}/outcome", {"kind": "quoted"})
+    endpoint = {"endpoint": ids.encode("whe", made.buyer.endpoint_id)}
+    await office.post("/business/board/stages/changes", endpoint)
+    await made.tell(leads[0], kind="contacted")
     action = {"note": "call", "due_at": f"{clock.now() + timedelta(days=2):%Y-%m-%dT%H:%M}"}
     await office.post(f"/business/leads/{leads[3]}/next-action", action)
+    await office.post(f"/business/leads/{leads[3]}/outcome", {"kind": "quoted"})
     for _ in range(2):
         await told("POST", "/v1/feedback-hook")
     await told("POST", "/v1/revocation-hook", by="provider")

@@ -48,6 +48,10 @@ def tenants(kinds: tuple[CallerKind, ...], least: Role = Role.member, /, **form:
     return Change(kinds=kinds, role=least, form=form, theirs=True)
 
 
+ADD_STAGE: Final = (
+    "insert into pipeline_stage (business_id, stage, kind, position) values ($1, 'Called', 'contacted', 1) returning id"
+)
+
 OWN = Change(kinds=EVERYBODY, role=Role.viewer)
 "A change of oneself, which every role may make."
 
@@ -68,6 +72,11 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/customers": Change(kinds=BUSINESS),
     "/business/customers/{list_id=list}/remove": tenants(BUSINESS),
     "/business/customers/{list_id=list}/undo": tenants(BUSINESS),
+    "/business/board/stages": Change(kinds=BUSINESS),
+    "/business/board/stages/changes": tenants(BUSINESS, endpoint="{whe}"),
+    "/business/board/stages/names": tenants(BUSINESS, name="x", stage="{stg}"),
+    "/business/board/stages/{stage_id=stg}": tenants(BUSINESS, stage="x", kind="won"),
+    "/business/board/stages/{stage_id=stg}/act": tenants(BUSINESS, act="up"),
     "/business/delivery": Change(kinds=BUSINESS),
     "/business/delivery/hook": Change(kinds=BUSINESS),
     "/business/delivery/resend": tenants(BUSINESS, lead="{lead}"),
@@ -212,6 +221,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named |= {"prov": market.provider.owner, "lead": await market.sold(1)}
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         named["ntc"] = await insert_notice(market.worker, named["lead"], NoticeKind.revoked, clock.now(), {})
+        named["stg"] = await market.value(ADD_STAGE, buyer.business_id)
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
         made.ids["sim"] = ids.encode("sim", clock.new_id())
         made.ids |= await fill_list(market, buyer)

@@ -11,7 +11,7 @@ from marketplace.feedback.stages_store import PipelineStage
 from marketplace.feedback.store import DispositionKind
 from marketplace.portal.business.board import limits_of
 from marketplace.portal.business.board_store import UsualStay
-from marketplace.runtime import clock
+from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from tests.builders.feedback import Desk, ago, desk, uuid_of
 from tests.builders.portal import Browser, signed_in
@@ -173,6 +173,42 @@ async def test_a_column_has_pages_and_counts_all_its_leads(
     assert (leads[1] in page, leads[0] in page) == (True, False)
     following = page.partition('rel="next" href="/business/board')[2].partition('"')[0].replace("&amp;", "&")
     assert leads[0] in await board(office, following)
+
+
+async def test_stages_are_renamed_ordered_and_merged_on_their_page(shop: Desk, office: Browser) -> None:
+    lead, stages = await shop.sold(), await usual(shop)
+    await shop.tell(lead, stage="Quoted")
+    page = "/business/board/stages"
+
+    def path(stage: str) -> str:
+        return f"{page}/{ids.encode('stg', UUID(stages[stage]))}"
+
+    renamed = await office.post(path("Quoted"), {"stage": "Offer", "kind": "quoted", "limit_days": "7"})
+    assert renamed.status_code == 303, renamed.text
+    assert (await office.post(path("Won"), {"stage": "Offer", "kind": "won"})).status_code == 409
+    assert (await office.post(page, {"stage": "OFFER", "kind": "won"})).status_code == 409
+    await office.post(page, {"stage": "Site visit", "kind": "qualified"})
+    await office.post(f"{path('Lost')}/act", {"act": "up"})
+    rows = (await shop.call("GET", "/v1/pipeline")).json()["stages"]
+    assert [row["stage"] for row in rows] == ["Contacted", "Appointment", "Offer", "Lost", "Won", "Site visit"]
+    assert (rows[2]["limit_days"], rows[2]["names"]) == (7, ["offer", "quoted"])
+    successor = ids.encode("stg", UUID(stages["Contacted"]))
+    await office.post(f"{path('Quoted')}/act", {"act": "remove", "successor": successor})
+    assert lane_of(await board(office), lead) == stages["Contacted"]
+    assert (await shop.tell(lead, stage="Offer")).json()["kind"] == "contacted"
+
+
+async def test_a_name_without_a_stage_is_mapped_with_one_tap(shop: Desk, office: Browser) -> None:
+    lead, stages = await shop.sold(), await usual(shop)
+    await shop.tell(lead, stage="Rückruf", event_id="crm-1")
+    assert "Rückruf" in (await office.get("/business/board/stages")).text
+    contacted = ids.encode("stg", UUID(stages["Contacted"]))
+    mapped = await office.post("/business/board/stages/names", {"name": "Rückruf", "stage": contacted})
+    assert mapped.status_code == 303, mapped.text
+    assert lane_of(await board(office), lead) == stages["Contacted"]
+    taken = ids.encode("stg", UUID(stages["Won"]))
+    again = await office.post("/business/board/stages/names", {"name": "rückruf", "stage": taken})
+    assert again.status_code == 409
 
 
 async def test_another_business_neither_sees_nor_moves_a_lead(shop: Desk) -> None:

@@ -1,0 +1,257 @@
+"""Changes of stage, sent to the endpoint that a business chose as signed `lead.stage_changed` webhooks.
+
+    insert a due row in the transaction of the disposition → claim it → send it once → record the answer or the next try
+
+A change that came by the business's signed hook or a file is not sent: the software that it would reach has it already.
+"""
+
+import asyncio
+import contextlib
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session, transaction
+from marketplace.feedback.flow import LeadHolder
+from marketplace.feedback.store import DispositionKind
+from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.log import logger
+from marketplace.security import audit
+from marketplace.security.sealing import Sealer
+from marketplace.webhook.address import AddressRules
+from marketplace.webhook.signing import sign
+from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
+from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, Observation, classify, next_attempt_at
+
+SQL = Queries(__file__, "stage_changes.sql")
+log = logger("stage_changes")
+
+LEASE: Final = timedelta(seconds=60)
+"Three times the longest attempt: another worker takes a change over after it."
+AT_ONCE: Final = 20
+"Changes that a worker sends at once."
+LOOK_SECONDS: Final = 1.0
+"Interval of the search for due changes."
+KEPT_FOR: Final = timedelta(days=30)
+"Age at which changes that were received or given up are deleted."
+
+
+class ChangeState(StrEnum):
+    """State of a change of stage."""
+
+    due = "due"
+    "It is sent repeatedly for a day."
+    received = "received"
+    "The endpoint took it."
+    given_up = "given_up"
+    "The endpoint did not take it within a day, or the business has none for changes any more."
+
+
+class DueStageChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that is due, with the endpoint to send it to; `url` is None without an active one."""
+
+    id: UUID
+    business_id: UUID
+    previous_stage: str | None
+    undone: bool
+    attempts: int
+    made_at: datetime
+    lead_id: UUID
+    assignment_id: UUID
+    mode: str
+    currency: str
+    kind: DispositionKind
+    stage: str
+    value_minor: int | None
+    starts_at: datetime | None
+    happened_at: datetime
+    endpoint_id: UUID | None
+    url: str | None
+    secret: bytes | None
+    previous_secret: bytes | None
+    previous_until: datetime | None
+    read_at: datetime
+
+
+class SentChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change as its business sees it: the state, and the result of the last attempt."""
+
+    id: UUID
+    state: ChangeState
+    attempts: int
+    result: str | None
+    made_at: datetime
+    due_at: datetime | None
+
+
+class StageChangedData(msgspec.Struct, frozen=True, kw_only=True):
+    """The lead and its stages, without contact data. `stage` is null if an undone move was the first of its lead.
+
+    With `undone`, the disposition of this `kind` does not count any more, and the lead is in `stage` again.
+    """
+
+    lead_id: str
+    assignment_id: str
+    mode: str
+    stage: str | None
+    previous_stage: str | None
+    kind: DispositionKind
+    undone: bool
+    value_minor: int | None
+    currency: str
+    starts_at: datetime | None
+    happened_at: datetime
+
+
+class StageChangedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of a `lead.stage_changed` webhook."""
+
+    type: str = "lead.stage_changed"
+    timestamp: datetime
+    data: StageChangedData
+
+
+# What a business chooses
+
+
+async def find_hook(connection: Connection, business_id: UUID) -> UUID | None:
+    """Return the endpoint to which the business has changes sent, or None."""
+    endpoint_id: UUID | None = await connection.fetchval(SQL["find_hook"], business_id)
+    return endpoint_id
+
+
+async def set_hook(pool: Pool, holder: LeadHolder, endpoint_id: UUID | None) -> None:
+    """Have changes sent to an active webhook endpoint of the business, or to none, with an audit row.
+
+    Raises NotFound for any other endpoint.
+    """
+    now, owner = clock.now(), holder.business_id
+    async with transaction(pool) as connection:
+        if endpoint_id is None:
+            await connection.fetchval(SQL["delete_hook"], owner)
+        elif await connection.fetchval(SQL["save_hook"], owner, endpoint_id, now) is None:
+            raise errors.NotFound("Choose an active endpoint of yours that receives webhooks.")
+        detail = {"endpoint": None if endpoint_id is None else ids.encode("whe", endpoint_id)}
+        await audit.record(connection, now, holder.actor, "stage_hook.set", ids.encode("biz", owner), **detail)
+
+
+async def list_changes(connection: Connection, business_id: UUID, limit: int) -> tuple[SentChange, ...]:
+    """Return the last changes of the business, newest first."""
+    return await fetch_rows(connection, SQL["list_changes"], SentChange, business_id, limit)
+
+
+# Sending
+
+
+def compose_change(change: DueStageChange, now: datetime) -> bytes:
+    """Return the body of the webhook; an undone move is a change back to the stage before it."""
+    names = (change.stage, change.previous_stage)
+    stage, previous = reversed(names) if change.undone else names
+    data = StageChangedData(
+        lead_id=ids.encode("lead", change.lead_id),
+        assignment_id=ids.encode("asg", change.assignment_id),
+        mode=change.mode,
+        stage=stage,
+        previous_stage=previous,
+        kind=change.kind,
+        undone=change.undone,
+        value_minor=change.value_minor,
+        currency=change.currency,
+        starts_at=change.starts_at,
+        happened_at=change.happened_at,
+    )
+    return msgspec.json.encode(StageChangedEvent(timestamp=now, data=data))
+
+
+class StageChangeSender:
+    """Sends changes of stage, one attempt per call, until the endpoint takes them or a day has passed."""
+
+    def __init__(self, pool: Pool, sealer: Sealer, guard: AddressRules) -> None:
+        self._pool = pool
+        self._sealer = sealer
+        self._guard = guard
+
+    async def keep_sending(self, stopping: asyncio.Event) -> None:
+        """Send due changes until `stopping` is set. Continues through outages of the database."""
+        while not stopping.is_set():
+            try:
+                if await self.send_due():
+                    continue
+            except errors.Unavailable as error:
+                log.warning("stage_changes_unavailable", error=error.detail)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+
+    async def send_due(self) -> int:
+        """Make one attempt for each of up to AT_ONCE due changes, and return their number."""
+        async with session(self._pool) as connection:
+            claimed = [row["id"] for row in await connection.fetch(SQL["claim_due"], LEASE, AT_ONCE)]
+        await asyncio.gather(*map(self._send, claimed))
+        return len(claimed)
+
+    async def _send(self, change_id: UUID) -> None:
+        """Make one attempt and record what follows from it."""
+        async with session(self._pool) as connection:
+            change = await find_row(connection, SQL["find_change"], DueStageChange, change_id)
+        if change is None:
+            return
+        observation = None if change.url is None else await self._attempt(change, change.url)
+        state, due_at = follow(change, observation, clock.DatabaseTime(change.read_at).now())
+        async with session(self._pool) as connection:
+            await connection.execute(SQL["mark_sent"], change.id, state, due_at, result_of(observation))
+
+    async def _attempt(self, change: DueStageChange, url: str) -> Observation:
+        time = clock.DatabaseTime(change.read_at)
+        body = compose_change(change, time.now())
+
+        async def message(_: ConnectionInfo) -> WebhookMessage:
+            now = time.now()
+            signature = sign(self._open_secrets(change, now), ids.encode("evt", change.id), now, body)
+            return WebhookMessage(headers=(*signature.items(), ("content-type", "application/json")), body=body)
+
+        return (await post(url, guard=self._guard, on_connected=message)).observation
+
+    def _open_secrets(self, change: DueStageChange, now: datetime) -> tuple[str, ...]:
+        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
+        if change.endpoint_id is None:
+            raise ValueError("a change with a URL has an endpoint")
+        rotating = change.previous_until is not None and now < change.previous_until
+        boxes = (change.secret, change.previous_secret if rotating else None)
+        return tuple(self._sealer.open_secret(change.endpoint_id, box) for box in boxes if box is not None)
+
+
+def follow(
+    change: DueStageChange, observation: Observation | None, now: datetime
+) -> tuple[ChangeState, datetime | None]:
+    """Return the state after an attempt, and the time of the next one by the schedule of deliveries."""
+    if observation is None:
+        return ChangeState.given_up, None
+    if classify(observation, exposed=True).outcome is AttemptOutcome.accepted:
+        return ChangeState.received, None
+    again_at = next_attempt_at(
+        change.attempts,
+        exposed_at=change.made_at,
+        now=now,
+        seed=f"stage:{change.id}",
+        retry_after_seconds=observation.retry_after_seconds if isinstance(observation, AnswerReceived) else None,
+    )
+    return (ChangeState.given_up, None) if again_at is None else (ChangeState.due, again_at)
+
+
+def result_of(observation: Observation | None) -> str:
+    """Return the result of an attempt as a code, such as `status_404` or `no_active_endpoint`."""
+    match observation:
+        case None:
+            return "no_active_endpoint"
+        case NotSent(reason=reason) | NoAnswer(reason=reason):
+            return reason
+        case AnswerReceived(status=status):
+            return f"status_{status}"
+
+
+async def delete_old(connection: Connection, before: datetime) -> None:
+    """Delete changes from before a time that are not due any more."""
+    await connection.execute(SQL["delete_old"], before)
