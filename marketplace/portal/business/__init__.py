@@ -2,8 +2,8 @@
 
 from marketplace.portal.business import (
     board,
-    customers,
     board_stages,
+    customers,
     delivery,
     imports,
     lead_list,
