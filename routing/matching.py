@@ -30,11 +30,12 @@ from routing.consent import (
     unlicensed,
 )
 from routing.index import COMPLETE_UP_TO, IndexEntry, SubscriptionIndex, code_of, km_between, point_of
-from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, amount_in_words
+from routing.inquiry import UNKNOWN_PHONE, Facts, Mode, TouchKind, amount_in_words
 from routing.pacing import PACED_WINDOWS, ArrivalPlan, paced_limit, paced_until, window_arrivals
 from routing.qualification import FARTHEST_DAYS, Dimension, DimensionResult, Verdict
 from routing.quota import SuspensionReason
 from routing.subscription import (
+    INFINITE,
     Area,
     BantMinimum,
     Cap,
@@ -128,6 +129,8 @@ class Rule(StrEnum):
     """The person's role is not one that the business wants."""
     company_size = "company_size"
     """The company is smaller or larger than the business wants."""
+    price_range = "price_range"
+    """The person asks for, and has bought, at prices outside the range of the business."""
     phone_type = "phone_type"
     """The phone is not of a kind that the business accepts."""
     source_excluded = "source_excluded"
@@ -499,6 +502,7 @@ def _persona_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure
     if entry.roles and case.role not in entry.roles:
         yield Failure(rule=Rule.role, detail=f"role {facts.role or 'not told'}")
     yield from _size_failures(persona, facts.company_size)
+    yield from _price_failures(persona, facts, entry.subscription.definition.currency)
     if persona.phone_types and not phone_accepted(persona.phone_types, facts.signals.phone_type):
         yield Failure(rule=Rule.phone_type, detail=_phone_in_words(facts.signals.phone_type))
     if case.source in entry.sources:
@@ -517,6 +521,33 @@ def _size_failures(persona: Persona, size: int | None) -> Iterator[Failure]:
         yield _missed(Rule.company_size, "company size", low - size, "below", "people")
     elif high is not None and size > high:
         yield _missed(Rule.company_size, "company size", size - high, "above", "people")
+
+
+def _price_failures(persona: Persona, facts: Facts, currency: str) -> Iterator[Failure]:
+    """Yield a failure if neither the budget nor a purchase lies in the price range, by the least distance to it."""
+    if persona.minimum_price_minor is None and persona.maximum_price_minor is None:
+        return
+    low, high = persona.minimum_price_minor or 0, persona.maximum_price_minor or INFINITE
+    spans = tuple(_price_spans(facts, currency))
+    if not spans:
+        yield Failure(rule=Rule.price_range, detail=f"no price in {currency} told")
+        return
+    below, above = min(low - top for _, top in spans), min(bottom - high for bottom, _ in spans)
+    if any(bottom <= high and top >= low for bottom, top in spans):
+        return
+    distance, side = (below, "below") if below > 0 and (above <= 0 or below <= above) else (above, "above")
+    detail = f"price {amount_in_words(distance, currency)} {side} the range"
+    yield Failure(rule=Rule.price_range, detail=detail, distance=distance, unit="minor")
+
+
+def _price_spans(facts: Facts, currency: str) -> Iterator[tuple[int, int]]:
+    """Yield the budget and each purchase in a currency as a span of minor units."""
+    budget = facts.budget
+    if budget is not None and budget.currency == currency:
+        yield budget.minor, budget.maximum_minor or budget.minor
+    for touch in facts.touches:
+        if touch.kind == TouchKind.purchase and touch.amount is not None and touch.amount.currency == currency:
+            yield touch.amount.minor, touch.amount.minor
 
 
 def phone_accepted(accepted: Sequence[str], phone_type: str) -> bool:

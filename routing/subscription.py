@@ -104,12 +104,16 @@ class Persona(msgspec.Struct, frozen=True, kw_only=True):
     """Requirements on the person. An empty one accepts everybody; an unknown value does not pass any other.
 
     `mobile` and `fixed_line` both accept `fixed_or_mobile`: North American numbers do not distinguish them.
+    The price range, in minor units of the subscription's currency, accepts a person whose budget overlaps it, or who
+    has bought something for an amount within it.
     """
 
     authorities: tuple[Authority, ...] = ()
     roles: tuple[str, ...] = ()
     minimum_company_size: int | None = None
     maximum_company_size: int | None = None
+    minimum_price_minor: int | None = None
+    maximum_price_minor: int | None = None
     phone_types: tuple[str, ...] = ()
     excluded_sources: tuple[str, ...] = ()
     refuses_disposable_email: bool = False
@@ -435,6 +439,11 @@ def _persona_faults(persona: Persona) -> Iterator[DefinitionFault]:
         yield _fault(
             "/persona", DefinitionFaultCode.never_matches, "No company is larger than the maximum size allows."
         )
+    cheapest, dearest = persona.minimum_price_minor, persona.maximum_price_minor
+    yield from _bounded("/persona/minimum_price_minor", cheapest, BUDGET_MINOR)
+    yield from _bounded("/persona/maximum_price_minor", dearest, BUDGET_MINOR)
+    if cheapest is not None and dearest is not None and cheapest > dearest:
+        yield _fault("/persona", DefinitionFaultCode.never_matches, "No price is above the maximum price.")
     for position, phone_type in enumerate(persona.phone_types):
         if phone_type not in PHONE_TYPES:
             choices = ", ".join(sorted(PHONE_TYPES))

@@ -28,8 +28,8 @@ from routing.qualification import Verdict
 ABOUT_THE_LEAD: Final = frozenset({
     Rule.consent_seller, Rule.consent_channel, Rule.consent_purpose, Rule.consent_jurisdiction,
     Rule.outside_area, Rule.attribute, Rule.budget_minimum, Rule.timing_minimum, Rule.bant_minimum, Rule.score_minimum,
-    Rule.authority, Rule.role, Rule.company_size, Rule.phone_type, Rule.source_excluded, Rule.disposable_email,
-    Rule.outranked,
+    Rule.authority, Rule.role, Rule.company_size, Rule.price_range, Rule.phone_type, Rule.source_excluded,
+    Rule.disposable_email, Rule.outranked,
 })  # fmt: skip
 "Rules that fail because of the lead, which a provider may see. A business's pauses, hours, caps and money are private."
 

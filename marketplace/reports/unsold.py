@@ -55,6 +55,7 @@ WIDENED: Final = {
     "score_minimum": "Lowering the least score",
     "timing_minimum": "Accepting work wanted later",
     "company_size": "Widening the company size",
+    "price_range": "Widening the price range",
     "attribute": "Widening a need field",
     "closed": "Taking leads outside the open hours",
     "cap_reached": "Raising the cap",

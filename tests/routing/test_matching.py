@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.inquiry import Authority, Budget, Mode, NeedField, Place, Signals, Timing
+from routing.inquiry import Authority, Budget, Mode, NeedField, Place, Signals, Timing, Touch, TouchAmount
 from routing.matching import (
     COMPLETE_UP_TO,
     Area,
@@ -69,6 +69,13 @@ SECUNDERABAD = Place(country="IN", postal_code="33131")
 SAN_JUAN = Place(country="PR", postal_code="00901")
 NEAR_THE_LAKE_ABROAD = Place(country="CA", postal_code="N9A 1A1", latitude=41.9227, longitude=-87.6533)
 LATER = MONDAY_NOON + timedelta(minutes=90)
+
+
+def bought(minor: int) -> Touch:
+    amount = TouchAmount(minor=minor, currency="USD")
+    return Touch(kind="purchase", at=MONDAY_NOON, detail="", amount=amount)
+
+
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, float | None] | None]] = [
     # subscription, definition, lead, the rule that fails and its distance
     ({}, {}, {}, None),
@@ -172,6 +179,12 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[Rule, fl
     ({}, {"persona": Persona(minimum_company_size=50)}, {"company_size": 20}, (Rule.company_size, 30)),
     ({}, {"persona": Persona(maximum_company_size=50)}, {"company_size": 60}, (Rule.company_size, 10)),
     ({}, {"persona": Persona(maximum_company_size=50)}, {}, (Rule.company_size, None)),
+    ({}, {"persona": Persona(minimum_price_minor=1_300_000)}, {}, (Rule.price_range, 100_000)),
+    ({}, {"persona": Persona(maximum_price_minor=1_000_000)}, {}, (Rule.price_range, 200_000)),
+    ({}, {"persona": Persona(minimum_price_minor=1_200_000, maximum_price_minor=1_200_000)}, {}, None),
+    ({}, {"persona": Persona(maximum_price_minor=5_000)}, {"touches": (bought(5_000),)}, None),
+    ({}, {"persona": Persona(maximum_price_minor=5_000)}, {"touches": (bought(5_007),)}, (Rule.price_range, 7)),
+    ({}, {"persona": Persona(maximum_price_minor=5_000)}, {"budget": None}, (Rule.price_range, None)),
     ({}, {"persona": Persona(phone_types=("fixed_line",))}, {}, (Rule.phone_type, None)),
     ({}, {"persona": Persona(phone_types=("mobile",))}, {"signals": Signals(phone_type="fixed_or_mobile")}, None),
     (
@@ -554,6 +567,8 @@ REFUSED: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [(f"/bant/{name}", "out_of_range") for name in ("minimum_score", "minimum_budget_minor", "timing_within_days")],
     ),
     ({"persona": Persona(minimum_company_size=9, maximum_company_size=8)}, [("/persona", "never_matches")]),
+    ({"persona": Persona(minimum_price_minor=9, maximum_price_minor=8)}, [("/persona", "never_matches")]),
+    ({"persona": Persona(minimum_price_minor=0)}, [("/persona/minimum_price_minor", "out_of_range")]),
     ({"persona": Persona(phone_types=("landline",))}, [("/persona/phone_types/0", "unknown_phone_type")]),
     ({"caps": (a_cap("day"),)}, [("/caps/0", "rule_empty")]),
     ({"caps": (a_cap("day", 0, -5),)}, [("/caps/0/count", "out_of_range"), ("/caps/0/amount_minor", "out_of_range")]),

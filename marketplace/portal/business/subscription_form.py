@@ -157,6 +157,13 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     excluded_sources: Annotated[Lines | None, label("Not from these sources", "One in each line.")] = None
     size_from: Annotated[Size | None, label("People in the company, at least")] = None
     size_to: Annotated[Size | None, label("People in the company, at most")] = None
+    price_from: Annotated[
+        Amount | None,
+        label(
+            "What the person buys costs at least, in {currency}", "The budget, or what the person has bought before."
+        ),
+    ] = None
+    price_to: Annotated[Amount | None, label("What the person buys costs at most, in {currency}")] = None
     refuses_disposable: Annotated[bool, label("No disposable e-mail addresses")] = False
     channels: tuple[Channel, ...] | None = None
     jurisdictions: Annotated[
@@ -252,7 +259,7 @@ def apply_limits(
         pace=pace and any(cap.window in PACED_WINDOWS for cap in caps),
         price_minor=price,
         bant=_bant(form, sent, before),
-        persona=_persona(form, sent, before.persona),
+        persona=_persona(form, sent, before),
         consent=_consent(form, sent, before.consent),
         attributes=rules,
     )
@@ -290,10 +297,15 @@ def _ticked(ticked: tuple[T, ...] | None, before: tuple[T, ...]) -> tuple[T, ...
     return before if set(ticked or ()) == set(before) else (ticked or ())
 
 
-def _persona(form: LimitsForm, sent: _SentFields, before: Persona) -> Persona:
+def _persona(form: LimitsForm, sent: _SentFields, definition: SubscriptionDefinition) -> Persona:
+    before = definition.persona
     changes: dict[str, Any] = {}
     if sent.holds("authorities"):
         changes["authorities"] = _ticked(form.authorities, before.authorities)
+    if sent.changed("price_from"):
+        changes["minimum_price_minor"] = read_amount(form.price_from, definition.currency, "price_from")
+    if sent.changed("price_to"):
+        changes["maximum_price_minor"] = read_amount(form.price_to, definition.currency, "price_to")
     if sent.changed("roles"):
         changes["roles"] = _lines(form.roles)
     if sent.changed("size_from"):
@@ -431,6 +443,8 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
         "excluded_sources": "\n".join(persona.excluded_sources),
         "size_from": _number(persona.minimum_company_size),
         "size_to": _number(persona.maximum_company_size),
+        "price_from": field_amount(persona.minimum_price_minor, currency),
+        "price_to": field_amount(persona.maximum_price_minor, currency),
         "refuses_disposable": "1" if persona.refuses_disposable_email else "",
         "jurisdictions": " ".join(definition.consent.jurisdictions),
     }
@@ -499,6 +513,7 @@ def facts_of(definition: SubscriptionDefinition) -> list[tuple[str, str]]:
         ("Must meet the requirements", ", ".join(map(words, bant.must_meet))),
         ("Answers", ". ".join(map(rule_words, definition.attributes))),
         *_persona_facts(definition.persona),
+        ("What the person buys costs", _price_words(values, unit)),
         *_consent_facts(definition.consent),
         ("Priority", f"{definition.priority}, lower goes first"),
         ("Weight", str(definition.weight)),
@@ -521,6 +536,11 @@ def _persona_facts(persona: Persona) -> Iterator[tuple[str, str]]:
     yield "Not from these sources", ", ".join(persona.excluded_sources)
     yield "People in the company", f"{smallest or 'any'} to {largest or 'any'}" if smallest or largest else ""
     yield "Disposable e-mail addresses", "Not accepted" if persona.refuses_disposable_email else ""
+
+
+def _price_words(values: Mapping[str, str], unit: str) -> str:
+    low, high = values["price_from"], values["price_to"]
+    return f"{low or 'any'} to {high or 'any'}{unit}" if low or high else ""
 
 
 def _consent_facts(needs: ConsentNeeds) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,8 @@ FILTERS: Final[Mapping[str, frozenset[Rule]]] = {
     "Timing": frozenset({Rule.timing_minimum}),
     "BANT": frozenset({Rule.bant_minimum, Rule.score_minimum}),
     "Person": frozenset({
-        Rule.authority, Rule.role, Rule.company_size, Rule.phone_type, Rule.source_excluded, Rule.disposable_email,
+        Rule.authority, Rule.role, Rule.company_size, Rule.price_range, Rule.phone_type, Rule.source_excluded,
+        Rule.disposable_email,
     }),
     "Hours": frozenset({Rule.closed}),
     "Cap": frozenset({Rule.cap_reached, Rule.paced, Rule.cap_race}),

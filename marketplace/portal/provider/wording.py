@@ -50,6 +50,7 @@ REASONS: Final[dict[str, str]] = {
     Rule.authority: "Businesses require a person with more say in the purchase.",
     Rule.role: "Businesses require another role.",
     Rule.company_size: "Businesses require a company of another size.",
+    Rule.price_range: "Businesses work at other prices.",
     Rule.phone_type: "Businesses do not take this kind of phone number.",
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
