@@ -32,7 +32,8 @@ ROUTES = {
         "|dispositions|pipeline|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions|notices)|in/feedback|in/revocations)"
     ),
     CallerKind.operator: (
-        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations|people)"
+        "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations"
+        "|people|lists)"
     ),
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."
@@ -44,7 +45,7 @@ positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409"]
 
 [[operations]]
 # Nor whether a zone exists, whether a day comes before another, and what the text of a file says.
-include-path-regex = "^/v1/(reports|shared-leads|roi-assumptions)"
+include-path-regex = "^/v1/(reports|shared-leads|roi-assumptions|lists)"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
 
 [[operations]]
