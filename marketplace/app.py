@@ -31,6 +31,7 @@ from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
 from marketplace.journey import http as journey_http
 from marketplace.journey.flow import Journey
+from marketplace.journey.joining import join_lead
 from marketplace.learning import http as learning_http
 from marketplace.notices import http as notices_http
 from marketplace.nurturing import http as nurturing_http
@@ -229,7 +230,7 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     shared = _make_services(settings, engines, pool, reports_pool)
     app.state.services = shared
     app.state.admission = Admission()
-    app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier)
+    app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier, join=join_lead)
     app.state.journey = Journey(pool, shared.catalog, shared.sealer, shared.notifier)
     app.state.refusals = refusals = Refusals(pool)
     importers: dict[ImportSubject, Importer] = {

@@ -263,16 +263,22 @@ create table inquiry (
     submitted_at timestamptz not null,
     received_at timestamptz not null,
     contact_fields text[] not null default '{}'::text[],
+    joined_lead_id uuid,
+    joined_touch bytea,
     constraint inquiry_pkey primary key (id),
     constraint inquiry_whose unique (id, provider_id, vertical_id, mode),
+    constraint inquiry_joined_touch foreign key (joined_lead_id, joined_touch) references touch(lead_id, fingerprint),
     constraint inquiry_provider_id_fkey foreign key (provider_id) references provider(id),
     constraint inquiry_vertical_id_fkey foreign key (vertical_id) references vertical(id),
+    constraint inquiry_joined check ((joined_lead_id is null) = (joined_touch is null) and (joined_lead_id is null or
+        received_as = 'duplicate')),
     constraint inquiry_mode check (mode in ('live', 'test')),
     constraint inquiry_named check (provider_reference is not null or idempotency_key is not null),
     constraint inquiry_received_as check (received_as in ('received', 'duplicate', 'suppressed'))
 );
 create unique index inquiry_idempotency_key on inquiry (provider_id, mode, idempotency_key) where (idempotency_key is
     not null);
+create unique index inquiry_joined_once on inquiry (joined_lead_id, joined_touch) where (joined_lead_id is not null);
 create unique index inquiry_provider_reference on inquiry (provider_id, mode, provider_reference) where
     (provider_reference is not null);
 create trigger inquiry_is_final before delete or update on inquiry for each row execute function refuse_change();

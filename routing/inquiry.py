@@ -107,6 +107,8 @@ class TouchKind(StrEnum):
     """The person agreed to meet at a time."""
     purchase = "purchase"
     """The person bought something, for an amount."""
+    inquiry = "inquiry"
+    """The person asked again, by another inquiry."""
 
 
 class Direction(StrEnum):

@@ -8,6 +8,7 @@ from routing.certificate import ANY_CERTIFICATE, CertificatePolicy
 from routing.consent import ANY_CONSENT, ConsentPolicy
 from routing.inquiry import IntakeRules, NeedField
 from routing.interest import MOST_CRITERIA, InterestCriterion
+from routing.joining import RepeatInquiries
 from routing.qualification import (
     RULES_VERSION,
     AuthorityPolicy,
@@ -37,6 +38,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `interest` are criteria about the person's touches, judged besides the four dimensions.
     `country` (ISO alpha-2) is the country of its businesses: the area of a subscription without countries lies there.
     Versions from before this field existed mean the United States. The same person is accepted once per `window_days`.
+    `repeat_inquiries` says what follows from another inquiry within them; with `provider_may_know`, its provider is
+    told that it joined the earlier lead, not whose lead that is or what became of it.
     A prospect that nobody can take now waits up to `patience_seconds` for a business that soon can (opening hours, a
     cap's next window) before it ends unsold. A delivered lead may be returned for `return_window_days`, up to
     `return_percent` of the leads delivered in 30 days, and at least `returns_at_least`. With `accepts_possible_phones`,
@@ -71,6 +74,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     interest: Annotated[tuple[InterestCriterion, ...], msgspec.Meta(max_length=MOST_CRITERIA)] = ()
     strategy: Strategy = Strategy.priority
     window_days: int = 30
+    repeat_inquiries: RepeatInquiries = RepeatInquiries.duplicate
+    provider_may_know: bool = False
     patience_seconds: int = 0
     return_window_days: Annotated[int, msgspec.Meta(ge=0, le=90)] = 7
     return_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 15

@@ -10,7 +10,7 @@ import asyncio
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import chain, repeat
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -18,13 +18,13 @@ import msgspec
 from marketplace.certificates import store as certificates_store
 from marketplace.certificates.services import CertificateClaim
 from marketplace.certificates.store import NewCertificate
-from marketplace.database.db import Pool, session, transaction
+from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.intake import store as intake_store
 from marketplace.intake.contact import marks_with_hashes
 from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.intake.reading import AcceptedInquiry, Faults, decode_inquiry, faults_of, read_inquiry
 from marketplace.intake.shapes import ContactBody, InquiryBody
-from marketplace.intake.store import EarlierInquiry, InquiryStatus, NewInquiry
+from marketplace.intake.store import EarlierInquiry, InquiryStatus, JoinedLead, NewInquiry, PersonKeys
 from marketplace.rules.catalog import Catalog, Vertical
 from marketplace.runtime import clock, failpoints
 from marketplace.runtime.errors import (
@@ -42,6 +42,7 @@ from marketplace.web.http import refusal
 from marketplace.web.partial import merge, read_partly
 from routing.certificate import CertificateKind, certificate_key
 from routing.inquiry import Mode
+from routing.joining import JOINED, RepeatInquiries
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 from routing.unlocking import UnlockSummary, find_unlocks
@@ -77,6 +78,15 @@ class InquiryDryRun(msgspec.Struct, frozen=True, kw_only=True):
     accepted: AcceptedInquiry
 
 
+class Join(Protocol):
+    """Step by which a repeated inquiry joins the earlier lead of its person, in the caller's transaction."""
+
+    async def __call__(
+        self, connection: Connection, new: NewInquiry, vertical: Vertical, person: PersonKeys
+    ) -> JoinedLead | None:
+        """Return the lead that has the answers of the inquiry now, or None if it joins none."""
+
+
 class _SubmissionConflict(Exception):
     """Rolls the transaction back: the person, the key or the reference is taken."""
 
@@ -87,7 +97,17 @@ class _SubmissionConflict(Exception):
 class Intake:
     """Intake of inquiries in one process."""
 
-    def __init__(self, pool: Pool, catalog: Catalog, postal: PostalBook, sealer: Sealer, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        catalog: Catalog,
+        postal: PostalBook,
+        sealer: Sealer,
+        notifier: Notifier,
+        join: Join | None = None,
+    ) -> None:
+        """Keep what intake needs. `join` lets a repeated inquiry join the earlier lead; without it, none does."""
+        self._join = join
         self._pool = pool
         self._catalog = catalog
         self._postal = postal
@@ -124,22 +144,29 @@ class Intake:
             received_at=now,
             contact_fields=accepted.contact.filled_fields(),
         )
+        person = self._hash_person(accepted, new.received_at, vertical)
         try:
-            await self._take(new, accepted, vertical)
+            await self._take(new, accepted, person)
         except _SubmissionConflict as taken:
             earlier = await self._replay(caller, key, new.provider_reference, request_sha256)
-            return earlier or await self._turn_away(caller, new, taken.state)
+            return earlier or await self._turn_away(caller, new, taken.state, vertical, person)
         await failpoints.reach("after_intake_commit_before_answer")
         await self._notify(new.id)
         return SubmissionReceipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
 
-    async def _take(self, new: NewInquiry, accepted: AcceptedInquiry, vertical: Vertical) -> None:
-        """Store the inquiry. Raises _Taken, with nothing written, if its person, key or reference is taken."""
-        sealed = self._sealer.seal_contact(new.id, msgspec.json.encode(accepted.contact))
+    def _hash_person(self, accepted: AcceptedInquiry, received_at: datetime, vertical: Vertical) -> PersonKeys:
+        """Return the keyed hashes of a person, and the end of the window of a lead that is received now."""
         marks = [fingerprint.partition(":")[2] for fingerprint in accepted.fingerprints]  # without the mode
-        window_keys = [self._sealer.keyed_hash("person", fingerprint) for fingerprint in accepted.fingerprints]
-        person_keys = [self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)]
-        window = timedelta(days=vertical.definition.window_days) + WINDOW_SLACK
+        return PersonKeys(
+            window=tuple(self._sealer.keyed_hash("person", fingerprint) for fingerprint in accepted.fingerprints),
+            person=tuple(self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)),
+            protected_until=received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
+        )
+
+    async def _take(self, new: NewInquiry, accepted: AcceptedInquiry, person: PersonKeys) -> None:
+        """Store the inquiry. Raises _SubmissionConflict, with nothing written, if its person, key or reference is
+        taken."""
+        sealed = self._sealer.seal_contact(new.id, msgspec.json.encode(accepted.contact))
         consent_until = accepted.contact.consent.expires_at
         certificates = self._new_certificates(new, accepted, sealed)
         opening = transaction if consent_until is not None or certificates else session
@@ -149,9 +176,9 @@ class Intake:
                 new,
                 sealed,
                 new.received_at + NOTIFY_GRACE,
-                window_keys=window_keys,
-                person_keys=person_keys,
-                protected_until=new.received_at + window,
+                window_keys=person.window,
+                person_keys=person.person,
+                protected_until=person.protected_until,
             )
             state = await failpoints.amid("amid_intake", insertion, connection)
             if state is not LeadState.received:
@@ -180,19 +207,33 @@ class Intake:
             certificates.append(NewCertificate(kind=kind, token_sha256=sha256(token.encode()).digest(), box=box))
         return tuple(certificates)
 
-    async def _turn_away(self, caller: Principal, new: NewInquiry, state: LeadState | None) -> SubmissionReceipt:
-        """Store a duplicate or a suppressed person's inquiry: an outcome, not an error."""
+    async def _turn_away(
+        self, caller: Principal, new: NewInquiry, state: LeadState | None, vertical: Vertical, person: PersonKeys
+    ) -> SubmissionReceipt:
+        """Store a duplicate or a suppressed person's inquiry: an outcome, not an error.
+
+        A duplicate joins the earlier lead of the person in the same transaction, where the vertical says so. Its
+        answer is the same whether it could or not, unless its provider may know.
+        """
         if state is None:
             raise Conflict("The same inquiry is being taken in right now. Send it again in a second.")
+        joins = vertical.definition.repeat_inquiries is RepeatInquiries.joining and state is LeadState.duplicate
+        joined = reason = None
         try:
             async with transaction(self._pool) as connection:
-                if not await intake_store.insert_turned_away(connection, new, state):
+                if joins and self._join is not None:
+                    joined = await self._join(connection, new, vertical, person)
+                if joined is not None and vertical.definition.provider_may_know:
+                    reason = JOINED
+                if not await intake_store.insert_turned_away(connection, new, state, joined, reason):
                     raise _SubmissionConflict
         except _SubmissionConflict:
             earlier = await self._replay(caller, new.idempotency_key, new.provider_reference, new.request_sha256)
             if earlier is None:
                 raise Conflict("The same inquiry is being taken in right now. Send it again in a second.") from None
             return earlier
+        if joined is not None and joined.waits:
+            await self._notify(joined.lead_id)
         return SubmissionReceipt(id=new.id, state=state, mode=new.mode, received_at=new.received_at)
 
     async def _replay(

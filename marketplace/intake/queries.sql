@@ -7,14 +7,14 @@ select case when is_listed($19) then 'suppressed' else take_inquiry($1, $2, $3, 
 update lead set consent_until = $2 where id = $1;
 
 -- name: insert_turned_away
--- A duplicate or a suppressed person has an outcome, and so a row, but no contact data.
+-- A duplicate or a suppressed person has an outcome, and so a row, but no contact data. A duplicate may have joined lead $14.
 with taken as (
     insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
-        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $13, $8, $9, $10, $11, $12)
+        received_as, facts, consent_sha256, consent_given_at, submitted_at, received_at, joined_lead_id, joined_touch)
+    values ($1, $2, $3, $4, $5, $6, $7, $13, $8, $9, $10, $11, $12, $14, $15)
 )
-insert into lead (id, provider_id, vertical_id, mode, state, received_at, settled_at)
-values ($1, $2, $3, $4, $13, $12, $12);
+insert into lead (id, provider_id, vertical_id, mode, state, reason, received_at, settled_at)
+values ($1, $2, $3, $4, $13, $16, $12, $12);
 
 -- name: find_earlier
 -- The first inquiry under the same key or reference; one with the same key counts before one with the reference.

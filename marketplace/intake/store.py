@@ -54,6 +54,28 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class PersonKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """Keyed hashes by which the person of an inquiry is found, and the end of the window that its lead would have.
+
+    `window` are those by which a person is taken once in a mode, `person` those of suppressions and erasures.
+    """
+
+    window: tuple[bytes, ...]
+    person: tuple[bytes, ...]
+    protected_until: datetime
+
+
+class JoinedLead(msgspec.Struct, frozen=True, kw_only=True):
+    """Earlier lead that a repeated inquiry has joined, and the fingerprint of the touch with its answers.
+
+    `waits`: the lead is decided about again.
+    """
+
+    lead_id: UUID
+    touch: bytes
+    waits: bool
+
+
 class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
     """First inquiry under an idempotency key or a provider's reference."""
 
@@ -144,10 +166,20 @@ async def mark_consent_end(connection: Connection, lead_id: UUID, consent_until:
     await connection.execute(SQL["mark_consent_end"], lead_id, consent_until)
 
 
-async def insert_turned_away(connection: Connection, new: NewInquiry, state: LeadState) -> bool:
-    """Store an inquiry without contact; return False, with nothing written, if the key or the reference is used."""
+async def insert_turned_away(
+    connection: Connection,
+    new: NewInquiry,
+    state: LeadState,
+    joined: JoinedLead | None = None,
+    reason: str | None = None,
+) -> bool:
+    """Store an inquiry without contact; return False, with nothing written, if the key or the reference is used.
+
+    `joined` is the earlier lead that has its answers; `reason` is what its provider is told besides the state.
+    """
+    joined_lead, joined_touch = (None, None) if joined is None else (joined.lead_id, joined.touch)
     try:
-        await connection.execute(SQL["insert_turned_away"], *new.columns, state)
+        await connection.execute(SQL["insert_turned_away"], *new.columns, state, joined_lead, joined_touch, reason)
     except asyncpg.UniqueViolationError as error:
         if violated(error) in UNIQUE:
             return False

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from marketplace.database.db import Pool, session, transaction
+from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.intake.contact import PersonalData
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.journey import store as journey_store
@@ -197,13 +197,7 @@ class Journey:
         """
         try:
             async with transaction(self._pool) as connection:
-                writing = journey_store.revise_lead(connection, revision)
-                revised = await failpoints.amid("amid_revision", writing, connection)
-                if revised is not None and revised.state in ANNOUNCED and not revised.erased:
-                    detail = msgspec.to_builtins(update)
-                    await notices_store.insert_notice(
-                        connection, revision.lead_id, NoticeKind.updated, revision.made_at, detail
-                    )
+                revised = await write_revision(connection, revision, update)
         except PersonTaken as error:
             raise Conflict("Another inquiry has this phone number or e-mail address already.") from error
         await failpoints.reach("after_revision_commit")
@@ -217,6 +211,22 @@ class Journey:
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)
         await asyncio.sleep(0)
+
+
+async def write_revision(connection: Connection, revision: Revision, update: LeadUpdate) -> RevisedLead | None:
+    """Write a revision, and a notice to the business that has the lead; None, with nothing written, if the lead has
+    changed since it was loaded.
+
+    The caller commits. Raises PersonTaken.
+    """
+    writing = journey_store.revise_lead(connection, revision)
+    revised = await failpoints.amid("amid_revision", writing, connection)
+    if revised is None or revised.state not in ANNOUNCED:
+        return revised
+    if not await journey_store.is_erased(connection, revision.lead_id):
+        detail = msgspec.to_builtins(update)
+        await notices_store.insert_notice(connection, revision.lead_id, NoticeKind.updated, revision.made_at, detail)
+    return revised
 
 
 def classify(lead: LeadJourney, touches: Sequence[ReadTouch]) -> tuple[TouchResult, ...]:

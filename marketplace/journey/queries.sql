@@ -5,6 +5,29 @@ select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at,
 from lead l join inquiry i on i.id = l.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
+-- name: find_lead_of_person
+-- The lead that has the window of a person: $1 is the vertical, $2 the keys of the person, $3 to $4 the time that the window
+-- of another lead would take. No row if two leads have it, such as by phone number and by e-mail address, or if the person
+-- was erased.
+with person as (
+    select distinct w.lead_id
+    from unnest($2::bytea[]) as asked (key)
+    join person_window w on w.key = asked.key and w.vertical_id = $1 and w.during && tstzrange($3, $4)
+)
+select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts,
+       facts_at(l.id, '{}', l.revision) -> 'journey' as journey, (select version from catalog_version) as catalog_version
+from person
+join lead l on l.id = person.lead_id
+join inquiry i on i.id = l.id
+where (select count(*) from person) = 1 and not exists (select from erasure e where e.lead_id = l.id);
+
+-- name: is_erased
+select exists (select from erasure where lead_id = $1);
+
+-- name: list_joined_touches
+-- Touches of a lead that are inquiries of other providers than $2.
+select joined_touch from inquiry where joined_lead_id = $1 and provider_id <> $2;
+
 -- name: list_entries
 -- All entries of the journey of a lead, whoever it belongs to: the caller has checked who asks.
 select facts_at(id, '{}', revision) -> 'journey' as journey from lead where id = $1;

@@ -1,5 +1,6 @@
 """Statements of the journey as typed functions: one per query, without a decision."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
@@ -9,7 +10,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, find_row, violated
 from routing.inquiry import Facts, Signals, Touch
-from routing.journey import JourneyEntry, Supplied, identity
+from routing.journey import JourneyEntry, Supplied, TouchEntry, identity
 from routing.lifecycle import LeadState
 from routing.requalifying import LeadStanding, NextStep
 
@@ -129,6 +130,31 @@ def new_touch(touch: Touch, supplies: Supplied) -> NewTouch:
 async def find_journey(connection: Connection, lead_id: UUID, provider_id: UUID, mode: str) -> LeadJourney | None:
     """Find a lead of this provider with its journey."""
     return await find_row(connection, SQL["find_journey"], LeadJourney, lead_id, provider_id, mode)
+
+
+async def find_lead_of_person(
+    connection: Connection, vertical_id: UUID, window_keys: Sequence[bytes], since: datetime, until: datetime
+) -> LeadJourney | None:
+    """Find the one lead that has the person's window in a vertical at some time from `since` to `until`.
+
+    None if there is none, if there are two, or if its person was erased.
+    """
+    return await find_row(
+        connection, SQL["find_lead_of_person"], LeadJourney, vertical_id, list(window_keys), since, until
+    )
+
+
+async def is_erased(connection: Connection, lead_id: UUID) -> bool:
+    """Return whether the person of a lead was erased."""
+    return bool(await connection.fetchval(SQL["is_erased"], lead_id))
+
+
+async def list_provider_entries(connection: Connection, lead_id: UUID, provider_id: UUID) -> tuple[JourneyEntry, ...]:
+    """Return the entries of the journey of a lead without those that are inquiries of other providers, in no order."""
+    rows = await connection.fetch(SQL["list_joined_touches"], lead_id, provider_id)
+    foreign = {row["joined_touch"] for row in rows}
+    entries = await list_entries(connection, lead_id)
+    return tuple(each for each in entries if not isinstance(each, TouchEntry) or fingerprint(each.touch) not in foreign)
 
 
 async def list_entries(connection: Connection, lead_id: UUID) -> tuple[JourneyEntry, ...]:

@@ -19,6 +19,7 @@ from marketplace.distribution.flow import Distribution
 from marketplace.intake.flow import Intake, SubmissionReceipt
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
+from marketplace.journey.joining import join_lead
 from marketplace.ledger import money
 from marketplace.notices.flow import Notices
 from marketplace.rules.catalog import Catalog
@@ -85,7 +86,7 @@ class Marketplace:
         self.settings, self.owner, self.api, self.worker = settings, owner, api, worker
         self.sealer = Sealer(settings.master_key, settings.pepper)
         self.guard = AddressRules(http_allowed=True, networks=(ip_network("127.0.0.0/8"),))
-        self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Notifier(NOWHERE))
+        self.intake = Intake(api, Catalog(api), PostalBook(), self.sealer, Notifier(NOWHERE), join=join_lead)
         self.accounts: dict[CertificateKind, ServiceAccount] = {}
         claims = Claims(worker, Catalog(worker), self.sealer, self.guard, self.accounts)
         self.distribution = Distribution(worker, Catalog(worker), claim_certificates=claims.claim)

@@ -31,6 +31,7 @@ from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
 from marketplace.intake.shapes import BudgetBody
 from marketplace.journey.flow import Journey
+from marketplace.journey.joining import join_lead
 from marketplace.journey.shapes import LaterTouch, SuppliedAnswers
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
@@ -254,7 +255,7 @@ async def ask_anew(stage: Stage, pools: Pools, subject: Subject) -> object:
     body = decode_inquiry(msgspec.json.encode(inquiry_of(subject.canary, f"{subject.canary} {clock.new_id()}")))
     assert not isinstance(body, tuple)
     market = stage.market
-    intake = Intake(pools.api, Catalog(pools.api), PostalBook(), market.sealer, Notifier(NOWHERE))
+    intake = Intake(pools.api, Catalog(pools.api), PostalBook(), market.sealer, Notifier(NOWHERE), join=join_lead)
     return await intake.receive(market.provider, body, b"", None)
 
 

@@ -321,7 +321,7 @@ async def _submission_page(request: AnyRequest, viewer: Viewer, lead_id: str) ->
         status = await _status(connection, viewer, lead)
         trace = await distribution_http.load_trace(connection, _caller(viewer, status), lead)
         evidence = await store.find_evidence(connection, lead, viewer.owner)
-        entries = await journey_store.list_entries(connection, lead)
+        entries = await journey_store.list_provider_entries(connection, lead, viewer.owner)
     last = trace.decisions[-1] if trace.decisions else None
     verdict = last.verdict if last else None
     weighed = len(last.candidates) if last else 0
