@@ -350,6 +350,16 @@ select coalesce(i.id, l.id) as lead_id, i.received_as, l.state,
             then 'received as something else' end as fault
 from inquiry i full join lead l on l.id = i.id;
 
+-- name: joined_inquiry_is_of_its_lead
+-- An inquiry that joined a lead is of its vertical and mode, and the touch that stands for it is one of an inquiry.
+select i.id as lead_id, i.joined_lead_id,
+       case when (i.vertical_id, i.mode) <> (l.vertical_id, l.mode) then 'another vertical or mode'
+            when t.kind <> 'inquiry' then 'a touch of another kind' end as fault
+from inquiry i
+join lead l on l.id = i.joined_lead_id
+join touch t on t.lead_id = i.joined_lead_id and t.fingerprint = i.joined_touch
+where i.joined_lead_id is not null;
+
 -- name: assignment_is_of_its_parties
 -- An assignment's provider, business, endpoint, currency and mode are those of its lead and its subscription.
 select a.id as assignment_id, a.lead_id, a.subscription_id, a.endpoint_id,

@@ -16,13 +16,13 @@ import pytest
 from marketplace.operations.verify import verify
 from marketplace.runtime.errors import Conflict
 from marketplace.runtime.settings import Settings
-from tests.builders.inquiries import roofing_body
 from tests.model.concerns import Concerns
 from tests.model.interleaving import Actor, Pair, interleave
 from tests.model.schedules import RunAlready, Schedules
 from tests.model.transitions import (
     DEAD,
     LATER,
+    POOR,
     Pools,
     Stage,
     Subject,
@@ -38,6 +38,7 @@ from tests.model.transitions import (
     freeze,
     give_back,
     grant,
+    join,
     lapse,
     pause,
     restore,
@@ -100,6 +101,7 @@ TRANSITIONS: Final = (
         "ask_anew": ask_anew,
         "come_back": come_back,
         "deliver": deliver,
+        "join": join,
         "lapse": lapse,
         "run_out": run_out,
     }
@@ -135,6 +137,13 @@ DUELS: Final = (
     *(Duel(begins="prospect", first="touch", second=other) for other in ("touch", "erase")),
     Duel(begins="held", first="deliver", second="touch"),
     Duel(begins="exposed", first="deliver", second="touch"),
+    *(
+        Duel(begins="prospect", first="join", second=other)
+        for other in ("award", "award_and_expose", "erase", "touch", "join")
+    ),
+    Duel(begins="held", first="deliver", second="join"),
+    Duel(begins="exposed", first="deliver", second="join"),
+    Duel(begins="delivered", first="erase", second="join"),
     *(Duel(begins="rejected", first="come_back", second=other) for other in ("ask_anew", "come_back", "erase")),
     Duel(begins="exposed", first="deliver", second="give_back"),
 )
@@ -213,12 +222,21 @@ select distinct l.id, l.state from lead l join inquiry i on i.id = l.id
 where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)"""
 
 
+JOINED_ANOTHER: Final = """
+select count(*) from inquiry i
+where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)
+  and i.joined_lead_id <> $1"""
+
+ANNOUNCED_ERASED: Final = """
+select count(*) from notice join erasure using (lead_id)
+where lead_id = $1 and notice.kind = 'updated' and notice.state <> 'withdrawn'"""
+
+
 async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
     await owner.execute(PUT_OFF, LATER)
-    poor = {"bant": roofing_body()["bant"] | {"budget": {"minor": 100, "currency": "USD"}}}
-    subject = await arena.take_in(**(poor if duel.begins == "rejected" else {}))
+    subject = await arena.take_in(**({"bant": POOR} if duel.begins == "rejected" else {}))
     if duel.begins == "rejected":
         await arena.award(subject)
     elif duel.begins != "prospect":
@@ -253,6 +271,14 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     assert len(seen_by) <= row["shown"] <= 1, duel_words
     if duel.begins in ("exposed", "delivered", "asked back") or row["state"] in SHOWN:
         assert row["shown"] == 1, duel_words
+    if "join" in (duel.first, duel.second):
+        assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
+        assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words
+        if "erase" not in (duel.first, duel.second):
+            states = await arena.market.owner.fetch(ALIKE, subject.lead_id)
+            joins = [duel.first, duel.second].count("join")
+            expected = sorted([row["state"], *["duplicate"] * joins])
+            assert sorted(each["state"] for each in states) == expected, duel_words
     if "ask_anew" in (duel.first, duel.second):
         states = await arena.market.owner.fetch(ALIKE, subject.lead_id)
         assert sorted(each["state"] for each in states) in (["duplicate", "received"], ["received", "rejected"]), states

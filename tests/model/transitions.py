@@ -41,6 +41,7 @@ from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.webhook.transport import ConnectionInfo, Reservations
 from routing.calendar import CapWindow
+from routing.joining import RepeatInquiries
 from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, Buyer, Marketplace, anywhere, marketplace, roofing
@@ -51,6 +52,8 @@ OPERATOR: Final = Principal(key_id="test", kind=CallerKind.operator, owner_id=No
 DEAD: Final = "http://127.0.0.1:1/hook"
 "Nobody listens there."
 LATER: Final = timedelta(minutes=10)
+POOR: Final = roofing_body()["bant"] | {"budget": {"minor": 100, "currency": "USD"}}
+"Answers that the vertical rejects."
 
 
 class Pools(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +124,12 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
     async def behave(visit: Visit) -> None:
         await answers[0].answer(visit)
 
-    vertical = roofing(requires_phone=False, patience_seconds=3_600, returns_at_least=1_000)
+    vertical = roofing(
+        requires_phone=False,
+        patience_seconds=3_600,
+        returns_at_least=1_000,
+        repeat_inquiries=RepeatInquiries.joining,
+    )
     async with marketplace(settings, vertical) as market:
         journal = await Journal.open(settings.journal_dir)
         receivers = [Receiver(behave) for _ in orders]
@@ -252,7 +260,17 @@ async def _touch(stage: Stage, pools: Pools, subject: Subject, budget_minor: int
 
 async def ask_anew(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The same person fills in another form."""
-    body = decode_inquiry(msgspec.json.encode(inquiry_of(subject.canary, f"{subject.canary} {clock.new_id()}")))
+    return await _ask(stage, pools, subject)
+
+
+async def join(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The same person fills in another form, and says there that there is less money than the vertical asks for."""
+    return await _ask(stage, pools, subject, bant=POOR)
+
+
+async def _ask(stage: Stage, pools: Pools, subject: Subject, **sections: Any) -> object:
+    reference = f"{subject.canary} {clock.new_id()}"
+    body = decode_inquiry(msgspec.json.encode(inquiry_of(subject.canary, reference, **sections)))
     assert not isinstance(body, tuple)
     market = stage.market
     intake = Intake(pools.api, Catalog(pools.api), PostalBook(), market.sealer, Notifier(NOWHERE), join=join_lead)

@@ -30,6 +30,7 @@ from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
+from routing.joining import RepeatInquiries
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.subscription import PRICE_MINOR
@@ -44,6 +45,12 @@ CONSEQUENCES: Final[dict[FailureConsequence, str]] = {
     FailureConsequence.accept_with_flag: "The lead is sold, and the business is told",
 }
 "What a failed certificate means, in words."
+
+REPEATS: Final[dict[RepeatInquiries, str]] = {
+    RepeatInquiries.duplicate: "It is a duplicate",
+    RepeatInquiries.joining: "It is a duplicate, and its answers go to the earlier lead",
+}
+"Consequences of a repeated inquiry, in words."
 
 Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
 Days = Annotated[int, Meta(ge=0, le=3_650)]
@@ -82,6 +89,10 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=60, le=LONGEST_HOLD_SECONDS),
         label("Waits for a certificate, in seconds", "Only where a lead waits for an answer. 60 to 3,600."),
     ] = 900
+    repeat_inquiries: Annotated[RepeatInquiries, label("If a person asks again")] = RepeatInquiries.duplicate
+    provider_may_know: Annotated[
+        bool, label("Tell the provider that an inquiry joined an earlier lead", "Not whose lead it is.")
+    ] = False
     explore_per_mille: Annotated[
         int,
         Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
@@ -219,6 +230,7 @@ async def _vertical_page(
         draft_text=as_text(draft) if draft else "",
         warnings=lint_policy(draft or selected.definition),
         consequences=CONSEQUENCES,
+        repeats=REPEATS,
         figures_form=_figures_form(draft or selected.definition),
         rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
         publish_form=show_form(PublishForm),
@@ -257,12 +269,18 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "requires_certificate": "1" if definition.certificate.required else "",
         "certificate_failure": definition.certificate.on_failure,
         "certificate_hold_seconds": definition.certificate.hold_seconds,
+        "repeat_inquiries": definition.repeat_inquiries,
+        "provider_may_know": "1" if definition.provider_may_know else "",
         "explore_per_mille": definition.explore_per_mille,
         "delay_per_mille": definition.delay_per_mille,
         "delay_seconds": definition.delay_seconds,
     }
     strategies = [(strategy, words(strategy)) for strategy in Strategy]
-    choices = {"strategy": strategies, "certificate_failure": tuple(CONSEQUENCES.items())}
+    choices = {
+        "strategy": strategies,
+        "certificate_failure": tuple(CONSEQUENCES.items()),
+        "repeat_inquiries": tuple(REPEATS.items()),
+    }
     return show_form(VerticalFiguresForm, values, choices, currency=definition.currency)
 
 
@@ -305,6 +323,8 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
             on_failure=form.certificate_failure,
             hold_seconds=form.certificate_hold_seconds,
         ),
+        repeat_inquiries=form.repeat_inquiries,
+        provider_may_know=form.provider_may_know,
         explore_per_mille=form.explore_per_mille,
         delay_per_mille=form.delay_per_mille,
         delay_seconds=form.delay_seconds,

@@ -337,6 +337,29 @@ async def test_a_provider_of_a_transfer_is_never_deleted(world: World) -> None:
     await refused(world, "inquiry_provider_id_fkey", "delete from provider where id = $1", world.provider)
 
 
+JOIN = """
+insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, request_sha256, received_as, facts,
+    consent_sha256, consent_given_at, submitted_at, received_at, joined_lead_id, joined_touch)
+select gen_random_uuid(), provider_id, vertical_id, mode, gen_random_uuid()::text, '', $2, '{}', '',
+       now(), now(), now(), id, $3
+from inquiry where id = $1"""
+
+
+async def test_an_inquiry_joins_a_lead_as_a_duplicate_by_one_touch_of_its_own(world: World) -> None:
+    lead = await world.accept("received", "live")
+    await refused(world, "inquiry_joined_touch", JOIN, lead, "duplicate", b"\x01")
+    await world.connection.execute(
+        "insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at) values ($1, $2, 1, 'inquiry', "
+        "now(), now())",
+        lead,
+        b"\x01",
+    )
+    await refused(world, "inquiry_joined", JOIN, lead, "received", b"\x01")
+    await refused(world, "inquiry_joined", JOIN, lead, "duplicate", None)
+    await world.connection.execute(JOIN, lead, "duplicate", b"\x01")
+    await refused(world, "inquiry_joined_once", JOIN, lead, "duplicate", b"\x01")
+
+
 async def test_a_submission_is_taken_once_under_its_reference_and_once_under_its_key(world: World) -> None:
     await world.accept("received", "live")
     reference = await world.connection.fetchval("select provider_reference from inquiry")

@@ -29,6 +29,11 @@ DUE_LATER = """
 update lead set due_at = due_at + interval '1 hour' where due_at is not null;
 update assignment set due_at = due_at + interval '1 hour', hold_until = hold_until + interval '1 hour'
 where due_at is not null;"""
+JOIN_DUPLICATE = """
+insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at)
+values ('{lead}', '\\x01', 1, '{kind}', now(), now());
+update lead set revision = 1 where id = '{lead}';
+update inquiry set joined_lead_id = '{lead}', joined_touch = '\\x01' where id = '{lead_duplicate}'"""
 ERASE_DELIVERED = """
 with announced as (
     insert into notice (id, lead_id, kind, business_id, assignment_id, made_at, state, due_at, deadline_at)
@@ -425,6 +430,14 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     (
         "inquiry_became_its_lead", "received as something else", "lead_duplicate",
         "update lead set state = 'rejected' where id = '{lead_duplicate}'",
+    ),
+    (
+        "joined_inquiry_is_of_its_lead", "another vertical or mode", "lead_duplicate",
+        JOIN_DUPLICATE.replace("{lead}", "{lead_test_held}").replace("{kind}", "inquiry"),
+    ),
+    (
+        "joined_inquiry_is_of_its_lead", "a touch of another kind", "lead_duplicate",
+        JOIN_DUPLICATE.replace("{lead}", "{lead_prospect}").replace("{kind}", "call"),
     ),
     (
         "assignment_is_of_its_parties", "an endpoint of another business", "held",
