@@ -313,7 +313,9 @@ class Intake:
             return None
         rules = await self._catalog.at_least(case.catalog_version)
         vertical = rules.verticals[case.vertical_id]
-        return find_unlocks(case, vertical.definition, vertical.version, rules.index, clock.now())
+        return await asyncio.to_thread(
+            find_unlocks, case, vertical.definition, vertical.version, rules.index, clock.now()
+        )
 
     async def list_statuses(self, caller: Principal, before: UUID | None, limit: int) -> tuple[InquiryStatus, ...]:
         """Return one page of the caller's inquiries, newest first."""

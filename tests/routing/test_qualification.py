@@ -629,6 +629,13 @@ def test_a_lead_that_waits_for_an_answer_is_rejected_for_any_other_reason() -> N
     assert isinstance(hopeless, Rejection), "not even the best budget would reach the minimum score"
 
 
+def test_a_lead_that_waits_for_an_answer_is_judged_by_the_score_that_it_will_have() -> None:
+    policy = msgspec.structs.replace(WAITING_POLICY, minimum_score=90)
+    outcome = judge(roofing_facts(budget=None), policy)
+    assert isinstance(outcome, Nurture)
+    assert outcome.verdict.score == 85
+
+
 def test_a_lead_whose_score_is_low_waits_for_the_points_that_it_lacks() -> None:
     policy = roofing_policy(minimum_score=90, on_low_score=ResultConsequence.nurture)
     outcome = judge(roofing_facts(budget=None), policy)
