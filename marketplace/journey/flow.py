@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace.database.db import Connection, Pool, session, transaction
-from marketplace.intake.contact import PersonalData
+from marketplace.intake.contact import PersonalData, marks_with_hashes
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.journey import store as journey_store
 from marketplace.journey.reading import ReadCorrection, ReadTouch, read_correction, read_later_touches
@@ -179,7 +179,9 @@ class Journey:
             idempotency_key=sent.key,
             request_sha256=sent.request_sha256,
             window_keys=tuple(self._sealer.keyed_hash("person", f"{lead.mode}:{mark}") for mark in correction.marks),
-            person_keys=tuple(self._sealer.keyed_hash("suppression", mark) for mark in correction.marks),
+            person_keys=tuple(
+                self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(correction.marks)
+            ),
         )
 
     async def _load(self, caller: Principal, lead_id: UUID) -> LeadJourney:
