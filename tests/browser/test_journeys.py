@@ -1,6 +1,7 @@
 """Journeys of the three kinds of users, from the first page to the last."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from playwright.sync_api import Browser, Page, expect
@@ -8,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from marketplace.demo.verticals import CURRENCY, HOME
 from marketplace.runtime import clock
 from marketplace.security.auth import CallerKind
-from tests.browser.eyes import Eyes, come_in, tab
+from tests.browser.eyes import PHONE, Eyes, come_in, tab
 from tests.browser.installation import Marketplace
 
 PASSWORD: Final = "copper kettle under the stairs"
@@ -101,6 +102,39 @@ def set_up(page: Page, market: Marketplace) -> None:
     page.goto(f"{market.url}/business/onboarding/wallet")
     page.get_by_label(re.compile("First payment")).fill("1,000")
     press(page, "Done")
+
+
+def test_an_office_manager_works_the_board_on_a_phone(market: Marketplace, browser: Browser) -> None:
+    visit = clock.now() + timedelta(days=20)
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        page.set_viewport_size(PHONE)
+        come_in(eyes, market, CallerKind.business)
+        follow(page, "Board")
+        page.get_by_role("link", name="Stages", exact=True).click()
+        page.get_by_label("Name").last.fill("Site visit")
+        page.get_by_label("Counts as").last.select_option("appointment")
+        press(page, "Add")
+        follow(page, "Board")
+        lead = page.locator('[data-stage="new"] [data-lead]').first.get_attribute("data-lead")
+        card = page.locator(f'[data-lead="{lead}"]')
+        card.get_by_text("Move", exact=True).click()
+        card.get_by_role("button", name="Site visit").click()
+        page.get_by_label(re.compile("When the appointment begins")).fill(f"{visit:%Y-%m-%d}T10:00")
+        press(page, "Move")
+        visits = page.locator(".lane").filter(has=page.get_by_role("link", name="Site visit"))
+        expect(visits.locator(f'[data-lead="{lead}"]')).to_contain_text(f"Appointment {visit:%-d %b %Y}, 10:00")
+        card.get_by_role("link", name="Next action").click()
+        page.get_by_label("Next action").fill("Bring the samples")
+        page.get_by_label(re.compile("Remind me")).fill(f"{visit:%Y-%m-%d}T09:00")
+        press(page, "Save")
+        expect(page.locator("main")).to_contain_text("Bring the samples")
+        page.goto(f"{market.url}/business/board?moved={lead}")
+        expect(card).to_contain_text("Bring the samples")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        press(page, "Undo")
+        expect(page.locator('[data-stage="new"]').locator(f'[data-lead="{lead}"]')).to_be_visible()
+        assert eyes.faults == []
 
 
 def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(

@@ -42,8 +42,9 @@ CARDS: Final = 20
 COLUMN_CARDS: Final = 50
 SEARCHED: Final = 500
 "Newest leads of each column that a search by name looks through. Opening a contact takes about 0.05 ms."
-SPANS: Final = {"30": "30 days", "90": "90 days", "365": "a year"}
-USUAL_SPAN: Final = "90"
+SPANS: Final = {"30": "30 days", "90": "90 days"}
+LONGEST_SPAN: Final = 365
+"Days back to which the board reaches; older leads are in the list of leads."
 STAYS: Final = timedelta(days=180)
 "Time over which the usual stay in a stage is measured."
 LEAST_STAYS: Final = 8
@@ -175,7 +176,7 @@ def read_query(request: AnyRequest) -> BoardQuery:
     span, only, column_key = query.get("span"), query.get("show"), query.get("column") or None
     before = page_cursor(request, "asg")
     return BoardQuery(
-        days=int(span if span in SPANS else USUAL_SPAN),
+        days=int(span) if span in SPANS else LONGEST_SPAN,
         only=only if only in ("stuck", "due") else None,
         column_key=column_key,
         before=before if column_key else None,
