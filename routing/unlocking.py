@@ -1,4 +1,4 @@
-"""What would unlock a nurtured lead: the questions worth asking, and how many subscriptions would take the answer.
+"""Answers that would unlock a nurtured lead: the questions worth asking, and how many subscriptions would take it then.
 
 Each dimension that the lead waits for is answered just as the policy wants it, alone and together, and `decide` decides
 about the lead with these answers, so that no second rule says who would take it. Caps and wallets are left out, because

@@ -6,14 +6,14 @@ from rich.console import Console
 from rich.table import Table
 
 from marketplace.demo.display import in_ms
-from marketplace.demo.figures import NearMiss, Quantiles
+from marketplace.demo.figures import MoneyFigures, NearMiss, Quantiles
 from marketplace.demo.run import RunResult
 from routing.inquiry import amount_in_words
 
 
 def summary(result: RunResult) -> dict[str, Any]:
     """Return the result as --json writes it. Keys are stable; units are milliseconds, minor units and seconds."""
-    counts, offered, money, sight = result.counts, result.offered, result.money, result.sight
+    counts, offered, sight = result.counts, result.offered, result.sight
     return {
         "received": counts.received,
         "refused": offered.refused,
@@ -49,15 +49,7 @@ def summary(result: RunResult) -> dict[str, Any]:
             "p99": offered.lateness.p99,
             "max": offered.lateness.max,
         },
-        "money": {
-            "currency": money.currency,
-            "topped_up_minor": money.topped_up_minor,
-            "held_minor": money.held_minor,
-            "captured_minor": money.captured_minor,
-            "refunded_minor": money.refunded_minor,
-            "paid_to_providers_minor": money.paid_to_providers_minor,
-            "margin_minor": money.margin_minor,
-        },
+        "money": _money(result.money),
         "receivers": {
             "requests": sight.requests,
             "leads": sight.leads,
@@ -76,6 +68,18 @@ def summary(result: RunResult) -> dict[str, Any]:
         "rate": result.wish.rate,
         "seed": result.wish.seed,
         "sound": result.sound,
+    }
+
+
+def _money(money: MoneyFigures) -> dict[str, Any]:
+    return {
+        "currency": money.currency,
+        "topped_up_minor": money.topped_up_minor,
+        "held_minor": money.held_minor,
+        "captured_minor": money.captured_minor,
+        "refunded_minor": money.refunded_minor,
+        "paid_to_providers_minor": money.paid_to_providers_minor,
+        "margin_minor": money.margin_minor,
     }
 
 

@@ -27,7 +27,7 @@ LARGER: Final = 3
 
 
 class ReturnKind(StrEnum):
-    """What a person does who comes back."""
+    """Act of a person who comes back."""
 
     sooner = "sooner"
     """Replies to an e-mail that it is wanted soon after all."""
@@ -48,7 +48,7 @@ SHARES: Final[Mapping[DraftKind, tuple[tuple[ReturnKind, float], ...]]] = {
 
 
 class Return(msgspec.Struct, frozen=True, kw_only=True):
-    """What one person does, and how many seconds after the inquiry was accepted."""
+    """Act of one person, and the seconds between the acceptance of the inquiry and it."""
 
     kind: ReturnKind
     after_seconds: float
