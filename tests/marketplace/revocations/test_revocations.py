@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 
 from marketplace.delivery.flow import Delivery
 from marketplace.delivery.store import SQL as DELIVERY
+from marketplace.erasure.flow import erase_lead
 from marketplace.operations.verify import verify
 from marketplace.revocations.flow import revoke_lead
 from marketplace.runtime import clock, ids
@@ -20,7 +21,7 @@ from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.webhook.signing import sign
 from tests.builders.inquiries import roofing_body
-from tests.builders.marketplaces import Marketplace, marketplace
+from tests.builders.marketplaces import PRICE_MINOR, Marketplace, marketplace
 from tests.builders.pausing import HeldUp
 from tests.builders.service import Served, serve
 from tests.receivers import Receiver, ok, status
@@ -242,3 +243,36 @@ async def test_a_revoked_lead_is_never_exposed_whatever_the_code_believes(scene:
         await scene.market.sweeper.sweep()
         await asyncio.gather(*scene.market.sweeper._running, return_exceptions=True)
         assert await scene.market.value("select count(*) from exposure") == 0
+
+
+async def test_every_lead_revoked_during_distribution_is_either_unseen_or_has_a_notice(scene: Scene) -> None:
+    async with Receiver(ok) as receiver:
+        await scene.market.buyer(receiver.url, available_minor=100 * PRICE_MINOR)
+        receipts = [await scene.market.submit(number) for number in range(40)]
+
+        async def revoke_after(number: int, lead_id: UUID) -> None:
+            await asyncio.sleep(0.004 * (number % 20))
+            await revoke_lead(scene.market.api, OPERATOR, lead_id, (), "said stop")
+
+        walks = [scene.market.walker.walk(receipt.id) for receipt in receipts]
+        revoking = [revoke_after(number, receipt.id) for number, receipt in enumerate(receipts)]
+        await asyncio.gather(*walks, *revoking)
+        exposed = await scene.market.value("select array_agg(lead_id order by lead_id) from exposure")
+        notified = await scene.market.value("select array_agg(lead_id order by lead_id) from notice")
+        assert exposed == notified
+        assert 0 < len(exposed) < len(receipts)
+        assert await scene.market.value("select count(*) from revoked_lead") == len(receipts)
+        assert await scene.is_clean()
+
+
+async def test_a_revocation_and_an_erasure_at_once_leave_one_notice_or_two_and_never_none(scene: Scene) -> None:
+    async with Receiver(ok) as receiver:
+        await scene.market.buyer(receiver.url)
+        lead_id = await scene.market.sold()
+        await asyncio.gather(
+            revoke_lead(scene.market.api, OPERATOR, lead_id, (), "said stop"),
+            erase_lead(scene.market.api, OPERATOR, lead_id, "asked", also_suppress=False),
+        )
+        kinds = await scene.market.value("select array_agg(kind order by kind) from notice")
+        assert kinds in (["erased"], ["erased", "revoked"])
+        assert await scene.is_clean()

@@ -217,6 +217,24 @@ async def test_a_return_is_asked_for_on_the_lead_and_its_finding_is_shown_there(
     assert (await shop.browser.post(path, {"ground": "outside_area"})).status_code == 409
 
 
+async def test_a_notice_is_shown_and_acknowledged_by_the_business_alone(shop: Shop) -> None:
+    lead = await shop.desk.sold()
+    assert "No notices yet" in await shop.page("/business/notices")
+    await shop.desk.call("POST", "/v1/revocations", {"lead_id": lead, "reason": "said stop"}, by="operator")
+    text = await shop.page("/business/notices")
+    assert "Stop contacting this person" in text
+    notice = ids.encode("ntc", await shop.market.value("select id from notice"))
+    assert f'action="/business/notices/{notice}"' in text
+    stranger = await stranger_of(shop)
+    assert (await stranger.post(f"/business/notices/{notice}", {})).status_code == 404
+    assert (await shop.browser.post(f"/business/notices/{notice}", {})).status_code == 303
+    text = await shop.page("/business/notices?state=acknowledged")
+    assert "Acknowledged" in text
+    assert f'action="/business/notices/{notice}"' not in text
+    assert lead in await shop.page("/business/notices?format=csv")
+    assert "revocation.acknowledge" in await shop.audited()
+
+
 async def test_calls_are_evidence_that_all_sides_see_and_no_number_is_kept(shop: Shop) -> None:
     lead = await shop.desk.sold()
     path = f"/business/leads/{lead}/return"
