@@ -19,6 +19,7 @@ from marketplace.feed import http as feed_http
 from marketplace.feed.flow import Feed, FeedPosition, FeedReader
 from marketplace.feed.store import SQL as FEED
 from marketplace.feed.streams import MOST_OF_KEY
+from marketplace.notices.store import NoticeKind, insert_notice
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import NotFound
 from marketplace.runtime.settings import Settings
@@ -454,6 +455,42 @@ async def test_an_erased_lead_leaves_the_feed_and_its_business_is_told_there(mar
     assert through.json()["acknowledged"] == 2
     assert await market.value("select state from notice") == "acknowledged"
     assert await market.value("select state from lead where id = $1", lead_id) == "delivered"
+
+
+async def test_each_notice_has_a_place_of_its_own_and_an_update_brings_the_changed_contact(
+    market: Marketplace, api: Served
+) -> None:
+    _, key = await fed(market, api)
+    lead_id = await market.sold(1)
+    await poll(api, key, "?limit=1")
+    details: tuple[tuple[NoticeKind, dict[str, Any]], ...] = (
+        (NoticeKind.revoked, {"channels": ["text"]}),
+        (NoticeKind.updated, {"changed": ["budget"]}),
+        (NoticeKind.updated, {"changed": [], "contact_changed": ["phone"]}),
+    )
+    for kind, detail in details:
+        async with market.api.acquire() as connection:
+            await insert_notice(connection, lead_id, kind, clock.now(), detail)
+        await come_due(market)
+    revoked, updated, with_contact = (await poll(api, key, "?after=1"))["data"]
+    assert [event["type"] for event in (revoked, updated, with_contact)] == [
+        "lead.revoked",
+        "lead.updated",
+        "lead.updated",
+    ]
+    assert revoked["event"]["data"]["channels"] == ["text"]
+    assert "contact" not in updated["event"]["data"]
+    assert with_contact["event"]["data"]["contact"]["phone"] == "+13125550101"
+    through = {"through": updated["sequence"]}
+    assert (await api.call("POST", "/v1/feed/acknowledgements", through, key=key)).json()["acknowledged"] == 3
+    assert await market.value("select array_agg(state order by made_at) from notice") == [
+        "acknowledged",
+        "acknowledged",
+        "due",
+    ]
+    await erase_lead(market.api, OPERATOR, lead_id, "asked", also_suppress=False)
+    assert await market.value("select count(*) from notice where detail <> '{}' and kind = 'updated'") == 0
+    assert await market.value("select state from notice order by made_at offset 2 limit 1") == "withdrawn"
 
 
 async def test_a_feed_that_nobody_reads_is_left_alone_until_somebody_does(market: Marketplace, api: Served) -> None:

@@ -163,6 +163,21 @@ async def test_a_receipt_says_what_became_of_the_certificate(shop: Shop) -> None
     assert token not in reply.text
 
 
+async def test_a_receipt_says_when_the_business_was_told_of_a_stop_and_acknowledged_it(shop: Shop) -> None:
+    lead_id = await shop.market.sold()
+    body = {"lead_id": ids.encode("lead", lead_id), "reason": "said stop"}
+    assert (await shop.api.call("POST", "/v1/revocations", body)).status_code == 201
+    told = check((await shop.sealed(lead_id)).content, await public_key(shop.api))
+    assert isinstance(told, Receipt)
+    assert [(notice.kind, notice.acknowledged_at) for notice in told.notices] == [("revoked", None)]
+    key = await shop.key(CallerKind.business, shop.buyer.business_id)
+    [notice] = (await shop.api.call("GET", "/v1/notices", key=key)).json()["data"]
+    await shop.api.call("POST", f"/v1/notices/{notice['id']}/acknowledge", key=key)
+    acknowledged = check((await shop.sealed(lead_id)).content, await public_key(shop.api))
+    assert isinstance(acknowledged, Receipt)
+    assert acknowledged.notices[0].acknowledged_at is not None
+
+
 async def test_an_operator_gets_the_whole_receipt(shop: Shop) -> None:
     lead_id = await shop.market.sold()
     theirs = (await shop.sealed(lead_id)).json()
