@@ -60,6 +60,16 @@ begin
     return new;
 end $$;
 
+-- Whether nothing of a lead may leave us any more: it was erased or revoked, its person asked anybody here not to be
+-- contacted, or its consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks
+-- it, and so does the one that opens a lead again.
+create or replace function is_withdrawn(of_lead uuid) returns boolean language sql volatile as $$
+    select exists (select from erasure where lead_id = of_lead)
+        or exists (select from revoked_lead where lead_id = of_lead)
+        or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
+        or exists (select from lead where id = of_lead and consent_until <= clock_timestamp())
+$$;
+
 -- The secret by which a service for STOP messages signs; a provider's own, or the operator's under the id of zeros.
 create table revocation_hook (
     owner_id uuid primary key,

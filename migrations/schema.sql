@@ -10,6 +10,7 @@
 -- Kept by `marketplace migrate` itself.
 create function is_stopped(of_lead uuid) returns bool language sql as $$
 select exists (select from erasure where lead_id = of_lead)
+        or exists (select from revoked_lead where lead_id = of_lead)
         or exists (select from person_key k join suppression s on s.key = k.key where k.lead_id = of_lead)
         or exists (select from lead where id = of_lead and consent_until <= clock_timestamp())
 $$;
@@ -983,9 +984,9 @@ create trigger erasure_is_never_emptied before truncate on erasure for each stat
 grant select on erasure to marketplace_api, marketplace_feeder, marketplace_reports, marketplace_worker;
 grant insert on erasure to marketplace_eraser;
 
--- Whether nothing of a lead may leave us any more: it was erased, its person asked anybody here not to be contacted, or the
--- consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks it, so that a consent
--- that ends between the decision and the exposure is found.
+-- Whether nothing of a lead may leave us any more: it was erased or revoked, its person asked anybody here not to be
+-- contacted, or its consent has ended, by this database's clock at this moment. Every statement that exposes a lead asks
+-- it, and so does the one that opens a lead again.
 create function is_withdrawn(of_lead uuid) returns bool language sql as $$
 select is_stopped(of_lead) or exists (
         select from person_key k

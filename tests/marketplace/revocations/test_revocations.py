@@ -152,6 +152,22 @@ async def test_all_channels_suppress_the_person_and_some_do_not(scene: Scene) ->
     assert states == ["received", "suppressed"]
 
 
+async def test_a_touch_does_not_open_a_revoked_lead_again(scene: Scene) -> None:
+    lead_id = (await scene.market.submit(1)).id
+    await scene.market.owner.execute("update lead set state = 'nurturing' where id = $1", lead_id)
+    await scene.market.owner.execute(
+        "update lead set state = 'rejected', reason = 'score_below_minimum', due_at = null where id = $1",
+        lead_id,
+    )
+    await scene.revoke(phone=phone_of(1), channels=["text"])
+    provider = await scene.api.key("provider", ids.encode("prov", scene.market.provider.owner))
+    touch = {"kind": "call", "at": clock.now(), "supplies": {"authority": "influencer"}}
+    path = f"/v1/inquiries/{text(lead_id)}/touches"
+    reply = await scene.api.call("POST", path, {"touches": [touch]}, key=provider)
+    assert reply.status_code == 201, reply.text
+    assert await scene.market.value("select state from lead where id = $1", lead_id) == "rejected"
+
+
 async def test_the_answer_is_the_same_for_somebody_unknown(scene: Scene) -> None:
     await scene.market.submit(1)
     provider = await scene.api.key("provider", ids.encode("prov", scene.market.provider.owner))
