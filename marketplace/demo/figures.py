@@ -53,7 +53,8 @@ class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of leads whose person came back or waits.
 
     `promoted` were not ready at first and qualified later. Of those that were nurtured, `waiting` still are,
-    `reentered` are not any more, and `sold` were delivered. `corrected` were corrected.
+    `reentered` are not any more, and `sold` were delivered. `corrected` were corrected, and the people of `revoked`
+    said stop. Businesses were sent `notices` about their leads, of which they acknowledged `acknowledged`.
     """
 
     promoted: int = 0
@@ -61,6 +62,9 @@ class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     reentered: int = 0
     sold: int = 0
     corrected: int = 0
+    revoked: int = 0
+    notices: int = 0
+    acknowledged: int = 0
 
 
 class ReasonCount(msgspec.Struct, frozen=True, kw_only=True):

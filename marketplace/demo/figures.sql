@@ -31,14 +31,18 @@ with lead_journey as (
     select l.id, l.state, l.qualified_at,
            exists (select from decision d where d.lead_id = l.id and d.outcome = 'nurturing') as was_nurtured,
            exists (select from decision d where d.lead_id = l.id and d.outcome in ('nurturing', 'rejected')) as was_not_ready,
-           exists (select from correction c where c.lead_id = l.id) as was_corrected
+           exists (select from correction c where c.lead_id = l.id) as was_corrected,
+           exists (select from revoked_lead r where r.lead_id = l.id) as was_revoked,
+           (select count(*) from notice n where n.lead_id = l.id) as notices,
+           (select count(*) from notice n where n.lead_id = l.id and n.state = 'acknowledged') as acknowledged
     from lead l where l.provider_id = any($1) and l.received_at >= $2
 )
 select count(*) filter (where was_not_ready and qualified_at is not null) as promoted,
        count(*) filter (where state = 'nurturing') as waiting,
        count(*) filter (where was_nurtured and state <> 'nurturing') as reentered,
        count(*) filter (where was_nurtured and state in ('delivered', 'returned')) as sold,
-       count(*) filter (where was_corrected) as corrected
+       count(*) filter (where was_corrected) as corrected, count(*) filter (where was_revoked) as revoked,
+       coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged
 from lead_journey;
 
 -- name: count_reasons

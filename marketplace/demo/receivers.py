@@ -33,6 +33,8 @@ FAILURES: Final = 2
 STOP_AFTER_SECONDS: Final = 0.2
 """Seconds between the answer to the challenge and the end of a dying receiver, so that the answer is sent."""
 CHALLENGE: Final = "endpoint.challenge"
+LEAD: Final = "lead.assigned"
+"Type of the message that brings a lead. All others with the id of a lead are notices about it."
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,7 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
 class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request to a receiver: business, webhook id, validity of the signature, status of the answer, lead and time.
 
-    `at` is the Unix time at which the request had been read, in seconds.
+    `kind` is the type of the message. `at` is the Unix time at which the request had been read, in seconds.
     """
 
     business: str
@@ -59,6 +61,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     status: int
     lead_id: str | None = None
     at: float = 0.0
+    kind: str = LEAD
 
 
 class ReceiverReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +69,7 @@ class ReceiverReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `repeated_ids` counts requests with a webhook id of an earlier request, which retries must have. `seen_by_two`
     counts leads seen by several businesses, `not_theirs` leads seen by a business that they were not exposed to: both
-    must be 0.
+    must be 0. `notices` counts requests that told a business of a change, a stop or an erasure.
     """
 
     requests: int
@@ -75,6 +78,7 @@ class ReceiverReport(msgspec.Struct, frozen=True, kw_only=True):
     bad_signatures: int
     seen_by_two: int
     not_theirs: int
+    notices: int
 
 
 def look(visits: Iterable[ReceivedRequest], exposures: set[tuple[str, str]]) -> ReceiverReport:
@@ -89,6 +93,7 @@ def look(visits: Iterable[ReceivedRequest], exposures: set[tuple[str, str]]) -> 
         bad_signatures=sum(not visit.signed for visit in lead_visits),
         seen_by_two=sum(count > 1 for count in owners.values()),
         not_theirs=len(pairs - exposures),
+        notices=sum(visit.kind != LEAD for visit in lead_visits),
     )
 
 
@@ -130,7 +135,7 @@ class _BusinessReceiver:
             return self._answer_challenge(content, signed)
         lead_id = str(content.get("lead_id"))
         status = self._decide(lead_id) if signed else 401
-        self._note(request.headers.get("webhook-id", ""), signed, status, lead_id, at)
+        self._note(request.headers.get("webhook-id", ""), signed, status, lead_id, at, str(message.get("type")))
         if self._receiver.behaviour is Behaviour.slow:
             await asyncio.sleep(SLOW_SECONDS)
         if self._receiver.behaviour is Behaviour.hangs:
@@ -171,7 +176,7 @@ class _BusinessReceiver:
             return False
         return True
 
-    def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str, at: float) -> None:
+    def _note(self, webhook_id: str, signed: bool, status: int, lead_id: str, at: float, kind: str) -> None:
         visit = ReceivedRequest(
             business=self._receiver.business,
             webhook_id=webhook_id,
@@ -179,6 +184,7 @@ class _BusinessReceiver:
             status=status,
             lead_id=lead_id,
             at=at,
+            kind=kind,
         )
         os.write(self._notes, b"\n" + msgspec.json.encode(visit) + b"\n")
 

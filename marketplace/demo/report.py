@@ -33,6 +33,8 @@ def summary(result: RunResult) -> dict[str, Any]:
             "sold": result.journeys.sold,
         },
         "corrected": result.journeys.corrected,
+        "revoked": result.journeys.revoked,
+        "notices": {"sent": result.journeys.notices, "acknowledged": result.journeys.acknowledged},
         "sent": offered.sent,
         "repeated": offered.repeated,
         "sent_again": offered.sent_again,
@@ -128,6 +130,8 @@ def _print_journeys(result: RunResult, console: Console) -> None:
         ("corrected", journeys.corrected, "the provider corrected what the person had said"),
         ("nurtured and waiting", journeys.waiting, "too early: qualified again when their time comes, or at a touch"),
         ("nurtured and back", journeys.reentered, f"{journeys.sold:,} of them delivered"),
+        ("said stop", journeys.revoked, "nobody else is shown the lead; a business that was is told so"),
+        ("notices to businesses", journeys.notices, f"{journeys.acknowledged:,} of them acknowledged"),
     ):
         table.add_row(f"  {name}", f"{number:,}", why)
     console.print(table)
@@ -190,7 +194,7 @@ def _print_trust(result: RunResult, console: Console) -> None:
     sight, verification = result.sight, result.verification
     console.print(
         f"[bold]Receivers[/]  {sight.leads:,} leads in {sight.requests:,} requests"
-        f" ({sight.repeated_ids:,} repeated): seen by two businesses {sight.seen_by_two},"
+        f" ({sight.repeated_ids:,} repeated, {sight.notices:,} notices): seen by two businesses {sight.seen_by_two},"
         f" not exposed to them {sight.not_theirs}, bad signatures {sight.bad_signatures}.",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""Invented people who come back after their inquiry: they answer, look again, or correct what they said.
+"""Invented people who come back after their inquiry: they answer, look again, correct what they said, or say stop.
 
 What a person does follows from the inquiry and the seed. It happens some seconds later, so that a short run shows it.
 """
@@ -37,12 +37,14 @@ class ReturnKind(StrEnum):
     """Looks at the prices twice more; nothing follows from it."""
     correction = "correction"
     """Corrects the budget."""
+    stop = "stop"
+    """Asks not to be contacted any more, before or after a business was shown the lead."""
 
 
 SHARES: Final[Mapping[DraftKind, tuple[tuple[ReturnKind, float], ...]]] = {
-    DraftKind.not_ready: ((ReturnKind.sooner, 0.4), (ReturnKind.look, 0.2)),
+    DraftKind.not_ready: ((ReturnKind.sooner, 0.4), (ReturnKind.look, 0.2), (ReturnKind.stop, 0.1)),
     DraftKind.below_budget: ((ReturnKind.larger, 0.25), (ReturnKind.look, 0.25)),
-    DraftKind.ready: ((ReturnKind.look, 0.03), (ReturnKind.correction, 0.02)),
+    DraftKind.ready: ((ReturnKind.look, 0.03), (ReturnKind.correction, 0.02), (ReturnKind.stop, 0.02)),
 }
 "Shares of the people of one kind of inquiry who come back, by what they do."
 
@@ -110,11 +112,15 @@ class ReturningPeople:
         await asyncio.sleep(plan.after_seconds)
         url = f"{self._url}/v1/inquiries/{inquiry}"
         headers = {"Authorization": f"Bearer {self._keys[draft.provider]}", "Content-Type": "application/json"}
-        if plan.kind is ReturnKind.correction:
-            body: dict[str, Any] = {"bant": {"budget": _larger_budget()}}
+        body: dict[str, Any]
+        method = "POST"
+        if plan.kind is ReturnKind.stop:
+            url, body = f"{self._url}/v1/revocations", {"lead_id": inquiry, "reason": "The person replied STOP."}
+        elif plan.kind is ReturnKind.correction:
+            body = {"bant": {"budget": _larger_budget()}}
             method, headers["Idempotency-Key"] = "PATCH", f"correct-{inquiry}"
         else:
             body = {"touches": touches_of(plan.kind, clock.now())}
-            method, url = "POST", f"{url}/touches"
+            url = f"{url}/touches"
         status = await change_until_answered(self._session, method, url, msgspec.json.encode(body), headers)
         self.answers[plan.kind, status] += 1

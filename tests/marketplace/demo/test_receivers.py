@@ -32,7 +32,9 @@ def visit(business: str, lead: str, webhook_id: str = "asg_1", *, signed: bool =
 
 def test_a_retry_to_the_same_business_is_no_second_owner() -> None:
     sight = look([visit("a", "lead_1"), visit("a", "lead_1")], {("lead_1", "a")})
-    assert sight == ReceiverReport(requests=2, leads=1, repeated_ids=1, bad_signatures=0, seen_by_two=0, not_theirs=0)
+    assert sight == ReceiverReport(
+        requests=2, leads=1, repeated_ids=1, bad_signatures=0, seen_by_two=0, not_theirs=0, notices=0
+    )
 
 
 def test_a_lead_seen_by_two_businesses_and_not_exposed_to_one_of_them_is_told() -> None:
