@@ -435,7 +435,7 @@ async def test_a_row_of_a_long_transaction_is_sealed_when_it_has_ended(chain: Ch
         await open_one.commit()
     assert await seal_all(chain) == 2
     assert (await chain.verify()).findings == 0
-    assert (await chain.position("audit", slow))[0] == (await chain.position("audit", quick))[0]
+    assert (await chain.position("audit", slow))[0] <= (await chain.position("audit", quick))[0]
 
 
 @pytest.mark.parametrize("seed", range(4))
