@@ -396,9 +396,11 @@ create table person_window (
     key bytea not null,
     vertical_id uuid not null,
     during tstzrange not null,
+    scope int8range not null default '(,)'::int8range,
     constraint person_window_pkey primary key (lead_id, key),
-    constraint person_window_once exclude using gist (key with =, vertical_id with =, during with &&),
-    constraint person_window_lead_id_fkey foreign key (lead_id) references lead(id) deferrable initially deferred
+    constraint person_window_once exclude using gist (key with =, vertical_id with =, during with &&, scope with &&),
+    constraint person_window_lead_id_fkey foreign key (lead_id) references lead(id) deferrable initially deferred,
+    constraint person_window_scope check (not isempty(scope))
 );
 create trigger person_window_fenced before insert on person_window for each row execute function keep_fenced_person();
 grant insert, select on person_window to marketplace_api;
@@ -2135,7 +2137,7 @@ grant execute on function award_lead to marketplace_worker;
 create function take_inquiry(new_id uuid, of_provider uuid, in_vertical uuid, in_mode text, reference text, key text,
     request bytea, new_facts jsonb, consent bytea, consent_at timestamptz, submitted timestamptz, received timestamptz,
     given_fields text[], due timestamptz, box bytea, wrapped_key bytea, master_key text, window_keys bytea[],
-    person_keys bytea[], protected_until timestamptz) returns text language plpgsql as $$
+    shared_keys bytea[], person_keys bytea[], protected_until timestamptz) returns text language plpgsql as $$
 declare
     claimed int;
 begin
@@ -2144,12 +2146,13 @@ begin
     end if;
     -- In the order of the keys, so that two inquiries of one person wait for each other instead of blocking each other. A
     -- window that is taken, or that a fence keeps, is left out, and fewer than asked means: seen before.
-    insert into person_window (lead_id, key, vertical_id, during)
-    select new_id, asked.key, in_vertical, tstzrange(received, protected_until)
-    from unnest(window_keys) as asked (key) order by asked.key
+    insert into person_window (lead_id, key, vertical_id, during, scope)
+    select new_id, asked.key, in_vertical, tstzrange(received, protected_until),
+           case when asked.key = any(shared_keys) then shared_scope(new_id) else '(,)' end
+    from unnest(window_keys || shared_keys) as asked (key) order by asked.key
     on conflict on constraint person_window_once do nothing;
     get diagnostics claimed = row_count;
-    if claimed < cardinality(window_keys) then
+    if claimed < cardinality(window_keys || shared_keys) then
         raise unique_violation using constraint = 'person_window_once', message = 'this person was here before';
     end if;
     insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, idempotency_key, request_sha256,
@@ -2990,18 +2993,19 @@ select case when up_to = 0 then own else own || jsonb_build_object('journey', (
         ) journey)) end
 $$;
 
--- Takes a person's window again for a lead that is opened again. Raises unique_violation, constraint person_window_once, if
--- another lead has it by now, or if the lead's own keys were deleted when it ended.
+-- The form of 0060_journey.sql, except that each row keeps its scope.
 create function retake_window(of_lead uuid, since timestamptz, until timestamptz) returns void language plpgsql as $$
 declare
     own record;
     claimed int;
 begin
-    select array_agg(key order by key) as keys, min(vertical_id::text)::uuid as vertical_id into own
+    select array_agg(key order by key) as keys, array_agg(scope order by key) as scopes,
+           min(vertical_id::text)::uuid as vertical_id into own
     from person_window where lead_id = of_lead;
     delete from person_window where lead_id = of_lead;
-    insert into person_window (lead_id, key, vertical_id, during)
-    select of_lead, mine.key, own.vertical_id, tstzrange(since, until) from unnest(own.keys) as mine (key) order by mine.key
+    insert into person_window (lead_id, key, vertical_id, during, scope)
+    select of_lead, mine.key, own.vertical_id, tstzrange(since, until), mine.scope
+    from unnest(own.keys, own.scopes) as mine (key, scope) order by mine.key
     on conflict on constraint person_window_once do nothing;
     get diagnostics claimed = row_count;
     if claimed = 0 or claimed < cardinality(own.keys) then
@@ -3585,3 +3589,13 @@ create index stage_change_newest on stage_change (business_id, id);
 create index stage_change_waiting on stage_change (due_at) where (due_at is not null);
 grant insert, select on stage_change to marketplace_api;
 grant delete, select, update (attempts, due_at, result, state) on stage_change to marketplace_worker;
+
+
+-- Same person (migration 0073) ----------------------------------------------------------------------------------------
+
+-- Scope of the shared marks of a lead.
+create function shared_scope(of_lead uuid) returns int8range language sql immutable strict as $$
+select int8range(hashtextextended(of_lead::text, 0) / 2, hashtextextended(of_lead::text, 0) / 2, '[]')
+$$;
+revoke all on function shared_scope from public;
+grant execute on function shared_scope to marketplace_api;

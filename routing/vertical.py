@@ -9,6 +9,7 @@ from routing.consent import ANY_CONSENT, ConsentPolicy
 from routing.inquiry import IntakeRules, NeedField
 from routing.interest import MOST_CRITERIA, InterestCriterion
 from routing.joining import RepeatInquiries
+from routing.person import SamePerson
 from routing.qualification import (
     RULES_VERSION,
     AuthorityPolicy,
@@ -38,6 +39,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `interest` are criteria about the person's touches, judged besides the four dimensions.
     `country` (ISO alpha-2) is the country of its businesses: the area of a subscription without countries lies there.
     Versions from before this field existed mean the United States. The same person is accepted once per `window_days`.
+    `same_person` says which marks make two inquiries one person's.
     `repeat_inquiries` says what follows from another inquiry within them; with `provider_may_know`, its provider is
     told that it joined the earlier lead, not whose lead that is or what became of it.
     A prospect that nobody can take now waits up to `patience_seconds` for a business that soon can (opening hours, a
@@ -74,6 +76,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     interest: Annotated[tuple[InterestCriterion, ...], msgspec.Meta(max_length=MOST_CRITERIA)] = ()
     strategy: Strategy = Strategy.priority
     window_days: int = 30
+    same_person: SamePerson = SamePerson.either
     repeat_inquiries: RepeatInquiries = RepeatInquiries.duplicate
     provider_may_know: bool = False
     patience_seconds: int = 0

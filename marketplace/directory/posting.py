@@ -23,6 +23,7 @@ from routing.consent import CHANNELS_IN_WORDS
 from routing.currency import minor_digits
 from routing.inquiry import EvidenceKind, NeedField
 from routing.lifecycle import LeadState
+from routing.person import PERSON_IN_WORDS
 from routing.qualification import Dimension, DimensionPolicy, ResultConsequence, evidence_in_words
 from routing.vertical import VerticalDefinition
 
@@ -477,6 +478,8 @@ def _differences(new: VerticalDefinition, old: VerticalDefinition) -> Iterator[s
         yield from _rule_difference(name, getattr(new, name), getattr(old, name))
     if new.window_days != old.window_days:
         yield f"The same person counts as a duplicate for {new.window_days} days now, {old.window_days} before."
+    if new.same_person is not old.same_person:
+        yield f"Two inquiries are one person's if {PERSON_IN_WORDS[new.same_person]}."
 
 
 def _rule_difference(name: str, new: DimensionPolicy, old: DimensionPolicy) -> Iterator[str]:

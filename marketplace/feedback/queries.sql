@@ -139,6 +139,9 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.provider_id, a.mode, a
         join lead other on other.id = x.lead_id and other.mode = a.mode
         where mine.lead_id = a.lead_id and x.exposed_at < a.exposed_at
             and x.exposed_at >= a.exposed_at - make_interval(days => coalesce((m.definition ->> 'window_days')::int, 30))
+            and (coalesce(m.definition ->> 'same_person', 'either') = 'either' or exists (
+                select from person_window own join person_window same on same.key = own.key and same.scope && own.scope
+                where own.lead_id = a.lead_id and same.lead_id = x.lead_id))
        ) as seen_before_at
 from assignment a
 join lead l on l.id = a.lead_id

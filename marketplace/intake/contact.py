@@ -22,6 +22,7 @@ from marketplace.text.characters import drop_ignorable, read_number
 from marketplace.text.faults import Fault
 from marketplace.text.mailbox import spellings
 from routing.inquiry import UNKNOWN_PHONE, Mode, PhoneVerification
+from routing.person import SamePerson
 
 
 class PersonalData(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +231,35 @@ def marks_with_hashes(marks: Iterable[str]) -> list[str]:
         if kind == "phone":
             texts[text.removeprefix("+")] = None
     return [*own, *(f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts)]
+
+
+class WindowMarks(PersonalData, frozen=True, kw_only=True):
+    """Marks of a person in plain text, for keyed hashing. Each begins with the mode, as in `fingerprints`.
+
+    No second lead takes one of the `own` marks inside the window. The `shared` ones may be another person's as well.
+    """
+
+    own: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+def window_marks(contact: Contact, mode: Mode, same_person: SamePerson) -> WindowMarks:
+    """Return the marks by which a person is taken once in a vertical with this setting.
+
+    Under every setting there are all marks that another one would ask for, so that a window holds after a change of it.
+    A contact that lacks what the setting asks for is found by each mark that it has.
+    """
+    phone = marks_of_phone(contact.phone) if contact.phone else ()
+    email = marks_of_email(contact.email) if contact.email else ()
+    extended = tuple(f"{number};ext={contact.phone_extension}" for number in phone if contact.phone_extension)
+    pair = tuple(f"{number} {email[0]}" for number in phone if email)
+    own = {SamePerson.either: (), SamePerson.both: pair, SamePerson.phone: extended or phone}[same_person]
+    own = own or phone + email
+    shared = tuple(mark for mark in (*phone, *extended, *email, *pair) if mark not in own)
+    return WindowMarks(
+        own=tuple(f"{mode}:{mark}" for mark in own),
+        shared=() if same_person is SamePerson.either else tuple(f"{mode}:{mark}" for mark in shared),
+    )
 
 
 def fingerprints(contact: Contact, mode: Mode) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from marketplace.certificates.services import CertificateClaim
 from marketplace.certificates.store import NewCertificate
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.intake import store as intake_store
-from marketplace.intake.contact import marks_with_hashes
+from marketplace.intake.contact import marks_with_hashes, window_marks
 from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.intake.reading import AcceptedInquiry, Faults, decode_inquiry, faults_of, read_inquiry
 from marketplace.intake.shapes import ContactBody, InquiryBody
@@ -144,7 +144,7 @@ class Intake:
             received_at=now,
             contact_fields=accepted.contact.filled_fields(),
         )
-        person = self._hash_person(accepted, new.received_at, vertical)
+        person = self._hash_person(new, accepted, vertical)
         try:
             await self._take(new, accepted, person)
         except _SubmissionConflict as taken:
@@ -154,13 +154,15 @@ class Intake:
         await self._notify(new.id)
         return SubmissionReceipt(id=new.id, state=LeadState.received, mode=new.mode, received_at=now)
 
-    def _hash_person(self, accepted: AcceptedInquiry, received_at: datetime, vertical: Vertical) -> PersonKeys:
-        """Return the keyed hashes of a person, and the end of the window of a lead that is received now."""
+    def _hash_person(self, new: NewInquiry, accepted: AcceptedInquiry, vertical: Vertical) -> PersonKeys:
+        """Return the keyed hashes of the person of an inquiry, and the end of the window that its lead would have."""
+        window = window_marks(accepted.contact, Mode(new.mode), vertical.definition.same_person)
         marks = [fingerprint.partition(":")[2] for fingerprint in accepted.fingerprints]  # without the mode
         return PersonKeys(
-            window=tuple(self._sealer.keyed_hash("person", fingerprint) for fingerprint in accepted.fingerprints),
+            window=tuple(self._sealer.keyed_hash("person", mark) for mark in window.own),
+            shared=tuple(self._sealer.keyed_hash("person", mark) for mark in window.shared),
             person=tuple(self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)),
-            protected_until=received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
+            protected_until=new.received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
         )
 
     async def _take(self, new: NewInquiry, accepted: AcceptedInquiry, person: PersonKeys) -> None:
@@ -176,9 +178,7 @@ class Intake:
                 new,
                 sealed,
                 new.received_at + NOTIFY_GRACE,
-                window_keys=person.window,
-                person_keys=person.person,
-                protected_until=person.protected_until,
+                person,
             )
             state = await failpoints.amid("amid_intake", insertion, connection)
             if state is not LeadState.received:

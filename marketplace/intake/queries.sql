@@ -1,7 +1,7 @@
 -- name: take_inquiry
--- Stores the inquiry, its lead, contact and person window in one call, or nothing: see migrations/0018_intake.sql. Nothing
--- either for a person who is on a list of people who must not be contacted.
-select case when is_listed($19) then 'suppressed' else take_inquiry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) end;
+-- Stores the inquiry, its lead, contact and person window in one call, or nothing: see migrations/0073_same_person.sql.
+-- Nothing either for a person who is on a list of people who must not be contacted.
+select case when is_listed($20) then 'suppressed' else take_inquiry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) end;
 
 -- name: mark_consent_end
 update lead set consent_until = $2 where id = $1;

@@ -1,6 +1,5 @@
 """Statements of intake as typed functions: one per query, without a decision."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -57,10 +56,12 @@ class NewInquiry(msgspec.Struct, frozen=True, kw_only=True):
 class PersonKeys(msgspec.Struct, frozen=True, kw_only=True):
     """Keyed hashes by which the person of an inquiry is found, and the end of the window that its lead would have.
 
-    `window` are those by which a person is taken once in a mode, `person` those of suppressions and erasures.
+    `window` are those that no second lead takes inside the window, `shared` those that another person may have as well,
+    `person` those of suppressions and erasures.
     """
 
     window: tuple[bytes, ...]
+    shared: tuple[bytes, ...]
     person: tuple[bytes, ...]
     protected_until: datetime
 
@@ -130,10 +131,7 @@ async def take_inquiry(
     new: NewInquiry,
     sealed: SealedContact,
     due_at: datetime,
-    *,
-    window_keys: Sequence[bytes],
-    person_keys: Sequence[bytes],
-    protected_until: datetime,
+    person: PersonKeys,
 ) -> LeadState | None:
     """Store the inquiry and return `received`; otherwise write nothing and return the reason.
 
@@ -148,9 +146,10 @@ async def take_inquiry(
             sealed.box,
             sealed.wrapped,
             sealed.master_key_id,
-            window_keys,
-            person_keys,
-            protected_until,
+            person.window,
+            person.shared,
+            person.person,
+            person.protected_until,
         )
         return LeadState(state)
     except asyncpg.UniqueViolationError as error:

@@ -21,9 +21,7 @@ async def join_lead(
     meanwhile, if two leads have the person, or if MOST_JOINED inquiries have joined it.
     """
     for _ in range(MOST_TRIES):
-        lead = await journey_store.find_lead_of_person(
-            connection, vertical.id, person.window, new.received_at, person.protected_until
-        )
+        lead = await journey_store.find_lead_of_person(connection, vertical.id, person, new.received_at)
         if lead is None or not has_room(lead.entries):
             return None
         entry = joining_entry(new.facts, lead.revision + 1, clock.new_id().hex)

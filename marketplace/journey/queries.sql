@@ -6,13 +6,14 @@ from lead l join inquiry i on i.id = l.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
 -- name: find_lead_of_person
--- The lead that has the window of a person: $1 is the vertical, $2 the keys of the person, $3 to $4 the time that the window
--- of another lead would take. No row if two leads have it, such as by phone number and by e-mail address, or if the person
+-- The lead that has the window of a person: $1 is the vertical, $2 the keys that no second lead takes, $3 those that others may
+-- have as well, $4 to $5 the time that the window of another lead would take. No row if two leads have it, such as by phone number and by e-mail address, or if the person
 -- was erased.
 with person as (
     select distinct w.lead_id
-    from unnest($2::bytea[]) as asked (key)
-    join person_window w on w.key = asked.key and w.vertical_id = $1 and w.during && tstzrange($3, $4)
+    from unnest($2::bytea[] || $3::bytea[]) as asked (key)
+    join person_window w on w.key = asked.key and w.vertical_id = $1 and w.during && tstzrange($4, $5)
+        and (upper_inf(w.scope) or asked.key <> all($3))
 )
 select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts,
        facts_at(l.id, '{}', l.revision) -> 'journey' as journey, (select version from catalog_version) as catalog_version

@@ -1,6 +1,5 @@
 """Statements of the journey as typed functions: one per query, without a decision."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
@@ -9,6 +8,7 @@ import asyncpg
 import msgspec
 
 from marketplace.database.db import Connection, Queries, find_row, violated
+from marketplace.intake.store import PersonKeys
 from routing.inquiry import Facts, Signals, Touch
 from routing.journey import JourneyEntry, Supplied, TouchEntry, identity
 from routing.lifecycle import LeadState
@@ -133,14 +133,21 @@ async def find_journey(connection: Connection, lead_id: UUID, provider_id: UUID,
 
 
 async def find_lead_of_person(
-    connection: Connection, vertical_id: UUID, window_keys: Sequence[bytes], since: datetime, until: datetime
+    connection: Connection, vertical_id: UUID, person: PersonKeys, since: datetime
 ) -> LeadJourney | None:
-    """Find the one lead that has the person's window in a vertical at some time from `since` to `until`.
+    """Find the one lead that has the person's window in a vertical, at some time of a window that begins at `since`.
 
     None if there is none, if there are two, or if its person was erased.
     """
     return await find_row(
-        connection, SQL["find_lead_of_person"], LeadJourney, vertical_id, list(window_keys), since, until
+        connection,
+        SQL["find_lead_of_person"],
+        LeadJourney,
+        vertical_id,
+        person.window,
+        person.shared,
+        since,
+        person.protected_until,
     )
 
 

@@ -250,13 +250,13 @@ left join feed d on (d.business_id, d.mode) = (f.business_id, f.mode);
 -- name: one_person_seen_once
 -- No person was sold twice in one vertical within the window.
 with exposed as (
-    select w.lead_id, w.key, w.vertical_id, w.during from person_window w join lead l on l.id = w.lead_id where l.seen
+    select w.lead_id, w.key, w.vertical_id, w.during, w.scope from person_window w join lead l on l.id = w.lead_id where l.seen
 )
 select lead.lead_id, lead.vertical_id, lead.during, other.lead_id as other_lead_id,
        case when other.lead_id is not null then 'the same person inside the window' end as fault
 from exposed lead
 left join exposed other on other.key = lead.key and other.vertical_id = lead.vertical_id
-    and other.lead_id <> lead.lead_id and other.during && lead.during;
+    and other.lead_id <> lead.lead_id and other.during && lead.during and other.scope && lead.scope;
 
 -- name: consent_covers_exposure
 -- No lead was exposed after its consent had ended, or before its certificates of consent were claimed.

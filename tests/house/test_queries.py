@@ -14,6 +14,7 @@ import marketplace
 from marketplace.database.db import Queries
 from marketplace.delivery.store import SQL as DELIVERY
 from marketplace.intake.store import SQL as INTAKE
+from marketplace.journey.store import SQL as JOURNEY
 from marketplace.runtime.clock import now
 from marketplace.worker import SQL as WORKER
 from tests.builders.world import World
@@ -291,6 +292,10 @@ async def test_the_statements_of_every_lead_find_their_rows_by_an_index(owner: A
         "claim_due_leads": (WORKER["claim_due_leads"], (lease, 10), "lead_due_soon"),
         "find_earlier": (INTAKE["find_earlier"], (world.provider, "live", "key-7", "ref-7"), "inquiry_idempotency_key"),
         "find_status": (INTAKE["find_status"], (lead, world.provider, "live"), "Index Scan using lead_"),
+        "find_lead_of_person": (
+            JOURNEY["find_lead_of_person"], (world.vertical, [b"\x01", b"\x02"], [b"\x03"], now(), now()),
+            "person_window_once",
+        ),
         "list_statuses": (INTAKE["list_statuses"], (world.provider, "live", None, 50), "lead_whose"),
     }  # fmt: skip
     for name, (sql, values, index) in statements.items():

@@ -31,6 +31,7 @@ from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
 from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
 from routing.joining import RepeatInquiries
+from routing.person import PERSON_IN_WORDS, SamePerson
 from routing.policy_lint import lint_policy
 from routing.ranking import Strategy
 from routing.subscription import PRICE_MINOR
@@ -89,6 +90,7 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=60, le=LONGEST_HOLD_SECONDS),
         label("Waits for a certificate, in seconds", "Only where a lead waits for an answer. 60 to 3,600."),
     ] = 900
+    same_person: Annotated[SamePerson, label("Two inquiries are one person's")] = SamePerson.either
     repeat_inquiries: Annotated[RepeatInquiries, label("If a person asks again")] = RepeatInquiries.duplicate
     provider_may_know: Annotated[
         bool, label("Tell the provider that an inquiry joined an earlier lead", "Not whose lead it is.")
@@ -230,6 +232,7 @@ async def _vertical_page(
         draft_text=as_text(draft) if draft else "",
         warnings=lint_policy(draft or selected.definition),
         consequences=CONSEQUENCES,
+        persons=PERSON_IN_WORDS,
         repeats=REPEATS,
         figures_form=_figures_form(draft or selected.definition),
         rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
@@ -269,6 +272,7 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
         "requires_certificate": "1" if definition.certificate.required else "",
         "certificate_failure": definition.certificate.on_failure,
         "certificate_hold_seconds": definition.certificate.hold_seconds,
+        "same_person": definition.same_person,
         "repeat_inquiries": definition.repeat_inquiries,
         "provider_may_know": "1" if definition.provider_may_know else "",
         "explore_per_mille": definition.explore_per_mille,
@@ -279,6 +283,7 @@ def _figures_form(definition: VerticalDefinition) -> ShownForm:
     choices = {
         "strategy": strategies,
         "certificate_failure": tuple(CONSEQUENCES.items()),
+        "same_person": tuple((each, f"If {text}") for each, text in PERSON_IN_WORDS.items()),
         "repeat_inquiries": tuple(REPEATS.items()),
     }
     return show_form(VerticalFiguresForm, values, choices, currency=definition.currency)
@@ -323,6 +328,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
             on_failure=form.certificate_failure,
             hold_seconds=form.certificate_hold_seconds,
         ),
+        same_person=form.same_person,
         repeat_inquiries=form.repeat_inquiries,
         provider_may_know=form.provider_may_know,
         explore_per_mille=form.explore_per_mille,

@@ -25,6 +25,7 @@ from marketplace.runtime.settings import Docs
 from marketplace.security.auth import CallerKind
 from marketplace.text.spreadsheet import cell
 from marketplace.web.http import AnyRequest, count_failure, services
+from routing.person import PERSON_IN_WORDS
 
 SEAL_BYTES: Final = 16
 "128 bits of a keyed hash, which nobody can guess."
@@ -104,6 +105,7 @@ async def _spec_page(
         per_minute=settings.submissions_per_minute,
         docs=settings.docs is Docs.public,
         since=since,
+        same_person=PERSON_IN_WORDS[vertical.definition.same_person],
     )
 
 

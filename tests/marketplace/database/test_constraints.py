@@ -559,7 +559,7 @@ PRIVILEGES = {
         list_member list_staging
         failing_work feed_ticket import_file portal_session sign_in_try stage_hook stage_name suppression
         unmapped_report""",
-    ("marketplace_api", "execute"): "give_back read_contact revise_lead take_inquiry",
+    ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
     ("marketplace_api", "insert"): """
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)

@@ -1,6 +1,7 @@
 """Returns: judged by the record or by an operator, refunded once, with a reason that both sides see."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from marketplace.operations.verify import verify
 from marketplace.runtime import clock, ids
-from tests.builders.feedback import Desk, uuid_of
+from marketplace.runtime.settings import Settings
+from routing.person import SamePerson
+from tests.builders.feedback import Desk, desk, uuid_of
 from tests.builders.inquiries import roofing_body
+from tests.builders.marketplaces import roofing
 from tests.builders.service import until
 from tests.receivers import drop_after_read, refuse
 from tests.waiting import PATIENCE
@@ -75,6 +79,20 @@ async def test_the_same_mailbox_in_another_spelling_is_the_same_person(shop: Des
     await shop.market.owner.execute("delete from person_window")  # its window is over
     second = await shop.sold(2, contact=again)
     await filed(await shop.give_back(second, reason="duplicate"), GRANTED)
+
+
+async def test_a_telephone_that_people_share_is_a_duplicate_only_where_it_makes_the_person(settings: Settings) -> None:
+    shared = roofing_body(1)["contact"]
+    async with AsyncExitStack() as stack:
+        shop = await desk(stack, settings, vertical=roofing(same_person=SamePerson.both))
+        await shop.sold(1, contact=shared)
+        second = await shop.sold(2, contact=shared | {"email": "somebody.else@example.com"})
+        await filed(await shop.give_back(second, reason="duplicate"), DESK)
+        await shop.market.owner.execute(
+            "update person_window set during = tstzrange(lower(during), lower(during), '[]')"
+        )
+        third = await shop.sold(3, contact=shared)
+        await filed(await shop.give_back(third, reason="duplicate"), GRANTED)
 
 
 async def test_a_lead_of_a_person_who_was_erased_is_compared_by_a_person(shop: Desk) -> None:

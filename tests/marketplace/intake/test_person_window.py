@@ -8,19 +8,28 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from marketplace.demo.contacts import person
 from marketplace.demo.people import DraftKind as Part
 from marketplace.demo.people import InquiryDraft as Invented
 from marketplace.demo.provider import open_session, submit
-from marketplace.intake.flow import WINDOW_SLACK
+from marketplace.directory import flow as directory_flow
+from marketplace.intake.contact import Consent, Contact, window_marks
+from marketplace.intake.flow import WINDOW_SLACK, Intake, SubmissionReceipt
+from marketplace.intake.postal import PostalBook
 from marketplace.replay import replay
 from marketplace.replay.mapping import DraftRow
 from marketplace.replay.replay import Replay, ReplayOutcome, outcome_of
+from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
+from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
+from routing.inquiry import Mode
+from routing.person import SamePerson
 from tests.builders.inquiries import changed, iso, roofing_body
-from tests.builders.marketplaces import Marketplace, marketplace, roofing
+from tests.builders.marketplaces import NOWHERE, Marketplace, marketplace, roofing
 from tests.builders.service import Served, serve
 
 PATH = "/v1/inquiries"
@@ -212,3 +221,99 @@ async def test_the_demos_stream_takes_a_person_once(client: ProviderClient) -> N
             for each in (draft, duplicate)
         ]
     assert [outcome_of(answer) for answer in answers] == [ReplayOutcome.open, ReplayOutcome.duplicate]
+
+
+PHONES = ("+1 312 555 0101", "+1 312 555 0101 ext. 7", "+1 312 555 0101 ext. 8", "+1 312 555 0199")
+EMAILS = ("robin.1@example.com", ANOTHER_EMAIL)
+A_PERSON = {"phone": PHONES[0], "email": EMAILS[0]}
+
+
+@pytest.mark.parametrize(
+    ("setting", "earlier", "later", "state"),
+    [
+        ("both", A_PERSON, A_PERSON, "duplicate"),
+        ("both", A_PERSON, {"phone": PHONES[1], "email": "Robin.1+x@example.com"}, "duplicate"),
+        ("both", A_PERSON, {"phone": PHONES[0], "email": EMAILS[1]}, "received"),
+        ("both", A_PERSON, {"phone": PHONES[3], "email": EMAILS[0]}, "received"),
+        ("phone", A_PERSON, {"phone": PHONES[0], "email": EMAILS[1]}, "duplicate"),
+        ("phone", A_PERSON, {"phone": PHONES[3], "email": EMAILS[0]}, "received"),
+        ("phone", A_PERSON, {"phone": PHONES[1], "email": EMAILS[1]}, "duplicate"),
+        ("phone", A_PERSON | {"phone": PHONES[1]}, {"phone": PHONES[2], "email": EMAILS[0]}, "received"),
+    ],
+)
+async def test_a_vertical_says_what_makes_a_person(
+    settings: Settings, setting: str, earlier: dict[str, str], later: dict[str, str], state: str
+) -> None:
+    async with marketplace(settings, roofing(same_person=SamePerson(setting))) as market:
+        assert (await ask(market, "1", earlier)).state == "received"
+        assert (await ask(market, "2", later)).state == state
+
+
+@pytest.mark.parametrize("before", SamePerson)
+@pytest.mark.parametrize("after", SamePerson)
+async def test_a_change_of_the_setting_never_lets_a_person_of_an_open_window_be_taken_again(
+    settings: Settings, before: SamePerson, after: SamePerson
+) -> None:
+    later = {"phone": PHONES[0], "email": EMAILS[1]}
+    async with marketplace(settings, roofing(same_person=before)) as market:
+        assert (await ask(market, "1", A_PERSON)).state == "received"
+        await directory_flow.revise_vertical(market.api, "test", "roofing", 1, roofing(same_person=after))
+        market.intake = Intake(market.api, Catalog(market.api), PostalBook(), market.sealer, Notifier(NOWHERE))
+        assert (await ask(market, "2", A_PERSON)).state == "duplicate"
+        differ = before is after is SamePerson.both
+        assert (await ask(market, "3", later)).state == ("received" if differ else "duplicate")
+
+
+async def test_a_lead_that_is_opened_again_shares_its_telephone_as_before(settings: Settings) -> None:
+    async with marketplace(settings, roofing(same_person=SamePerson.both)) as market:
+        first = await ask(market, "1", A_PERSON)
+        await market.walker.walk(first.id)
+        assert await market.state(first.id) == "unsold"
+        until = clock.now() + timedelta(days=30)
+        await market.owner.execute("select retake_window($1, $2, $3)", first.id, clock.now(), until)
+        assert (await ask(market, "2", {"phone": PHONES[0], "email": EMAILS[1]})).state == "received"
+        assert (await ask(market, "3", A_PERSON)).state == "duplicate"
+
+
+async def ask(market: Marketplace, reference: str, contact: dict[str, str]) -> SubmissionReceipt:
+    return await market.submit(1, provider_reference=reference, contact=roofing_body(1)["contact"] | contact)
+
+
+def a_contact(phone: str | None, extension: str | None, email: str | None) -> Contact:
+    consent = Consent(text="Yes", given_at=clock.now(), page_url="https://example.com")
+    extension = extension if phone else None
+    return Contact(full_name="A", phone=phone, phone_extension=extension, email=email, country="US", consent=consent)
+
+
+CONTACTS = st.builds(
+    a_contact,
+    st.sampled_from(("+13125550101", "+13125550102", None)),
+    st.sampled_from((None, "7", "8")),
+    st.sampled_from(("a@example.com", "b@example.com", None)),
+).filter(lambda contact: contact.phone is not None or contact.email is not None)
+
+
+def is_one_person(one: Contact, other: Contact, setting: SamePerson) -> bool:
+    """Return whether the setting makes two contacts one person's, by its words and not by its marks."""
+    phone = one.phone is not None and one.phone == other.phone
+    email = one.email is not None and one.email == other.email
+    extensions = {one.phone_extension, other.phone_extension} - {None}
+    match setting:
+        case SamePerson.both if None not in (one.phone, other.phone, one.email, other.email):
+            return phone and email
+        case SamePerson.phone if None not in (one.phone, other.phone):
+            return phone and len(extensions) < 2
+        case _:
+            return phone or email
+
+
+@given(CONTACTS, CONTACTS, st.sampled_from(SamePerson), st.sampled_from(SamePerson))
+def test_windows_meet_where_the_setting_of_either_lead_makes_one_person_of_both(
+    one: Contact, other: Contact, before: SamePerson, after: SamePerson
+) -> None:
+    """Left out: a number with an extension and one without, of leads before and after a change of the setting. They
+    are one person's in doubt alone, and under `phone` alone."""
+    assume(before is after or (one.phone_extension is None) is (other.phone_extension is None))
+    mine, theirs = (window_marks(one, Mode.live, before), window_marks(other, Mode.live, after))
+    meet = bool(set(mine.own) & {*theirs.own, *theirs.shared} or set(theirs.own) & {*mine.own, *mine.shared})
+    assert meet is (is_one_person(one, other, before) or is_one_person(one, other, after))
