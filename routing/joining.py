@@ -24,7 +24,7 @@ class RepeatInquiries(StrEnum):
 
     duplicate = "duplicate"
     """None."""
-    joining = "join"
+    joined = "joined"
     """The earlier lead gets its answers."""
 
 

@@ -90,7 +90,10 @@ class TraceExposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """Trace of a lead as its reader may see it, without contact data. A business without the lead sees no state."""
+    """Trace of a lead as its reader may see it, without contact data. A business without the lead sees no state.
+
+    Operators alone see `joined`: the earlier lead that has the answers of a repeated inquiry.
+    """
 
     id: str
     mode: str
@@ -102,6 +105,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[TraceDecision, ...]
     attempts: tuple[AttemptTrace, ...]
     exposure: TraceExposure | None
+    joined: str | None = None
 
 
 @get("/leads/{lead_id:str}/trace", tags=["leads"], dependencies={"caller": require(even_suspended=True)})
@@ -131,6 +135,7 @@ async def load_trace(connection: Connection, caller: Principal, lead_id: UUID) -
         decisions=visible,
         attempts=await distribution_store.list_traced_attempts(connection, lead_id, caller.owner_id) if holder else (),
         exposure=_exposure(lead) if holder else None,
+        joined=_joined(lead) if caller.kind is CallerKind.operator else None,
     )
 
 
@@ -146,6 +151,10 @@ def _has_part(caller: Principal, lead: LeadTrace, decisions: tuple[TraceDecision
     if caller.kind is CallerKind.provider:
         return lead.provider_id == caller.owner_id
     return any(decision.candidates for decision in decisions)
+
+
+def _joined(lead: LeadTrace) -> str | None:
+    return None if lead.joined_lead_id is None else ids.encode("lead", lead.joined_lead_id)
 
 
 def _exposure(lead: LeadTrace) -> TraceExposure | None:

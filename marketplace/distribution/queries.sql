@@ -115,8 +115,8 @@ from decision where lead_id = $1 order by made_at, id;
 
 -- name: find_traced_lead
 select l.provider_id, l.mode, v.slug as vertical, l.state, l.reason, l.received_at, l.settled_at,
-       e.business_id, e.channel, e.exposed_at
-from lead l join vertical v on v.id = l.vertical_id left join exposure e on e.lead_id = l.id
+       e.business_id, e.channel, e.exposed_at, i.joined_lead_id
+from lead l join vertical v on v.id = l.vertical_id join inquiry i on i.id = l.id left join exposure e on e.lead_id = l.id
 where l.id = $1;
 
 -- name: list_traced_attempts

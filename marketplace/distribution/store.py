@@ -168,6 +168,7 @@ class LeadTrace(msgspec.Struct, frozen=True, kw_only=True):
     business_id: UUID | None
     channel: str | None
     exposed_at: datetime | None
+    joined_lead_id: UUID | None
 
 
 class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):

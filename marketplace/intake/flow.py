@@ -217,7 +217,7 @@ class Intake:
         """
         if state is None:
             raise Conflict("The same inquiry is being taken in right now. Send it again in a second.")
-        joins = vertical.definition.repeat_inquiries is RepeatInquiries.joining and state is LeadState.duplicate
+        joins = vertical.definition.repeat_inquiries is RepeatInquiries.joined and state is LeadState.duplicate
         joined = reason = None
         try:
             async with transaction(self._pool) as connection:

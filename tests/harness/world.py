@@ -31,6 +31,7 @@ from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import StartError
 from marketplace.security import auth
 from marketplace.security.sealing import Sealer
+from routing.joining import RepeatInquiries
 from tests.builders.marketplaces import PRICE_MINOR, anywhere, roofing
 from tests.harness.breaks import Break
 from tests.harness.canaries import Aviary
@@ -232,7 +233,12 @@ class World:
                 connection, sealer, kind=auth.CallerKind.operator, owner_id=None, mode="live", name="harness"
             )
         self.operator = OperatorClient(self.http, self.urls[0], key)
-        definition = roofing(patience_seconds=PATIENCE_SECONDS, requires_phone=False, strategy="fair")
+        definition = roofing(
+            patience_seconds=PATIENCE_SECONDS,
+            requires_phone=False,
+            strategy="fair",
+            repeat_inquiries=RepeatInquiries.joined,
+        )
         await self.operator.call("POST", "/v1/verticals", {"slug": "roofing", "definition": definition})
         keys = []
         for number in range(1, PROVIDERS + 1):

@@ -128,7 +128,7 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
         requires_phone=False,
         patience_seconds=3_600,
         returns_at_least=1_000,
-        repeat_inquiries=RepeatInquiries.joining,
+        repeat_inquiries=RepeatInquiries.joined,
     )
     async with marketplace(settings, vertical) as market:
         journal = await Journal.open(settings.journal_dir)

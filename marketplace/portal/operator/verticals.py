@@ -49,7 +49,7 @@ CONSEQUENCES: Final[dict[FailureConsequence, str]] = {
 
 REPEATS: Final[dict[RepeatInquiries, str]] = {
     RepeatInquiries.duplicate: "It is a duplicate",
-    RepeatInquiries.joining: "It is a duplicate, and its answers go to the earlier lead",
+    RepeatInquiries.joined: "It is a duplicate, and its answers go to the earlier lead",
 }
 "Consequences of a repeated inquiry, in words."
 

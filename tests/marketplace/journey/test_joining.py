@@ -8,22 +8,24 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from marketplace.distribution.http import load_trace
 from marketplace.erasure.flow import erase_lead
 from marketplace.intake import store as intake_store
 from marketplace.intake.flow import SubmissionReceipt
 from marketplace.intake.reading import decode_inquiry
 from marketplace.journey import store as journey_store
-from marketplace.runtime import clock
+from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
-from marketplace.security.auth import Principal
+from marketplace.security.auth import CallerKind, Principal
 from routing.inquiry import Facts
 from routing.joining import MOST_JOINED, RepeatInquiries
 from routing.journey import TouchEntry, read_facts
+from routing.person import SamePerson
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
 from tests.receivers import Receiver, status
 
-JOINING = roofing(patience_seconds=3_600, repeat_inquiries=RepeatInquiries.joining)
+JOINING = roofing(patience_seconds=3_600, repeat_inquiries=RepeatInquiries.joined)
 POOR_MINOR, RICH_MINOR = 100, 2_000_000
 "Budgets that the vertical of these tests rejects and accepts."
 
@@ -147,6 +149,18 @@ async def test_an_inquiry_with_the_phone_of_one_lead_and_the_address_of_another_
     assert (second.state, await joined_lead(market, second.id)) == ("duplicate", None)
 
 
+async def test_an_inquiry_joins_the_lead_of_its_own_person_among_those_who_share_a_telephone(
+    settings: Settings,
+) -> None:
+    definition = msgspec.structs.replace(JOINING, same_person=SamePerson.both)
+    another = roofing_body(1)["contact"] | {"email": "somebody.else@example.com"}
+    async with marketplace(settings, definition) as market:
+        first, second = await market.submit(1), await ask_again(market, contact=another)
+        assert second.state == "received"
+        repeated = [await ask_again(market), await ask_again(market, contact=another)]
+        assert [await joined_lead(market, receipt.id) for receipt in repeated] == [first.id, second.id]
+
+
 async def test_rehearsals_join_rehearsals_alone(market: Marketplace) -> None:
     live = await market.submit()
     rehearsing = await market.another_provider("test")
@@ -230,6 +244,16 @@ async def test_the_provider_of_the_second_inquiry_is_told_that_it_joined_only_wh
         assert shown.reason == reason
         unset = ("qualified_at", "due_at", "awarded_at", "exposed_at", "payout_minor", "return_state")
         assert [getattr(shown, name) for name in unset] == [None] * len(unset)
+
+
+async def test_operators_alone_see_in_the_trace_which_lead_was_joined(market: Marketplace) -> None:
+    first = await market.submit()
+    by = await market.another_provider()
+    second = await ask_again(market, by=by)
+    operator = Principal(key_id="test", kind=CallerKind.operator, owner_id=None, mode="live")
+    async with market.api.acquire() as connection:
+        traces = [await load_trace(connection, reader, second.id) for reader in (operator, by)]
+    assert [trace.joined for trace in traces] == [ids.encode("lead", first.id), None]
 
 
 async def test_the_provider_of_the_lead_does_not_see_inquiries_of_other_providers(market: Marketplace) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import Distribution
+from marketplace.erasure.flow import erase_lead
 from marketplace.journey.flow import Journey, TouchOutcome
 from marketplace.journey.shapes import LaterTouch, TouchesBody
 from marketplace.rules.catalog import Catalog
@@ -177,6 +178,15 @@ async def test_a_delivered_lead_keeps_its_state_and_its_business_gets_a_notice_o
     notice = await market.row("select business_id, detail from notice where lead_id = $1", lead_id)
     assert notice["business_id"] == await market.value("select business_id from exposure where lead_id = $1", lead_id)
     assert msgspec.json.decode(notice["detail"])["touches"][0]["kind"] == "email_reply"
+
+
+async def test_the_business_of_an_erased_person_hears_of_no_later_touch(market: Marketplace) -> None:
+    async with Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        lead_id = await market.sold()
+    await erase_lead(market.api, market.provider, lead_id, "asked", also_suppress=False)
+    assert await send(market, lead_id, touch("email_reply")) == ["added"]
+    assert await market.value("select count(*) from notice where kind = 'updated'") == 0
 
 
 async def test_an_award_on_facts_that_have_been_revised_since_is_not_written(market: Marketplace) -> None:
