@@ -1,6 +1,7 @@
 """Repeated inquiries of one person: what the earlier lead and its business get of them, and what providers see."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -23,9 +24,12 @@ from routing.journey import TouchEntry, read_facts
 from routing.person import SamePerson
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
+from tests.builders.service import serve
 from tests.receivers import Receiver, status
 
 JOINING = roofing(patience_seconds=3_600, repeat_inquiries=RepeatInquiries.joined)
+VARYING = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z?|(lead|req)_\w+|form-\d")
+"Times, ids and references in an answer."
 POOR_MINOR, RICH_MINOR = 100, 2_000_000
 "Budgets that the vertical of these tests rejects and accepts."
 
@@ -244,6 +248,31 @@ async def test_the_provider_of_the_second_inquiry_is_told_that_it_joined_only_wh
         assert shown.reason == reason
         unset = ("qualified_at", "due_at", "awarded_at", "exposed_at", "payout_minor", "return_state")
         assert [getattr(shown, name) for name in unset] == [None] * len(unset)
+
+
+async def test_a_provider_gets_the_same_answers_whether_its_inquiry_joined_or_not(settings: Settings) -> None:
+    async with serve(settings) as api, marketplace(settings, JOINING) as market:
+        await market.submit(1)
+        await market.submit(2)
+        mixed = roofing_body(1)["contact"] | {"email": roofing_body(2)["contact"]["email"]}
+        by = await market.another_provider()
+        key = await api.key("provider", by.owner)
+        answers = []
+        for contact, reference in ((roofing_body(1)["contact"], "form-1"), (mixed, "form-2")):
+            body = roofing_body(1, clock.now(), contact=contact, provider_reference=reference)
+            taken = await api.call("POST", "/v1/inquiries", body, key=key)
+            lead = taken.json()["id"]
+            touches = {"touches": [{"kind": "call", "at": clock.now().isoformat()}]}
+            replies = [
+                taken,
+                await api.call("GET", f"/v1/inquiries/{lead}", key=key),
+                await api.call("GET", f"/v1/leads/{lead}/trace", key=key),
+                await api.call("PATCH", f"/v1/inquiries/{lead}", {"bant": {"timing": None}}, key=key),
+                await api.call("POST", f"/v1/inquiries/{lead}/touches", touches, key=key),
+            ]
+            answers.append([(reply.status_code, VARYING.sub("", reply.text)) for reply in replies])
+        assert await market.value("select count(*) from inquiry where joined_lead_id is not null") == 1
+    assert answers[0] == answers[1]
 
 
 async def test_operators_alone_see_in_the_trace_which_lead_was_joined(market: Marketplace) -> None:
