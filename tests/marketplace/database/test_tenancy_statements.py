@@ -30,6 +30,7 @@ from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind
 from tests.builders.feedback import Desk, ago, desk
 from tests.builders.inquiries import roofing_body
+from tests.builders.lists import fill_list
 from tests.builders.portal import signed_in
 
 PACKAGE: Final = Path(marketplace.__file__).parent
@@ -93,11 +94,13 @@ CONDITIONS: Final = {
     "feedback/stage_changes.sql": 4,
     "feedback/stages.sql": 9,
     "notices/queries.sql": 3,
+    "nurturing/queries.sql": 1,
+    "suppression_lists/queries.sql": 6,
     "operations/fence.sql": 1,
     "revocations/queries.sql": 1,
     "funds/queries.sql": 7,
     "imports/queries.sql": 8,
-    "intake/queries.sql": 3,
+    "intake/queries.sql": 4,
     "journey/queries.sql": 1,
     "learning/queries.sql": 1,
     "ledger/money.sql": 5,
@@ -278,6 +281,7 @@ async def _furnish(made: Desk) -> None:
     for _ in range(2):
         await told("POST", "/v1/feedback-hook")
     await told("POST", "/v1/revocation-hook", by="provider")
+    await fill_list(made.market, made.buyer)
     shared = {"vendor": "v", "external_id": "1", "received_at": ago(days=1), "cost_minor": 1, "currency": "USD"}
     await told("POST", "/v1/shared-leads", {"leads": [shared]})
     await told("PUT", "/v1/roi-assumptions", {"source": "a guess", "currency": "USD"})
@@ -327,6 +331,7 @@ async def pair(settings: Settings) -> AsyncIterator[Pair]:
             pair = Pair(connection)
             await _feed(connection, made)
             await _files(connection, made)
+            await _waiting(connection, made)
             await pair.clone()
             yield pair
         finally:
@@ -355,6 +360,17 @@ async def _feed(connection: Any, made: Desk) -> None:
         "insert into endpoint (id, business_id, kind, state, breaker, verified_at) "
         "values (gen_random_uuid(), $1, 'feed', 'active', '{\"opened_count\": 1}', now())", made.buyer.business_id,
     )  # fmt: skip
+    await connection.execute("set session_replication_role = origin")
+
+
+async def _waiting(connection: Any, made: Desk) -> None:
+    """A lead of the provider that waits, and one that was kept away from the business as its customer."""
+    receipt = await made.market.submit(5)
+    await connection.execute("set session_replication_role = replica")
+    await connection.execute(
+        "update lead set state = 'nurturing', due_at = now() + interval '1 day' where id = $1", receipt.id
+    )
+    await connection.execute("insert into kept_away values ($1, $2, now())", made.buyer.business_id, receipt.id)
     await connection.execute("set session_replication_role = origin")
 
 
