@@ -5,7 +5,7 @@ newest hours are computed when they are read. Callers see no difference.
 """
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -53,6 +53,10 @@ KINDS: Final[Mapping[str, np.dtype[Any]]] = {
     **dict.fromkeys(("miss_subscription", "miss_lead"), NUMBER),
     "miss_distance": LENGTH,
     "miss_rule": SMALL,
+    "unready_lead": NUMBER,
+    **dict.fromkeys(("unready_first", "unready_nurtured", "unready_end", "unready_touches"), SMALL),
+    "unready_promoted": LENGTH,
+    **dict.fromkeys(("unready_price", "unready_payout"), np.dtype(">i8")),
     **dict.fromkeys(("money_minute", "money_kind"), SMALL),
     "money_party": NUMBER,
     "money_other": NUMBER,
@@ -218,6 +222,51 @@ async def load_weighed(
 
     One snapshot, because a candidate refers to its lead by the lead's position within the hour.
     """
+    leads, columns = await _load_beside(pool, question, fields, "compute_candidates", candidates)
+    return LeadsAndCandidates(leads=leads, candidates=columns)
+
+
+class UnreadyLeads(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads of a question, and the columns of those that were not ready at some time: nurtured, or rejected at first.
+
+    `place` is the position of each of these among `leads`, `rows` its row in `columns`.
+    """
+
+    leads: LeadSelection
+    columns: Columns
+    place: Numbers
+    rows: Numbers
+
+    def __getitem__(self, field: str) -> Numbers:
+        """Return a field of the leads that were not ready: one of the columns, or of all leads."""
+        return self.columns[field][self.rows] if field.startswith("unready_") else self.leads[field][self.place]
+
+
+async def load_unready(
+    pool: Pool, question: Question, fields: Sequence[str], unready_fields: Sequence[str]
+) -> UnreadyLeads:
+    """Load fields of all leads of the question, and fields of those that were not ready, from one snapshot."""
+    beside = {"unready_lead", *unready_fields}
+    leads, columns = await _load_beside(pool, question, fields, "compute_unready", beside)
+    positions = positions_of(leads, columns, "unready_lead")
+    rows = np.flatnonzero(leads.among(positions))
+    number_of = np.zeros(len(leads.columns["minute"]), np.int64)
+    number_of[leads.keep] = np.arange(len(leads))
+    return UnreadyLeads(leads=leads, columns=columns, place=number_of[positions[rows]], rows=rows)
+
+
+def positions_of(leads: LeadSelection, columns: Columns, field: str) -> Numbers:
+    """Return the positions of leads among all loaded ones. The field has their positions within their hours."""
+    hours, counts = leads.columns.counts("minute")
+    hours_beside, counts_beside = columns.counts(field)
+    begins = (np.cumsum(counts) - counts)[np.searchsorted(hours, hours_beside)]
+    return np.asarray(columns[field] + np.repeat(begins, counts_beside))
+
+
+async def _load_beside(
+    pool: Pool, question: Question, fields: Sequence[str], compute: str, beside: Collection[str]
+) -> tuple[LeadSelection, Columns]:
+    """Load fields of leads, and fields beside them that the query `compute` makes, from one snapshot."""
     lead_fields = {*fields, "minute", *_limiting_fields(question)}
     async with _snapshot(pool) as (connection, frontier, as_of):
         numbers = await load_record(
@@ -225,10 +274,9 @@ async def load_weighed(
         )
         span = Span(*whole_hours(question), frontier)
         lead_rows = await _read_runs(connection, "compute_leads", [question.mode], lead_fields, span)
-        candidate_rows = await _read_runs(connection, "compute_candidates", [question.mode], set(candidates), span)
+        rows = await _read_runs(connection, compute, [question.mode], set(beside), span)
     columns = Columns(lead_rows)
-    leads = LeadSelection(columns, _rows_of_question(columns, question, numbers), as_of)
-    return LeadsAndCandidates(leads=leads, candidates=Columns(candidate_rows))
+    return LeadSelection(columns, _rows_of_question(columns, question, numbers), as_of), Columns(rows)
 
 
 class Span(NamedTuple):

@@ -51,6 +51,13 @@ select part, field, string_agg(data, ''::bytea order by hour) as data,
 from unnest($1::text[]) as p (part) cross join lateral candidate_columns(p.part, $3, $4) where field = any($2)
 group by part, field;
 
+-- name: compute_unready
+select part, field, string_agg(data, ''::bytea order by hour) as data,
+       string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,
+       string_agg(int4send((date_part('epoch', hour) / 3600)::int), ''::bytea order by hour) as hours
+from unnest($1::text[]) as p (part) cross join lateral unready_columns(p.part, $3, $4) where field = any($2)
+group by part, field;
+
 -- name: compute_money
 select part, field, string_agg(data, ''::bytea order by hour) as data,
        string_agg(int4send(octet_length(data)), ''::bytea order by hour) as lengths,

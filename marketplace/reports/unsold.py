@@ -24,6 +24,7 @@ from marketplace.reports.figures import (
     list_subscriptions,
     load_weighed,
     local_minutes,
+    positions_of,
 )
 from marketplace.reports.funnel import FunnelLoss
 from marketplace.reports.question import Question, ReportBasis, basis
@@ -148,10 +149,7 @@ class MissedMatches(msgspec.Struct, frozen=True, kw_only=True):
 
 def missed(leads: LeadSelection, candidates: Columns) -> MissedMatches:
     """Return all misses of the leads that the question is about."""
-    hours, counts = leads.columns.counts("minute")
-    missed_in, misses = candidates.counts("miss_lead")
-    begins = (np.cumsum(counts) - counts)[np.searchsorted(hours, missed_in)]
-    lead = candidates["miss_lead"] + np.repeat(begins, misses)
+    lead = positions_of(leads, candidates, "miss_lead")
     rule, words = candidates.words("miss_rule")
     misses_read = MissedMatches(
         lead=lead,

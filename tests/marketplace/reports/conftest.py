@@ -222,7 +222,7 @@ class Ledger:
         )
 
     async def decided(self, lead: UUID, outcome: str, *candidates: dict[str, Any], strategy: str = "fair") -> None:
-        """The decision of a lead; a candidate is {who, failures} or, where it stood, {who, position}."""
+        """The next decision of a lead; a candidate is {who, failures} or, where it stood, {who, position}."""
         rows = [
             {
                 "subscription_id": str(self.subscriptions[each["who"]]),
@@ -235,7 +235,10 @@ class Ledger:
         winner = next((each["subscription_id"] for each in rows if each.get("position") == 1), None)
         await self.owner.execute(
             """insert into decision (id, lead_id, made_at, outcome, vertical_version, catalog_version, strategy,
-            verdict, candidates, subscription_id) select gen_random_uuid(), id, received_at, $2, 1, 1, $3, '{}', $4, $5
+            verdict, candidates, subscription_id)
+            select gen_random_uuid(), id,
+                received_at + (select count(*) from decision where lead_id = $1) * interval '1 ms', $2, 1, 1, $3, '{}',
+                $4, $5
             from lead where id = $1""",
             lead,
             outcome,

@@ -12,6 +12,7 @@ from marketplace.reports.figures import (
     grouped,
     load_leads,
     load_money,
+    load_unready,
     load_weighed,
     local_hours,
 )
@@ -77,11 +78,13 @@ async def everything(ledger: Ledger) -> list[Any]:
     """All that reports can read of a few months, in the order in which they get it."""
     wide = asked(first=(DAY - timedelta(days=60)).date(), last=(DAY + timedelta(days=60)).date())
     money = await load_money(ledger.reports, wide.since, wide.until, [name for name in KINDS if "money" in name])
-    fields = [name for name in KINDS if name.split("_")[0] not in ("share", "miss", "money")]
+    fields = [name for name in KINDS if name.split("_")[0] not in ("share", "miss", "unready", "money")]
     missed = [name for name in KINDS if name.split("_")[0] in ("share", "miss")]
+    waited = [name for name in KINDS if name.split("_")[0] == "unready"]
     weighed = await load_weighed(ledger.reports, wide, fields, missed)
+    unready = await load_unready(ledger.reports, wide, fields, waited)
     result: list[Any] = []
-    columns = [(weighed.leads.columns, fields), (weighed.candidates, missed)]
+    columns = [(weighed.leads.columns, fields), (weighed.candidates, missed), (unready.columns, waited)]
     columns += [(each, list(KINDS)[-5:]) for each in money.by_currency.values()]
     for column, names in columns:
         for name in names:
