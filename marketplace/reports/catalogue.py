@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from marketplace.database.db import Pool
 from marketplace.reports.funnel import load_routing
+from marketplace.reports.grouping import LeadGrouping
+from marketplace.reports.journey import load_journey
+from marketplace.reports.lane import load_lane
 from marketplace.reports.money_report import PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import load_quality
 from marketplace.reports.question import Question
@@ -26,6 +29,8 @@ REPORTS: Final[dict[str, Callable[[Pool, Question], Awaitable[Any]]]] = {
     "speed": load_speed,
     **{f"speed by {by}": partial(load_speed, by=by) for by in SpeedGrouping},
     "routing": load_routing,
+    **{f"journey by {by}": partial(load_journey, by=by) for by in LeadGrouping},
+    **{f"nurture lane by {by}": partial(load_lane, by=by) for by in LeadGrouping},
     "unsold": load_unsold,
     "quality": load_quality,
     **{f"money by {period}": partial(load_money_report, period=period) for period in (Period.day, Period.month)},

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -33,6 +34,25 @@ UNDER_WAY: Final = frozenset({"open", "nurturing", "no_word"})
 "Reasons of leads that may still go on: they are open, not lost."
 
 
+class Counted(StrEnum):
+    """Unit that a step of a funnel counts."""
+
+    inquiries = "inquiries"
+    """All inquiries that were taken in, with duplicates and people who must not be contacted."""
+    leads = "leads"
+    """Accepted inquiries."""
+    prospects = "prospects"
+    """Leads that qualified, at first or after their person came back."""
+
+
+COUNTED: Final = {
+    "received": Counted.inquiries,
+    "valid": Counted.leads,
+    **dict.fromkeys(STEPS[STEPS.index("qualified") :], Counted.prospects),
+}
+"Unit of each step: every lead that reached a step after the qualification is a prospect."
+
+
 class FunnelLoss(msgspec.Struct, frozen=True, kw_only=True):
     """Leads that reached a step and not the next one, for one reason. If `open`, they may still reach it."""
 
@@ -43,9 +63,13 @@ class FunnelLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FunnelStep(msgspec.Struct, frozen=True, kw_only=True):
-    """Leads that reached a step. `share` is of all received; `lost` and `open` have not reached the next step."""
+    """Number in `leads` that reached a step: inquiries, leads or prospects, as `counts` says.
+
+    `share` is of all received; `lost` and `open` have not reached the next step.
+    """
 
     name: str
+    counts: Counted
     leads: int
     share: float | None
     lost: int
@@ -168,6 +192,7 @@ def count_funnel(question: Question, leads: LeadSelection) -> tuple[FunnelStep, 
         funnel.append(
             FunnelStep(
                 name=name,
+                counts=COUNTED[name],
                 leads=reached,
                 share=round(reached / received, 4) if received else None,
                 lost=sum(loss.leads for loss in losses if not loss.open),

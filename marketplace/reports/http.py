@@ -18,6 +18,9 @@ from marketplace.directory.wire import SLUG
 from marketplace.reports import rows
 from marketplace.reports.figures import CHANNELS, STATES, STEPS
 from marketplace.reports.funnel import RoutingReport, load_routing
+from marketplace.reports.grouping import LeadGrouping
+from marketplace.reports.journey import JourneyGroup, JourneyReport, load_journey
+from marketplace.reports.lane import LaneFigures, LaneMoney, LaneReport, LaneRow, lane_rows, load_lane
 from marketplace.reports.money_report import MoneyReport, MoneyReportLine, PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import Quality, QualityReport, load_quality
 from marketplace.reports.question import DATE, Question, read_question
@@ -181,6 +184,82 @@ async def show_routing(
         )
     ]
     return _file("routing", ("step", "stopped_by", "leads", "open", "rows"), lines)
+
+
+# From inquiry to won.
+
+GROUPINGS_OF: Final = {
+    CallerKind.operator: tuple(LeadGrouping),
+    CallerKind.provider: (LeadGrouping.vertical, LeadGrouping.week),
+    CallerKind.business: (),
+}
+"""Groupings of leads that each kind of caller may use."""
+
+
+@get(
+    "/reports/journey",
+    tags=["reports"],
+    dependencies={"caller": READER},
+    doc=RouteDoc(
+        answers={200: (JourneyReport, "text/csv")},
+        query=(
+            *BASIS,
+            FORMAT,
+            _choice("by", "Grouping; default: vertical. By provider for operators only.", LeadGrouping),
+        ),
+    ),
+)
+async def show_journey(
+    request: AnyRequest, caller: Caller, question: Injected[Question], services: Injected[Services]
+) -> JourneyReport | Response[bytes]:
+    """Shows how many inquiries become prospects and are won, how long a promotion takes, and what touches precede it.
+
+    For operators, and for a provider's own leads.
+    """
+    caller.demand(Scope.leads_write, Scope.operate)
+    by = _word(request, "by", LeadGrouping, GROUPINGS_OF[caller.kind]) or LeadGrouping.vertical
+    report = await load_journey(services.reports, question, by)
+    if not wants_csv(request):
+        return report
+    columns = (*JourneyGroup.__struct_fields__[:-1], "median_seconds", "p90_seconds")
+    lines = (
+        (*msgspec.structs.astuple(group)[:-1], group.promotion.median_seconds, group.promotion.p90_seconds)
+        for group in report.groups
+    )
+    return _file("journey", columns, lines)
+
+
+# Nurture lane.
+
+
+@get(
+    "/reports/nurturing",
+    tags=["reports"],
+    dependencies={"caller": require(Scope.operate)},
+    doc=RouteDoc(
+        answers={200: (LaneReport, "text/csv")},
+        query=(*BASIS, FORMAT, _choice("by", "Grouping; default: vertical.", LeadGrouping)),
+    ),
+)
+async def show_nurturing(
+    request: AnyRequest, question: Injected[Question], services: Injected[Services]
+) -> LaneReport | Response[bytes]:
+    """Shows what became of the leads that entered the nurture lane, and what those that were sold earned."""
+    by = _word(request, "by", LeadGrouping, LeadGrouping) or LeadGrouping.vertical
+    report = await load_lane(services.reports, question, by)
+    if not wants_csv(request):
+        return report
+    columns = ("key", "name", *LANE_COUNTS, *LaneMoney.__struct_fields__)
+    return _file("nurturing", columns, map(_lane_line, lane_rows((report.total, *report.groups))))
+
+
+LANE_COUNTS: Final = LaneFigures.__struct_fields__[2:-1]
+"Columns of a file between the name and the money."
+
+
+def _lane_line(row: LaneRow) -> Sequence[Any]:
+    counts = [getattr(row.figures, name, None) for name in LANE_COUNTS]
+    return (row.key, row.name, *counts, *(getattr(row.money, name, None) for name in LaneMoney.__struct_fields__))
 
 
 # Unsold.
@@ -384,6 +463,8 @@ handlers: Final = (
     api_router(
         show_speed,
         show_routing,
+        show_journey,
+        show_nurturing,
         show_unsold,
         show_quality,
         show_money,

@@ -14,7 +14,7 @@ from tests.builders.service import Served, serve, until
 from tests.marketplace.reports.conftest import DAY, Ledger
 from tests.waiting import PATIENCE
 
-REPORTS = ("speed", "routing", "unsold", "quality", "money", "leads")
+REPORTS = ("speed", "routing", "journey", "nurturing", "unsold", "quality", "money", "leads")
 TENTH = "from=2026-03-10&to=2026-03-10"
 NOON = DAY + timedelta(hours=12)
 CSV = {"accept": "text/csv"}
@@ -76,6 +76,8 @@ NO_FILTERS = [
     "speed?by=moon",
     "money?period=hour",
     "money?by=vertical",
+    "journey?by=business",
+    "nurturing?by=hour",
 ]
 
 
@@ -121,6 +123,9 @@ async def test_neither_side_learns_who_stands_on_the_other(api: Served, ledger: 
         for key in (provider, business):
             assert (await get(api, f"speed?by={by}", key)).status_code == 422
             assert (await get(api, f"money?by={by}", key)).status_code == 422
+    assert (await get(api, "journey?by=provider", provider)).status_code == 422
+    assert (await get(api, "journey", business)).status_code == 403
+    assert (await get(api, "nurturing", provider)).status_code == 403
     for report in REPORTS:
         shown = await get(api, f"{report}?{TENTH}", provider)
         assert not any(name in shown.text for name in ("Ann", "Bob", "Cat", "biz_")), report
@@ -157,6 +162,17 @@ async def test_every_report_comes_as_a_file(api: Served, ledger: Ledger) -> None
     await ledger.keep()
     for report in REPORTS:
         await comes_as_a_file(api, report)
+
+
+async def test_the_files_of_lane_and_journey_have_their_figures(api: Served, ledger: Ledger) -> None:
+    lead = await ledger.sold("Ann", NOON, qualified_ms=7_200_000)
+    await ledger.decided(lead, "nurturing")
+    await ledger.keep()
+    [total, roofing] = csv.DictReader(io.StringIO((await get(api, f"nurturing?{TENTH}&format=csv")).text))
+    assert (total["key"], roofing["key"]) == ("all", "roofing")
+    assert (roofing["sold"], roofing["currency"], roofing["margin_minor"]) == ("1", "USD", "2000")
+    [roofing] = csv.DictReader(io.StringIO((await get(api, f"journey?{TENTH}&format=csv")).text))
+    assert (roofing["prospects"], roofing["promoted"], roofing["median_seconds"]) == ("1", "1", "7200.0")
 
 
 async def comes_as_a_file(api: Served, report: str) -> None:

@@ -151,6 +151,8 @@ TABLE: Final = (
     row("GET", "/v1/earnings", "3 22 33 333"),
     row("GET", "/v1/reports/speed", "2 22 22 222"),
     row("GET", "/v1/reports/routing?business_id={biz}", "2 44 24 242"),
+    row("GET", "/v1/reports/journey", "2 22 33 223"),
+    row("GET", "/v1/reports/nurturing", "2 33 33 233"),
     row("GET", "/v1/reports/unsold?provider_id={prov}", "2 24 44 224"),
     row("GET", "/v1/reports/quality", "2 22 33 223"),
     row("GET", "/v1/reports/money?business_id={biz}", "2 44 24 242"),
