@@ -125,7 +125,7 @@ def funnel(title: str, stages: Sequence[FunnelStage], *, about: str = "") -> Mar
     shares = [f"{stage.count / first:.0%}" if first else DASH for stage in stages]
     rows = [[stage.name, f"{stage.count:,}", share, stage.lost] for stage, share in zip(stages, shares, strict=True)]
     drawings = [_funnel(width, stages) for width in WIDTHS]
-    return _figure(title, about, drawings, ["Stage", "Leads", "Of the first", "Lost before"], rows)
+    return _figure(title, about, drawings, ["Stage", "Number", "Of the first", "Lost before"], rows)
 
 
 def sparkline(title: str, values: Sequence[float | None], tone: Tone = "a") -> Markup:

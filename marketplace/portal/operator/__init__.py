@@ -8,6 +8,7 @@ from marketplace.portal.operator import (
     contact_lists,
     deliveries,
     explorer,
+    journey_reports,
     lead_list,
     notices,
     overview,
@@ -49,4 +50,5 @@ handlers = (
     *suspensions.handlers,
     *lead_list.handlers,
     *reports.handlers,
+    *journey_reports.handlers,
 )

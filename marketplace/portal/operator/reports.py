@@ -39,6 +39,8 @@ HOME: Final = "/operator/reports"
 ROWS: Final = "/operator/leads"
 TABS: Final = (
     (f"{HOME}/routing", "Routing"),
+    (f"{HOME}/journey", "From lead to prospect"),
+    (f"{HOME}/nurturing", "Nurture lane"),
     (f"{HOME}/unsold", "Unsold"),
     (f"{HOME}/speed", "Speed"),
     (f"{HOME}/roi", "Does it pay?"),
@@ -295,9 +297,10 @@ def question_of(request: AnyRequest, viewer: Viewer) -> Question:
     return msgspec.structs.replace(question, **parties)
 
 
-async def _report_page(
+async def report_page(
     request: AnyRequest, viewer: Viewer, template: str, question: Question, **context: Any
 ) -> Response[bytes]:
+    """Return the page of a report, with the tabs and the filter that all reports have."""
     async with session(services(request).pool) as connection:
         verticals = await directory_store.list_verticals(connection, None, MOST_VERTICALS)
     return page(
@@ -323,7 +326,7 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
     report = await load_routing(services(request).reports, question)
     if wants_csv(request):
         return await LOSSES.download(_funnel_lines(report))
-    return await _report_page(
+    return await report_page(
         request,
         viewer,
         "report_routing",
@@ -365,7 +368,7 @@ async def show_unsold(request: AnyRequest) -> Response[bytes]:
     report = await load_unsold(services(request).reports, question)
     if wants_csv(request):
         return await WIDENINGS.download([*report.overall, *report.widenings])
-    return await _report_page(
+    return await report_page(
         request, viewer, "report_unsold", question, report=report, reasons=REASONS, widenings=WIDENINGS
     )
 
@@ -382,7 +385,7 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     report = await load_speed(services(request).reports, question, by)
     if wants_csv(request):
         return await STEPS.download(step for pace in (report.total, *report.groups) for step in steps_of(pace))
-    return await _report_page(
+    return await report_page(
         request,
         viewer,
         "report_speed",
@@ -424,7 +427,7 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
         answer = ComparedFigure(figure="Answer", exclusive=report.answer.sentence, shared="")
         range_rows = [msgspec.structs.replace(row, figure=f"{row.figure} (range)") for row in ranges]
         return await COMPARISON.download([answer, *figures, *range_rows])
-    return await _report_page(
+    return await report_page(
         request,
         viewer,
         "report_roi",
@@ -450,7 +453,7 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
     report = await load_quality(services(request).reports, question)
     if wants_csv(request):
         return await QUALITY.download([report.total, *report.providers])
-    return await _report_page(
+    return await report_page(
         request,
         viewer,
         "report_quality",
@@ -475,7 +478,7 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     report = await load_money_report(services(request).reports, question, period, grouping)
     if wants_csv(request):
         return await MONEY.download(report.lines)
-    return await _report_page(
+    return await report_page(
         request,
         viewer,
         "report_money",
