@@ -44,8 +44,8 @@ TOLD: Final = 15
 READS_ALL: Final = frozenset({"Sort", "Aggregate", "Hash", "Unique", "WindowAgg", "Materialize"})
 "Kinds of plan nodes that read all of what is below them."
 PAGES_OF_LEAD: Final = 6_000
-"""Of tables, for one walk or word and its part of every pass. Measured: 3,031 to 4,637, mostly of hours that reports write
-again."""
+"""Of tables, for one walk or word and its part of every pass. Measured: 3,031 to 4,637, mostly of hours that reports
+write again."""
 
 MOVES: Final = """
 insert into move (lead_id, assignment_id, left_state, entered_state, at, committed_by)
