@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from marketplace.database.db import NOT_NOW, Pool, open_pool, session
 from marketplace.database.embedded import Engines
+from marketplace.deletions import http as deletions_http
 from marketplace.directory import http as directory_http
 from marketplace.distribution import http as distribution_http
 from marketplace.erasure import http as erasure_http
@@ -95,6 +96,7 @@ def create_routes(docs: Docs) -> Litestar:
         *erasure_http.handlers,
         *notices_http.handlers,
         *revocations_http.handlers,
+        *deletions_http.handlers,
         *people_http.handlers,
         *receipts_http.handlers,
         *feedback_http.handlers,

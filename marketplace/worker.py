@@ -18,6 +18,7 @@ from marketplace.certificates.flow import Claims, accounts_of
 from marketplace.database.db import Connection, Pool, Queries, open_pool, rehearse, session
 from marketplace.database.embedded import Engines
 from marketplace.database.journal import Journal
+from marketplace.deletions.flow import keep_completing
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import AttemptResult, Delivery
 from marketplace.distribution import store as distribution_store
@@ -263,6 +264,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(StageChangeSender(pool, sealer, guard).keep_sending(stopping))
+            group.create_task(keep_completing(pool, stopping))
             group.create_task(keep_simulating(pool, SIMULATE, stopping))
             group.create_task(learning_job.keep_learning(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))

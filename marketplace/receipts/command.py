@@ -1,4 +1,7 @@
-"""The commands `marketplace audit verify` for the audit chain, and `marketplace receipt verify` for a receipt."""
+"""The commands `marketplace audit verify` for the audit chain, and `marketplace receipt verify` for signed documents.
+
+These are receipts of leads and proofs of deletion.
+"""
 
 import asyncio
 import base64
@@ -14,7 +17,7 @@ import rich_click as click
 
 from marketplace.database.db import connect
 from marketplace.database.embedded import engines
-from marketplace.receipts.flow import PublicKey, Receipt, ReceiptFault, check
+from marketplace.receipts.flow import DeletionProof, PublicKey, Receipt, ReceiptFault, check
 from marketplace.runtime.settings import Settings, StartError, load_existing
 from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.security import audit
@@ -38,9 +41,9 @@ SENTENCES: Final = {
     ChainFault.move_unrecorded: "is not where its recorded moves lead",
 }
 REFUSALS: Final = {
-    ReceiptFault.unreadable: "This is not a receipt.",
-    ReceiptFault.other_key: "The receipt was signed with another key than this one.",
-    ReceiptFault.changed: "The receipt was changed after it was signed.",
+    ReceiptFault.unreadable: "This is neither a receipt nor a proof of deletion.",
+    ReceiptFault.other_key: "The document was signed with another key than this one.",
+    ReceiptFault.changed: "The document was changed after it was signed.",
 }
 
 
@@ -76,7 +79,7 @@ def verify_audit(head: str | None, json_file: Path | None) -> None:
 
 @click.group()
 def receipt() -> None:
-    """Check a receipt of who was shown a lead."""
+    """Check a receipt of who was shown a lead, or a proof of deletion."""
 
 
 @receipt.command("verify")
@@ -85,7 +88,7 @@ def receipt() -> None:
 @click.option("--url", metavar="URL", help="The address of the marketplace, from which its published key is fetched.")
 @JSON_FILE
 def verify_receipt(file: Path, key: str | None, url: str | None, json_file: Path | None) -> None:
-    """Check the signature of the receipt in FILE. With --key, this works offline."""
+    """Check the signature of the receipt or proof of deletion in FILE. With --key, this works offline."""
     if (key is None) == (url is None):
         raise click.UsageError("Give either --key or --url.")
     public_key = _read_key(key) if key is not None else _fetch_key(str(url))
@@ -94,6 +97,10 @@ def verify_receipt(file: Path, key: str | None, url: str | None, json_file: Path
         click.echo(REFUSALS[outcome], err=True)
         write_json(json_file, {"holds": False, "fault": outcome})
         sys.exit(1)
+    if isinstance(outcome, DeletionProof):
+        click.echo(_describe_proof(outcome))
+        write_json(json_file, {"holds": True, "proof": outcome})
+        return
     click.echo(_describe_receipt(outcome))
     write_json(json_file, {"holds": True, "receipt": outcome})
 
@@ -110,6 +117,22 @@ def _describe_receipt(content: Receipt) -> str:
         f"Times shown to anybody: {content.exclusive.exposures}. Audit block {content.chain.block}, position"
         f" {content.chain.position}, seal {content.chain.seal}."
     )
+
+
+def _describe_proof(content: DeletionProof) -> str:
+    """Return the proof in sentences: the request, and each lead with the business that was told."""
+    leads = "1 lead" if len(content.leads) == 1 else f"{len(content.leads):,} leads"
+    lines = [
+        f"The proof holds. For {content.deletion_request} ({content.mode}), received at {content.received_at} with the"
+        f" deadline {content.deadline_at}, {leads} had been erased at {content.erased_at}."
+    ]
+    for lead in content.leads:
+        notice = "No business was shown it."
+        if lead.business is not None:
+            answer = f"acknowledged at {lead.acknowledged_at}" if lead.acknowledged_at else "not acknowledged in time"
+            notice = f"{lead.business.name} ({lead.business.id}) was told at {lead.notified_at}: {answer}."
+        lines.append(f"{lead.lead} was erased at {lead.erased_at}. {notice}")
+    return "\n".join(lines)
 
 
 def _describe_finding(finding: ChainFinding) -> str:

@@ -1,6 +1,6 @@
-"""Contents, signature and verification of a receipt.
+"""Contents, signature and verification of a receipt, and of a proof of deletion.
 
-The signature (Ed25519) covers the receipt without its `signature`, as JSON in UTF-8 with sorted keys, no spaces and
+The signature (Ed25519) covers the document without its `signature`, as JSON in UTF-8 with sorted keys, no spaces and
 minimal escaping. The key pair is derived from the master key, so no other key has to be stored. A receipt can be
 verified offline with the public key alone.
 """
@@ -132,8 +132,46 @@ class Receipt(ReceiptStatement, frozen=True, kw_only=True):
     signature: str
 
 
+class DeletedLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that was erased for a person's request. `business` is the only one that was shown it, if there is one.
+
+    `notice` is the state of the notice to that business: `acknowledged`, or `overdue` if it did not answer in time.
+    """
+
+    lead: str
+    erased_at: datetime
+    business: ReceiptBusiness | None
+    notified_at: datetime | None
+    notice: str | None
+    acknowledged_at: datetime | None
+
+
+class DeletionStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """A proof of deletion without its signature: the leads erased for a request, and the businesses that were told.
+
+    `suppressed` says whether the person was suppressed as well, so that new inquiries are refused.
+    """
+
+    deletion_request: str
+    mode: str
+    received_at: datetime
+    deadline_at: datetime
+    erased_at: datetime
+    done_at: datetime
+    suppressed: bool
+    leads: tuple[DeletedLead, ...]
+    issued_at: datetime
+    key_id: str
+
+
+class DeletionProof(DeletionStatement, frozen=True, kw_only=True):
+    """Proof that a person's request to be deleted was carried out. Signed with Ed25519, like a receipt."""
+
+    signature: str
+
+
 class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The public key that verifies every receipt."""
+    """The public key that verifies every receipt and every proof of deletion."""
 
     key_id: str
     algorithm: str
@@ -141,26 +179,26 @@ class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceiptFault(StrEnum):
-    """Reasons why a receipt is not valid."""
+    """Reasons why a receipt or a proof of deletion is not valid."""
 
     unreadable = "unreadable"
-    """This is not a receipt."""
+    """This is neither a receipt nor a proof of deletion."""
     other_key = "other_key"
-    """The receipt was signed with another key than this one."""
+    """The document was signed with another key than this one."""
     changed = "changed"
-    """The receipt was changed after it was signed."""
+    """The document was changed after it was signed."""
 
 
 class Signer:
-    """Signs receipts with the key that is derived from the master key."""
+    """Signs receipts and proofs of deletion with the key that is derived from the master key."""
 
     def __init__(self, master_key: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(derived_key(master_key, "receipt-signature"))
         raw = self._key.public_key().public_bytes_raw()
         self.public = PublicKey(key_id=_key_id(raw), algorithm=ALGORITHM, public_key=_encode_base64(raw))
 
-    def sign(self, statement: ReceiptStatement) -> bytes:
-        """Return the signed receipt as canonical JSON."""
+    def sign(self, statement: ReceiptStatement | DeletionStatement) -> bytes:
+        """Return the signed document as canonical JSON."""
         fields = msgspec.to_builtins(statement)
         signature = _encode_base64(self._key.sign(canonical(fields)))
         return canonical({**fields, "signature": signature})
@@ -171,15 +209,15 @@ def canonical(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def check(receipt: bytes, public_key: bytes) -> Receipt | ReceiptFault:
-    """Return the receipt if its signature is valid, else the reason why not. Uses no network and no database.
+def check(document: bytes, public_key: bytes) -> Receipt | DeletionProof | ReceiptFault:
+    """Return the receipt or the proof of deletion if its signature is valid, else the reason why not.
 
-    Raises ValueError if `public_key` is not 32 bytes.
+    Uses no network and no database. Raises ValueError if `public_key` is not 32 bytes.
     """
     key = Ed25519PublicKey.from_public_bytes(public_key)
     try:
-        fields = json.loads(receipt, object_pairs_hook=_unique_fields)
-        content = msgspec.convert(fields, Receipt)
+        fields = json.loads(document, object_pairs_hook=_unique_fields)
+        content = _read_document(fields)
         signature = base64.b64decode(content.signature, validate=True)
         signed = canonical({name: value for name, value in fields.items() if name != "signature"})
     except (ValueError, RecursionError, msgspec.ValidationError, binascii.Error):
@@ -191,6 +229,13 @@ def check(receipt: bytes, public_key: bytes) -> Receipt | ReceiptFault:
     except InvalidSignature:
         return ReceiptFault.changed
     return content if _encode_base64(signature) == content.signature else ReceiptFault.changed
+
+
+def _read_document(fields: Any) -> Receipt | DeletionProof:
+    """Return the document by its fields: only a proof of deletion names a request. Raises ValidationError."""
+    if isinstance(fields, dict) and "deletion_request" in fields:
+        return msgspec.convert(fields, DeletionProof)
+    return msgspec.convert(fields, Receipt)
 
 
 async def issue(connection: Connection, signer: Signer, caller: Principal, lead_id: UUID, now: datetime) -> bytes:

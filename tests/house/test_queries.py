@@ -45,6 +45,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "feed/queries.sql": (API,),
     "notices/queries.sql": (WORK,),
     "revocations/queries.sql": (API,),
+    "deletions/queries.sql": (API,),
     "feedback/next_actions.sql": (API,),
     "feedback/stage_changes.sql": (API,),
     "feedback/stages.sql": (API,),
@@ -107,6 +108,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("list_of_lead", "list_newest", "count_states"), (API,)),
     },
     "revocations/queries.sql": dict.fromkeys(("is_settled", "insert_revoked_lead"), (ERASER,)),
+    "deletions/queries.sql": {"complete": (API, WORK)},
     "notices/queries.sql": {
         **dict.fromkeys(
             ("insert_notice", "find_event", "mark_acknowledged", "find_of_business", "list_notices", "count_open"),

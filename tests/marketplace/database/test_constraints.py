@@ -561,6 +561,7 @@ PRIVILEGES = {
         unmapped_report""",
     ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
     ("marketplace_api", "insert"): """
+        deletion_lead deletion_request
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
         notice
@@ -581,6 +582,7 @@ PRIVILEGES = {
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
+        deletion_lead deletion_request
         revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
@@ -624,6 +626,7 @@ PRIVILEGES = {
         api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
         notice(state due_at result acknowledged_at detail)
+        deletion_request(state refusal contact erased_at ended_at)
         feedback_hook(secret previous_secret previous_until made_at)
         revocation_hook(secret previous_secret previous_until made_at)
         lead(consent_until due_at) provider(name state payout)
@@ -658,6 +661,7 @@ PRIVILEGES = {
     ("marketplace_returner", "update"): """
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
+        deletion_request(id mode deadline_at state)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
@@ -698,6 +702,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
+        deletion_lead deletion_request(id state erased_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
@@ -717,6 +722,7 @@ PRIVILEGES = {
         business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
+        deletion_request(state contact ended_at)
         certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
             response_sha256 settled_at state)
         stage_change(attempts due_at result state)

@@ -102,6 +102,12 @@ TABLE: Final = (
     row("GET", "/v1/revocations", "2 33 33 233"),
     row("POST", "/v1/revocation-hook", "2 22 33 333"),
     row("POST", "/in/revocations/{owner=prov}", "1 11 11 111", {"phone": "+13125550177"}),
+    row("POST", "/v1/deletion-requests", "2 33 33 233", {"phone": "+13125550177"}),
+    row("GET", "/v1/deletion-requests", "2 33 33 233"),
+    row("GET", "/v1/deletion-requests/{request_id=del}", "2 33 33 433"),
+    row("POST", "/v1/deletion-requests/{request_id=del}/carry-out", "2 33 33 433"),
+    row("GET", "/v1/deletion-requests/{request_id=del}/proof", "2 33 33 433"),
+    row("POST", "/v1/deletion-requests/{request_id=del}/refuse", "9 33 33 433", {"refusal": "not_found"}),
     row("POST", "/v1/people:export", "2 33 33 333", {"phone": "+13125550177", "reason": "asked"}),
     row("GET", "/v1/notices", "2 33 22 232"),
     row("POST", "/v1/notices/{notice_id=ntc}/acknowledge", "3 33 24 334"),
@@ -256,6 +262,8 @@ async def _tell_a_story(scene: Scene, market: Marketplace, buyer: Buyer) -> None
     await store_card(market)
     wanted = {"lead_id": scene.ids["erased"], "reason": "asked"}
     assert (await scene.api.call("POST", "/v1/erasures", wanted)).status_code == 200
+    taken = await scene.api.make("/v1/deletion-requests", {"phone": "+13125550177"})
+    scene.ids["del"] = taken["id"]
     scene.ids["ntc"] = ids.encode("ntc", await market.value("select id from notice"))
     holder = LeadHolder(business_id=buyer.business_id, mode="live", actor="test")
     asked = await file_return(market.api, holder, erased, ReturnReason.other, "not the person", None)
