@@ -113,6 +113,10 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/businesses/{account=biz}/keys": Change(kinds=OPERATOR),
     "/operator/businesses/{account=biz}/keys/{key_id=key}": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/compliance": Change(kinds=OPERATOR),
+    "/operator/compliance/deletions": Change(kinds=OPERATOR),
+    "/operator/compliance/deletions/{request_id=del}/carry-out": Change(kinds=OPERATOR),
+    "/operator/compliance/deletions/{request_id=del}/refuse": Change(kinds=OPERATOR, form={"refusal": "not_found"}),
+    "/operator/compliance/deletions/{request_id=del}/reveal": Change(kinds=OPERATOR, form={"reason": "x"}),
     "/operator/compliance/erasures": Change(kinds=OPERATOR),
     "/operator/compliance/lift": Change(kinds=OPERATOR),
     "/operator/compliance/lists": Change(kinds=OPERATOR),
@@ -224,6 +228,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named["stg"] = await market.value(ADD_STAGE, buyer.business_id)
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
         made.ids["sim"] = ids.encode("sim", clock.new_id())
+        made.ids["del"] = (await made.api.make("/v1/deletion-requests", {"phone": "+13125550177"}))["id"]
         made.ids |= await fill_list(market, buyer)
         owners = {
             CallerKind.business: buyer.business_id,

@@ -46,6 +46,8 @@ OPERATORS: Final = (CallerKind.operator,)
 THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/accounts/{account}/team": (OPERATORS, {"account": "biz"}),
     "/operator/businesses/{business_id}": (OPERATORS, {"business_id": "biz"}),
+    "/operator/compliance/deletions/{request_id}": (OPERATORS, {"request_id": "del"}),
+    "/operator/compliance/deletions/{request_id}/proof": (OPERATORS, {"request_id": "del"}),
     "/operator/routing/{lead_id}": (OPERATORS, {"lead_id": "lead"}),
     "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
     "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
@@ -133,6 +135,9 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         change = {"weeks": 1, "minimum_score": 50}
         started = await made.browsers[CallerKind.operator].post("/operator/verticals/roofing/what-if", change)
         made.ids["sim"] = started.headers["location"].rpartition("/")[2]
+        deletion = await made.api.make("/v1/deletion-requests", {"phone": "+13125550177"})
+        made.ids["del"] = deletion["id"]
+        await made.api.call("POST", f"/v1/deletion-requests/{deletion['id']}/carry-out")
         for kind, owner in strangers.items():
             made.others[kind] = await signed_in(made.api, kind, owner)
         yield made

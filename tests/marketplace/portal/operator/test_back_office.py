@@ -237,6 +237,60 @@ async def test_a_file_holds_all_of_a_person_and_each_contact_in_it_is_a_reveal(o
     assert [(row["lead"], row["contact"]) for row in content["leads"]] == [(waiting, None)]
 
 
+DELETIONS: Final = "/operator/compliance/deletions"
+
+
+def deletion_form(who: str, **fields: object) -> dict[str, object]:
+    form = {"who": who, "country": "US", "received_on": clock.now().date().isoformat(), "deadline_days": "45"}
+    return {**form, "also_suppress": "1", **fields}
+
+
+async def test_a_request_to_be_deleted_goes_through_the_queue_to_its_proof(office: Office) -> None:
+    lead = (await office.market.submit(1)).id
+    assert "Nobody has asked to be deleted yet" in await office.page(DELETIONS)
+    await office.submit(DELETIONS, **deletion_form(phone_of(1)))
+    [request_id] = await office.market.owner.fetchrow("select id from deletion_request")
+    request = ids.encode("del", request_id)
+    assert f'href="{DELETIONS}/{request}"' in await office.page(f"{DELETIONS}?state=open")
+    shown = await office.page(f"{DELETIONS}/{request}")
+    assert "5550101" not in shown
+    assert "Overdue" not in shown
+    revealed = await office.submit(f"{DELETIONS}/{request}/reveal", 200, reason="to answer")
+    assert phone_of(1) in revealed
+    assert "contact.reveal" in await office.desk.audited()
+    await office.submit(f"{DELETIONS}/{request}/carry-out")
+    shown = await office.page(f"{DELETIONS}/{request}")
+    assert ids.encode("lead", lead) in shown
+    assert f'href="{DELETIONS}/{request}/proof"' in shown
+    await office.submit(f"{DELETIONS}/{request}/reveal", 404, reason="to answer")
+    proof = msgspec.json.decode((await office.page(f"{DELETIONS}/{request}/proof")).encode())
+    assert [erased["lead"] for erased in proof["leads"]] == [ids.encode("lead", lead)]
+    assert request in await office.page(f"{DELETIONS}?format=csv")
+    assert "No requests match" in await office.page(f"{DELETIONS}?state=late")
+
+
+async def test_a_late_request_is_marked_and_is_refused_with_a_reason_of_the_list(office: Office) -> None:
+    received = (clock.now() - timedelta(days=50)).date().isoformat()
+    await office.submit(DELETIONS, **deletion_form("robin@example.com", received_on=received))
+    [request_id] = await office.market.owner.fetchrow("select id from deletion_request")
+    path = f"{DELETIONS}/{ids.encode('del', request_id)}"
+    assert "Overdue" in await office.page(path)
+    assert "Overdue" in await office.page(f"{DELETIONS}?state=late")
+    await office.submit(f"{path}/refuse", 422, refusal="no wish")
+    await office.submit(f"{path}/refuse", refusal="identity_not_proved")
+    shown = await office.page(path)
+    assert "did not prove who they are" in shown
+    assert "Overdue" not in shown
+
+
+async def test_a_request_with_a_fault_is_shown_again(office: Office) -> None:
+    later = (clock.now() + timedelta(days=3)).date().isoformat()
+    for form in (deletion_form("nobody"), deletion_form(phone_of(1), received_on=later), deletion_form(" ")):
+        await office.submit(DELETIONS, 422, **form)
+    await office.submit(DELETIONS, 404, **deletion_form(ids.encode("lead", clock.new_id())))
+    assert await office.market.value("select count(*) from deletion_request") == 0
+
+
 async def test_a_stop_is_recorded_on_a_page_and_its_notice_is_shown(office: Office) -> None:
     lead, path = await office.desk.sold(1), "/operator/compliance/notices"
     assert "No business has been sent a notice" in await office.page(path)
