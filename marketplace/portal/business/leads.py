@@ -51,7 +51,7 @@ from marketplace.text.values import read_local
 from marketplace.web.http import AnyRequest, path_id, services
 from routing.consent import ConsentTerms, channels_in_words, licensed_channels
 from routing.inquiry import Facts
-from routing.journey import CorrectionEntry, JourneyEntry
+from routing.journey import CorrectionEntry, JourneyEntry, TouchEntry, identity, supplied_values
 from routing.lifecycle import AssignmentState
 from routing.qualification import Dimension, DimensionFinding, DimensionResult
 
@@ -321,11 +321,13 @@ def _intake_events(detail: LeadDetail) -> Iterator[TimelineEvent]:
     lead = detail.lead
     wait = duration((lead.received_at - lead.submitted_at).total_seconds())
     yield TimelineEvent(lead.received_at, "Received", f"{wait} after the person sent it.", "good")
+    changes = [each for each in detail.journey if isinstance(each, CorrectionEntry) or supplied_values(each.supplies)]
+    answered = {identity(entry.touch) for entry in changes if isinstance(entry, TouchEntry)}
     for touch in lead.facts.touches[-MOST_TOUCHES_SHOWN:]:
-        text = f"{touch.kind.replace('_', ' ')}: {touch_in_words(touch)}".rstrip(": ")
-        yield TimelineEvent(touch.at, "Activity of the person", text, "muted")
-    corrections = (entry for entry in detail.journey if isinstance(entry, CorrectionEntry))
-    yield from (TimelineEvent(*event) for event in journey_events(corrections))
+        if identity(touch) not in answered:
+            text = f"{touch.kind.replace('_', ' ')}: {touch_in_words(touch)}".rstrip(": ")
+            yield TimelineEvent(touch.at, "Activity of the person", text, "muted")
+    yield from (TimelineEvent(*event) for event in journey_events(changes))
     if lead.qualified_at and lead.verdict:
         text = f"{_since_receipt(lead, lead.qualified_at)}, {lead.verdict.score} of 100 points."
         yield TimelineEvent(lead.qualified_at, "Qualified", text, "good")

@@ -47,6 +47,7 @@ from marketplace.text.characters import LONGEST_PHONE, clean_line
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, parse, path_id, services, wants_csv
 from routing.currency import minor_digits
 from routing.inquiry import Authority
+from routing.joining import JOINED
 from routing.journey import JourneyEntry
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -384,7 +385,7 @@ def timeline(status: InquiryStatus, trace: Trace, entries: Iterable[JourneyEntry
         word, tone = STATES[status.state]
         answer = "Answered 200. Nothing about the person was stored."
         moments.append((status.received_at, "Received", answer, "muted"))
-        moments.append((status.received_at, word, _turned(status.state), tone))
+        moments.append((status.received_at, word, _turned(status), tone))
         return tuple(moments)
     answer = f"Accepted and stored. Answered 202, {took} after the person submitted it."
     moments.append((status.received_at, "Received", answer, "good"))
@@ -394,8 +395,10 @@ def timeline(status: InquiryStatus, trace: Trace, entries: Iterable[JourneyEntry
     return tuple(sorted(moments, key=lambda moment: moment[0] or status.received_at))
 
 
-def _turned(state: LeadState) -> str:
-    if state is LeadState.duplicate:
+def _turned(status: InquiryStatus) -> str:
+    if status.reason == JOINED:
+        return "This person was submitted for this service before. The answers were added to the earlier lead."
+    if status.state is LeadState.duplicate:
         return "This person was submitted for this service before, by you or by another provider."
     return "This person asked not to be contacted."
 

@@ -16,8 +16,10 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.inquiry import Budget, Direction, Timing, Touch, TouchAmount
 from routing.interest import InterestCriterion
+from routing.joining import RepeatInquiries
 from routing.journey import CorrectionEntry, Supplied, TouchEntry
 from tests.builders.feedback import Desk, desk
+from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import roofing
 from tests.builders.portal import Browser, signed_in
 
@@ -141,3 +143,20 @@ async def test_a_dry_run_judges_a_lead_by_what_is_known_of_it_since(office: Desk
 def test_an_entry_is_told_in_words(entry: TouchEntry | CorrectionEntry, title: str, text: str) -> None:
     (event,) = journey_events((entry,))
     assert (event.at, event.title, event.text) == (AT, title, text)
+
+
+async def test_a_joined_inquiry_is_shown_to_the_business_and_to_its_own_provider_and_not_to_that_of_the_lead(
+    settings: Settings,
+) -> None:
+    definition = roofing(repeat_inquiries=RepeatInquiries.joined, provider_may_know=True)
+    async with AsyncExitStack() as stack:
+        shop = await desk(stack, settings, vertical=definition)
+        lead, another = await shop.sold(1), await shop.market.another_provider()
+        bant = roofing_body()["bant"] | {"budget": {"minor": 2_500_000, "currency": "USD"}}
+        receipt = await shop.market.submit(1, by=another, provider_reference="again", bant=bant)
+        own, of_lead = [await signed_in(shop.api, "provider", each.owner) for each in (another, shop.market.provider)]
+        business = await signed_in(shop.api, "business", shop.buyer.business_id)
+        told = await text_of(own, f"/provider/submissions/{ids.encode('lead', receipt.id)}")
+        assert "The answers were added to the earlier lead." in told
+        assert "25,000" in await text_of(business, f"/business/leads/{lead}")
+        assert "25,000" not in await text_of(of_lead, f"/provider/submissions/{lead}")
