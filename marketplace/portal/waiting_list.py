@@ -42,17 +42,25 @@ def _takers(count: int) -> str:
     return f"{count:,} subscription{'' if count == 1 else 's'} would take it."
 
 
-SERVICE: Final = Column[LaneEntry]("Service", lambda row: row.lead.vertical, file="vertical")
+SERVICE: Final = Column[LaneEntry](
+    "Service", lambda row: words(row.lead.vertical), file="vertical", value=lambda row: row.lead.vertical
+)
 WAITS_FOR: Final = Column[LaneEntry]("Waits for", _reason, file="waits_for")
 SINCE: Final = Column[LaneEntry](
     "Since",
     lambda row: row.lead.nurtured_at,
     file="since",
     value=lambda row: row.lead.nurtured_at.isoformat() if row.lead.nurtured_at else "",
+    style="nowrap",
     time="day",
 )
 UNTIL: Final = Column[LaneEntry](
-    "Until", lambda row: row.lead.due_at, file="until", value=lambda row: row.lead.due_at.isoformat(), time="day"
+    "Until",
+    lambda row: row.lead.due_at,
+    file="until",
+    value=lambda row: row.lead.due_at.isoformat(),
+    style="nowrap",
+    time="day",
 )
 QUESTIONS: Final = Column[LaneEntry]("Ask the person", _questions)
 

@@ -37,6 +37,8 @@ def recorded_actions(module: ast.Module) -> Iterator[str]:
     events = [node.value for node in ast.walk(module) if isinstance(node, ast.keyword) and node.arg == "type"]
     fields = [node for node in ast.walk(module) if isinstance(node, ast.AnnAssign)]
     events += [field.value for field in fields if field.value and ast.unparse(field.target) == "type"]
+    tables = (field.value for field in fields if field.value and ast.unparse(field.target).endswith("_TYPE"))
+    events += [value for table in tables for value in ast.walk(table) if isinstance(value, ast.expr)]
     for node in ast.walk(module):
         match node:
             case ast.Constant(value=str(text)) if ACTION.fullmatch(text) and node not in events:
