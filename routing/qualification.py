@@ -121,7 +121,7 @@ class TimingPolicy(DimensionPolicy, frozen=True, kw_only=True):
     """
 
     within_days: Days
-    nurture_limit_days: Days = 180
+    nurture_limit_days: Days = 90
     overdue_days: Days = 7
 
 

@@ -199,7 +199,7 @@ def roofing_policy(**changes: Any) -> QualificationPolicy:
         "budget": BudgetPolicy(minimum_minor=500_000, **unknown),
         "authority": AuthorityPolicy(accepted=(Authority.decision_maker, Authority.influencer), **unknown),
         "need": NeedPolicy(wanted={"roof_type": ("tile", "shingle")}, **unknown),
-        "timing": TimingPolicy(within_days=60, **unknown),
+        "timing": TimingPolicy(within_days=60, nurture_limit_days=180, **unknown),
         "minimum_score": 60,
     }
     return QualificationPolicy(**fields | changes)

@@ -76,7 +76,7 @@ def test_a_policy_without_gaps_has_no_warnings() -> None:
             {"timing": TimingPolicy(within_days=60, **ACCEPT)},
             Code.leaving_out_pays,
             Dimension.timing,
-            'Leaving the timing out pays: a lead with the timing "within 241 days" is rejected, the same lead without '
+            'Leaving the timing out pays: a lead with the timing "within 151 days" is rejected, the same lead without '
             "it scores 85 and qualifies.",
         ),
         (
