@@ -23,6 +23,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 MOST_FIELDS: Final = 400
 DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{0,15})?|-?\.[0-9]{1,15}")
+CODES: Final = re.compile(r"[\s,;]+")
+"Separators of codes in a field."
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FIELD = "csrf"
@@ -171,6 +173,16 @@ def _number(text: str, kinds: set[type[inspect.Type]]) -> int | float | str:
     if inspect.FloatType in kinds and DECIMAL.fullmatch(text.strip()):
         return float(text)
     return text
+
+
+def split_codes(text: str | None) -> tuple[str, ...]:
+    """Return the different codes in a field, which spaces, commas, semicolons or line ends separate."""
+    return tuple(dict.fromkeys(code for code in CODES.split((text or "").strip()) if code))
+
+
+def split_lines(text: str | None) -> tuple[str, ...]:
+    """Return the different lines of a field, without empty ones."""
+    return tuple(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
 
 
 def field_errors(error: errors.InvalidInput) -> dict[str, str]:

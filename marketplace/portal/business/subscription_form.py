@@ -15,7 +15,7 @@ from marketplace.database.db import Connection
 from marketplace.portal.business import store
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.store import PostalLocation
-from marketplace.portal.forms import Amount, FormFields, label, show_form
+from marketplace.portal.forms import Amount, FormFields, label, show_form, split_codes, split_lines
 from marketplace.portal.frame import field_amount, words
 from marketplace.text.faults import FaultCode
 from routing.calendar import CapWindow
@@ -66,7 +66,6 @@ _RULE: Final = re.compile(r"(Mo|Tu|We|Th|Fr|Sa|Su)(?:-(Mo|Tu|We|Th|Fr|Sa|Su))? (
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d|24:00")
 _SHOWN_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _CLOSED_ON_HOLIDAYS: Final = "PH off"
-CODES: Final = re.compile(r"[\s,;]+")
 
 T = TypeVar("T")
 Whole = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -166,6 +165,9 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     price_to: Annotated[Amount | None, label("What the person buys costs at most, in {currency}")] = None
     refuses_disposable: Annotated[bool, label("No disposable e-mail addresses")] = False
     channels: tuple[Channel, ...] | None = None
+    purposes: Annotated[
+        Lines | None, label("Only with consent to one of these purposes", "One in each line. Empty: any.")
+    ] = None
     jurisdictions: Annotated[
         Annotated[str, Meta(max_length=1_000)] | None,
         label("Only with consent of these places", "Countries or states, such as US-CA US-TX. Empty: any."),
@@ -196,9 +198,9 @@ async def read_area(
 ) -> Area:
     """Return the area of the form, for a vertical of `vertical_country`. Raises InvalidInput."""
     sent, old = _SentFields(fields, fields_of(before)), before.area
-    countries = _codes(form.countries) if sent.changed("countries") else old.countries
-    postal_codes = _codes(form.codes) if sent.changed("codes") else old.postal_codes
-    prefixes = _codes(form.prefixes) if sent.changed("prefixes") else old.prefixes
+    countries = split_codes(form.countries) if sent.changed("countries") else old.countries
+    postal_codes = split_codes(form.codes) if sent.changed("codes") else old.postal_codes
+    prefixes = split_codes(form.prefixes) if sent.changed("prefixes") else old.prefixes
     circles = old.circles
     if form.keep is not None and sent.holds("keep"):
         circles = tuple(circle for at, circle in enumerate(circles) if at in form.keep)
@@ -229,14 +231,6 @@ async def _circle(connection: Connection, form: AreaForm, countries: frozenset[s
     if form.miles is None:
         raise field_fault("miles", FaultCode.field_missing, "Enter the radius in miles.")
     return Circle(latitude=place.latitude, longitude=place.longitude, km=round(form.miles * MILE_KM, 1))
-
-
-def _codes(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(code for code in CODES.split((text or "").strip()) if code))
-
-
-def _lines(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
 
 
 def apply_limits(
@@ -307,7 +301,7 @@ def _persona(form: LimitsForm, sent: _SentFields, definition: SubscriptionDefini
     if sent.changed("price_to"):
         changes["maximum_price_minor"] = read_amount(form.price_to, definition.currency, "price_to")
     if sent.changed("roles"):
-        changes["roles"] = _lines(form.roles)
+        changes["roles"] = split_lines(form.roles)
     if sent.changed("size_from"):
         changes["minimum_company_size"] = form.size_from
     if sent.changed("size_to"):
@@ -315,7 +309,7 @@ def _persona(form: LimitsForm, sent: _SentFields, definition: SubscriptionDefini
     if sent.holds("phone_types"):
         changes["phone_types"] = _ticked(form.phone_types, before.phone_types)
     if sent.changed("excluded_sources"):
-        changes["excluded_sources"] = _lines(form.excluded_sources)
+        changes["excluded_sources"] = split_lines(form.excluded_sources)
     if sent.holds("refuses_disposable"):
         changes["refuses_disposable_email"] = form.refuses_disposable
     return msgspec.structs.replace(before, **changes)
@@ -325,8 +319,10 @@ def _consent(form: LimitsForm, sent: _SentFields, before: ConsentNeeds) -> Conse
     changes: dict[str, Any] = {}
     if sent.holds("channels"):
         changes["channels"] = _ticked(form.channels, before.channels)
+    if sent.changed("purposes"):
+        changes["purposes"] = split_lines(form.purposes)
     if sent.changed("jurisdictions"):
-        changes["jurisdictions"] = tuple(place.upper() for place in _codes(form.jurisdictions))
+        changes["jurisdictions"] = tuple(place.upper() for place in split_codes(form.jurisdictions))
     return msgspec.structs.replace(before, **changes)
 
 
@@ -446,6 +442,7 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
         "price_from": field_amount(persona.minimum_price_minor, currency),
         "price_to": field_amount(persona.maximum_price_minor, currency),
         "refuses_disposable": "1" if persona.refuses_disposable_email else "",
+        "purposes": "\n".join(definition.consent.purposes),
         "jurisdictions": " ".join(definition.consent.jurisdictions),
     }
 

@@ -16,11 +16,21 @@ from marketplace.directory import store as directory_store
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import Slug
 from marketplace.distribution.policy_dry_run import MOST_LEADS, SPAN, PolicyDryRun, try_policy
-from marketplace.portal.forms import FormFields, Reason, ShownForm, changing, fill, label, show_again, show_form
+from marketplace.portal.business.subscription_form import CHANNEL_CHOICES
+from marketplace.portal.forms import FormFields, Reason, changing, fill, label, show_again, show_form, typed_fields
 from marketplace.portal.frame import page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, code
 from marketplace.portal.operator import back_office_store, lead_store
 from marketplace.portal.operator.back_office_store import VerticalVersionRow
+from marketplace.portal.operator.vertical_form import (
+    CERTIFICATE_FAILURES,
+    LOW_SCORES,
+    REPEATS,
+    RESULTS,
+    VerticalFiguresForm,
+    apply_figures,
+    show_figures,
+)
 from marketplace.portal.paging import next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
@@ -29,83 +39,15 @@ from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
-from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
-from routing.joining import RepeatInquiries
-from routing.person import PERSON_IN_WORDS, SamePerson
+from routing.person import PERSON_IN_WORDS
 from routing.policy_lint import lint_policy
-from routing.ranking import Strategy
-from routing.subscription import PRICE_MINOR
-from routing.vertical import MOST_DELAYED_PER_MILLE, MOST_EXPLORED_PER_MILLE, VerticalDefinition
+from routing.qualification import LONGEST_NURTURE_DAYS
+from routing.vertical import VerticalDefinition
 
 HOME: Final = "/operator/verticals"
 MOST_VERSIONS: Final = 50
 
-CONSEQUENCES: Final[dict[FailureConsequence, str]] = {
-    FailureConsequence.reject: "The lead is not sold",
-    FailureConsequence.hold: "The lead waits for an answer, then is not sold",
-    FailureConsequence.accept_with_flag: "The lead is sold, and the business is told",
-}
-"What a failed certificate means, in words."
-
-REPEATS: Final[dict[RepeatInquiries, str]] = {
-    RepeatInquiries.duplicate: "It is a duplicate",
-    RepeatInquiries.joined: "It is a duplicate, and its answers go to the earlier lead",
-}
-"Consequences of a repeated inquiry, in words."
-
 Rules = Annotated[str, Meta(min_length=1, max_length=60_000)]
-Days = Annotated[int, Meta(ge=0, le=3_650)]
-
-
-class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules that are changed most often. Every other rule stays as it is."""
-
-    minimum_score: Annotated[int, Meta(ge=0, le=100), label("Minimum score")]
-    budget_minimum: Annotated[int, Meta(ge=0, le=10**9), label("Minimum budget, in the smallest unit of {currency}")]
-    within_days: Annotated[Days, label("Needed within, in days")]
-    nurture_days: Annotated[Days, label("Nurtured for at most, in days")]
-    patience_seconds: Annotated[int, Meta(ge=0, le=3_600), label("Waits for a business, in seconds")]
-    reserve_minor: Annotated[
-        int,
-        Meta(ge=PRICE_MINOR[0], le=PRICE_MINOR[1]),
-        label("Lowest price of a lead, in the smallest unit of {currency}"),
-    ]
-    strategy: Annotated[Strategy, label("Ranking")]
-    requires_named_seller: Annotated[
-        bool,
-        label(
-            "Only to a business that the consent names",
-            "A consent that names sellers is for them in any case. With this, one that names nobody is for nobody.",
-        ),
-    ] = False
-    requires_certificate: Annotated[
-        bool,
-        label("Only with a certificate of consent", "An inquiry without one is refused, so tell your providers first."),
-    ] = False
-    certificate_failure: Annotated[FailureConsequence, label("If a certificate cannot be verified")] = (
-        FailureConsequence.accept_with_flag
-    )
-    certificate_hold_seconds: Annotated[
-        int,
-        Meta(ge=60, le=LONGEST_HOLD_SECONDS),
-        label("Waits for a certificate, in seconds", "Only where a lead waits for an answer. 60 to 3,600."),
-    ] = 900
-    same_person: Annotated[SamePerson, label("Two inquiries are one person's")] = SamePerson.either
-    repeat_inquiries: Annotated[RepeatInquiries, label("If a person asks again")] = RepeatInquiries.duplicate
-    provider_may_know: Annotated[
-        bool, label("Tell the provider that an inquiry joined an earlier lead", "Not whose lead it is.")
-    ] = False
-    explore_per_mille: Annotated[
-        int,
-        Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
-        label("Of 1,000 leads, so many in a random order", "Shows whether the ranking is better than chance. 0 to 50."),
-    ] = 0
-    delay_per_mille: Annotated[
-        int,
-        Meta(ge=0, le=MOST_DELAYED_PER_MILLE),
-        label("Of 1,000 leads, so many wait before they are sold", "Shows what speed is worth. 0 to 50."),
-    ] = 0
-    delay_seconds: Annotated[int, Meta(ge=60, le=3_600), label("How long they wait, in seconds")] = 1_800
 
 
 class VerticalRulesForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -231,10 +173,15 @@ async def _vertical_page(
         subscriptions=subscriptions or {},
         draft_text=as_text(draft) if draft else "",
         warnings=lint_policy(draft or selected.definition),
-        consequences=CONSEQUENCES,
+        results=RESULTS,
+        low_scores=LOW_SCORES,
+        certificate_failures=CERTIFICATE_FAILURES,
         persons=PERSON_IN_WORDS,
         repeats=REPEATS,
-        figures_form=_figures_form(draft or selected.definition),
+        longest_nurture_days=LONGEST_NURTURE_DAYS,
+        figures_form=show_figures(draft or selected.definition),
+        channel_choices=CHANNEL_CHOICES,
+        channels=typed_fields(request).get("channels", (draft or selected.definition).consent.channels),
         rules_form=show_form(VerticalRulesForm, {"definition": as_text(draft or selected.definition)}),
         publish_form=show_form(PublishForm),
         span=SPAN.days,
@@ -257,36 +204,6 @@ def version_listing(home: str, selected: VerticalVersionRow, names: Mapping[str,
             Column("By", lambda row: names.get(row.made_by, row.made_by)),
         ),
     )
-
-
-def _figures_form(definition: VerticalDefinition) -> ShownForm:
-    values = {
-        "minimum_score": definition.minimum_score,
-        "budget_minimum": definition.budget.minimum_minor,
-        "within_days": definition.timing.within_days,
-        "nurture_days": definition.timing.nurture_limit_days,
-        "patience_seconds": definition.patience_seconds,
-        "reserve_minor": definition.reserve_minor,
-        "strategy": definition.strategy,
-        "requires_named_seller": "1" if definition.consent.requires_named_seller else "",
-        "requires_certificate": "1" if definition.certificate.required else "",
-        "certificate_failure": definition.certificate.on_failure,
-        "certificate_hold_seconds": definition.certificate.hold_seconds,
-        "same_person": definition.same_person,
-        "repeat_inquiries": definition.repeat_inquiries,
-        "provider_may_know": "1" if definition.provider_may_know else "",
-        "explore_per_mille": definition.explore_per_mille,
-        "delay_per_mille": definition.delay_per_mille,
-        "delay_seconds": definition.delay_seconds,
-    }
-    strategies = [(strategy, words(strategy)) for strategy in Strategy]
-    choices = {
-        "strategy": strategies,
-        "certificate_failure": tuple(CONSEQUENCES.items()),
-        "same_person": tuple((each, f"If {text}") for each, text in PERSON_IN_WORDS.items()),
-        "repeat_inquiries": tuple(REPEATS.items()),
-    }
-    return show_form(VerticalFiguresForm, values, choices, currency=definition.currency)
 
 
 @post(f"{HOME}/{{slug:str}}/try")
@@ -315,28 +232,7 @@ def _read_draft(current: VerticalDefinition, fields: FormFields) -> VerticalDefi
     """
     if "definition" in fields:
         return read_rules(fill(VerticalRulesForm, fields).definition).under_current_rules()
-    form, replace = fill(VerticalFiguresForm, fields), msgspec.structs.replace
-    draft = replace(
-        current,
-        minimum_score=form.minimum_score,
-        patience_seconds=form.patience_seconds,
-        reserve_minor=form.reserve_minor,
-        strategy=form.strategy,
-        consent=replace(current.consent, requires_named_seller=form.requires_named_seller),
-        certificate=CertificatePolicy(
-            required=form.requires_certificate,
-            on_failure=form.certificate_failure,
-            hold_seconds=form.certificate_hold_seconds,
-        ),
-        same_person=form.same_person,
-        repeat_inquiries=form.repeat_inquiries,
-        provider_may_know=form.provider_may_know,
-        explore_per_mille=form.explore_per_mille,
-        delay_per_mille=form.delay_per_mille,
-        delay_seconds=form.delay_seconds,
-        budget=replace(current.budget, minimum_minor=form.budget_minimum),
-        timing=replace(current.timing, within_days=form.within_days, nurture_limit_days=form.nurture_days),
-    )
+    draft = apply_figures(fill(VerticalFiguresForm, fields), current)
     _refuse(vertical_faults(draft))
     return draft.under_current_rules()
 

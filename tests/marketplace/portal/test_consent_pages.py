@@ -1,8 +1,10 @@
 """Consent and certificates on the pages of operator, business and provider."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import msgspec
@@ -122,7 +124,11 @@ async def test_the_names_of_a_business_are_changed_by_api(office: Desk) -> None:
 async def test_the_requirements_on_consent_are_a_part_of_the_rules(office: Desk) -> None:
     operator = await signed_in(office.api, "operator")
     fields = {
-        "minimum_score": 50, "budget_minimum": 0, "within_days": 30, "nurture_days": 90, "patience_seconds": 0,
+        "minimum_score": 50, "budget_minimum": 0, "within_days": 30, "nurture_limit_days": 90, "nurture_days": 45,
+        "patience_seconds": 0, "on_low_score": "nurture", "budget_fails": "reject", "budget_unknown": "nurture",
+        "authority_fails": "reject", "authority_unknown": "accept", "need_fails": "reject", "need_unknown": "reject",
+        "timing_fails": "reject", "timing_unknown": "nurture", "channels": "call", "purposes": "quotes\noffers",
+        "jurisdictions": "us-ca US-TX",
         "reserve_minor": 1, "strategy": "priority", "requires_named_seller": "1", "requires_certificate": "1",
         "certificate_failure": "hold", "certificate_hold_seconds": 600, "explore_per_mille": 0,
         "delay_per_mille": 0, "delay_seconds": 1_800,
@@ -131,6 +137,15 @@ async def test_the_requirements_on_consent_are_a_part_of_the_rules(office: Desk)
     assert reply.status_code == 200, reply.text
     assert "&#34;on_failure&#34;: &#34;hold&#34;" in reply.text
     assert "&#34;requires_named_seller&#34;: true" in reply.text
+    definition = re.search(r'name="definition" hidden[^>]*>(.*?)</textarea>', reply.text, re.DOTALL)
+    assert definition
+    draft = msgspec.json.decode(unescape(definition[1]))
+    assert (draft["on_low_score"], draft["nurture_days"], draft["timing"]["nurture_limit_days"]) == ("nurture", 45, 90)
+    assert (draft["budget"]["on_unknown"], draft["need"]["on_unknown"]) == ("nurture", "reject")
+    assert draft["consent"] == {
+        "channels": ["call"], "purposes": ["quotes", "offers"], "jurisdictions": ["US-CA", "US-TX"],
+        "requires_named_seller": True,
+    }  # fmt: skip
     assert "Only businesses that the consent names" not in (await operator.get("/operator/verticals/roofing")).text
     assert (
         await operator.post("/operator/verticals/roofing/try", fields | {"certificate_hold_seconds": 5})

@@ -48,6 +48,8 @@ PROMISED: Final = {
     "on time": "System",
     "Erasure": "Compliance",
     "Certificates": "Compliance",
+    "Notices": "Compliance",
+    "Try a change": "What if?",
     "Suppression": "Compliance",
     "Reveal log": "Compliance",
     "Explain a decision": "Routing explorer",
@@ -120,6 +122,7 @@ async def crawl(browser: Browser, kind: CallerKind) -> tuple[dict[str, str], set
         assert reply.status_code == 200, path
         if not reply.headers["content-type"].startswith("text/html"):
             continue
+        assert "&lt;a " not in reply.text, path
         page = _Page(reply.text)
         headings[ID.sub("*", urlsplit(path).path)] = page.heading
         for words, href in page.links:

@@ -23,8 +23,7 @@ from marketplace.feedback.returns import _call_faults, evidence_of
 from marketplace.feedback.wire import CallBody
 from marketplace.intake.reading import decode_inquiry, read_inquiry
 from marketplace.intake.shapes import InquiryBody
-from marketplace.portal.business.subscription_form import CODES
-from marketplace.portal.forms import fill
+from marketplace.portal.forms import CODES, fill
 from marketplace.runtime.errors import InvalidInput
 from marketplace.text.answers import mask_answer
 from marketplace.text.characters import clean_line, clean_text, is_visible, mask_cards, read_number

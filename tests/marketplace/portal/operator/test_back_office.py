@@ -105,7 +105,7 @@ async def test_work_that_was_set_aside_is_shown_and_tried_again_by_a_button(offi
 async def test_the_doctor_shows_every_migration(office: Office) -> None:
     text = await office.page("/operator/system/doctor")
     assert "0001_directory" in text
-    assert "Waiting" not in text
+    assert "Not applied" not in text
 
 
 def test_silent_workers_and_an_overdue_lead_are_reported() -> None:
@@ -357,9 +357,13 @@ async def test_a_lead_that_was_not_confirmed_is_listed_with_the_amount_not_charg
 
 QUICK: Final = {
     "minimum_score": 60,
+    "on_low_score": "reject",
     "budget_minimum": 500_000,
     "within_days": 30,
-    "nurture_days": 180,
+    **dict.fromkeys(("budget_fails", "authority_fails", "need_fails", "timing_fails"), "reject"),
+    **dict.fromkeys(("budget_unknown", "authority_unknown", "need_unknown", "timing_unknown"), "accept"),
+    "nurture_limit_days": 180,
+    "nurture_days": 90,
     "patience_seconds": 0,
     "strategy": "priority",
     "reserve_minor": 1,
