@@ -81,6 +81,10 @@ async def people(url: str) -> Peopled:
         names["lead_prospect"],
     )
     await connection.execute("update lead set revision = 1 where id = $1", names["lead_prospect"])
+    await connection.execute("set session_replication_role = replica")
+    joined = JOIN_DUPLICATE.replace("{lead}", "{lead_nurturing}").replace("{kind}", "inquiry")
+    await connection.execute(joined.format(**names))
+    await connection.execute("set session_replication_role = origin")
     await connection.execute(REVOKE.format(lead=names["lead_rejected"]))
     return Peopled(connection=connection, world=world, names=names)
 

@@ -33,7 +33,7 @@ ROUTES = {
     ),
     CallerKind.operator: (
         "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations"
-        "|people|lists)"
+        "|people|lists|deletion-requests)"
     ),
 }
 "Each route is tried by one who may use it; what the others are answered has a table of its own."

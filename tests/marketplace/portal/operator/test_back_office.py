@@ -240,7 +240,7 @@ async def test_a_file_holds_all_of_a_person_and_each_contact_in_it_is_a_reveal(o
 DELETIONS: Final = "/operator/compliance/deletions"
 
 
-def deletion_form(who: str, **fields: object) -> dict[str, object]:
+def deletion_form(who: str, **fields: str) -> dict[str, Any]:
     form = {"who": who, "country": "US", "received_on": clock.now().date().isoformat(), "deadline_days": "45"}
     return {**form, "also_suppress": "1", **fields}
 
