@@ -4,23 +4,32 @@
 alter table touch add column committed_by xid8 not null default pg_current_xact_id();
 create index touch_by_commit on touch (committed_by);
 
+-- As in 0032_background_passes.sql, and besides the touches.
 create or replace view report_changed as
+with progress as materialized (
+   select frontier, seen, pg_snapshot_xmin(seen) as since, pg_snapshot_xmax(pg_current_snapshot()) as upto
+   from report_progress
+)
 select hour from report_stale
 union
 select date_trunc('hour', changed.at, 'UTC')
-from report_progress p
+from progress p
 cross join lateral (
-    select l.received_at as at from move m join lead l on l.id = m.lead_id
-    where m.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(m.committed_by, p.seen)
-    union all
-    select l.received_at from disposition d join lead l on l.id = d.lead_id
-    where d.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(d.committed_by, p.seen)
-    union all
-    select l.received_at from touch h join lead l on l.id = h.lead_id
-    where h.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(h.committed_by, p.seen)
+    select l.received_at as at
+    from (
+        select m.lead_id from move m
+        where m.committed_by >= p.since and m.committed_by < p.upto and not pg_visible_in_snapshot(m.committed_by, p.seen)
+        union
+        select d.lead_id from disposition d
+        where d.committed_by >= p.since and d.committed_by < p.upto and not pg_visible_in_snapshot(d.committed_by, p.seen)
+        union
+        select t.lead_id from touch t
+        where t.committed_by >= p.since and t.committed_by < p.upto and not pg_visible_in_snapshot(t.committed_by, p.seen)
+    ) changed_lead
+    cross join lateral (select received_at from lead where id = changed_lead.lead_id limit 1) l
     union all
     select t.made_at from transfer t
-    where t.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(t.committed_by, p.seen)
+    where t.committed_by >= p.since and t.committed_by < p.upto and not pg_visible_in_snapshot(t.committed_by, p.seen)
 ) changed
 where changed.at < p.frontier;
 

@@ -1533,34 +1533,44 @@ create table report_stale (
 grant select on report_stale to marketplace_reports;
 grant delete, insert, select on report_stale to marketplace_worker;
 
--- Kept hours that something has changed since, whether or not it was noticed yet. Each change looks its lead up by its key
--- (`limit 1`), and the transactions have two bounds that are not known when it is planned: a planner that
--- takes recent ones for many would read all that there are.
+-- As in 0032_background_passes.sql, and besides the touches.
 create view report_changed as
+ with progress as materialized (
+         select report_progress.frontier,
+            report_progress.seen,
+            pg_snapshot_xmin(report_progress.seen) as since,
+            pg_snapshot_xmax(pg_current_snapshot()) as upto
+           from report_progress
+        )
  select report_stale.hour
    from report_stale
 union
  select date_trunc('hour', changed.at, 'UTC') as hour
-   from report_progress p
+   from progress p
      cross join lateral ( select l.received_at as at
-           from move m
-             join lead l on l.id = m.lead_id
-          where m.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(m.committed_by, p.seen)
-        union all
-         select l.received_at
-           from disposition d
-             join lead l on l.id = d.lead_id
-          where d.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(d.committed_by, p.seen)
-        union all
-         select l.received_at
-           from touch h
-             join lead l on l.id = h.lead_id
-          where h.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(h.committed_by, p.seen)
+           from ( select m.lead_id
+                   from move m
+                  where m.committed_by >= p.since and m.committed_by < p.upto and not
+                      pg_visible_in_snapshot(m.committed_by, p.seen)
+                union
+                 select d.lead_id
+                   from disposition d
+                  where d.committed_by >= p.since and d.committed_by < p.upto and not
+                      pg_visible_in_snapshot(d.committed_by, p.seen)
+                union
+                 select t.lead_id
+                   from touch t
+                  where t.committed_by >= p.since and t.committed_by < p.upto and not
+                      pg_visible_in_snapshot(t.committed_by, p.seen)) changed_lead
+             cross join lateral ( select lead.received_at
+                   from lead
+                  where lead.id = changed_lead.lead_id
+                 limit 1) l
         union all
          select t.made_at
            from transfer t
-          where t.committed_by >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(t.committed_by, p.seen))
-              changed
+          where t.committed_by >= p.since and t.committed_by < p.upto and not pg_visible_in_snapshot(t.committed_by,
+              p.seen)) changed
   where changed.at < p.frontier;
 grant select on report_changed to marketplace_reports, marketplace_worker;
 

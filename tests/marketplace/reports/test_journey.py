@@ -1,6 +1,7 @@
 """From inquiry to prospect to won: each step says what it counts, and touches are compared with their absence."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,11 +17,14 @@ from marketplace.reports.journey import (
     compare_touch,
     load_journey,
 )
-from marketplace.reports.refresh import refresh
+from marketplace.reports.refresh import SETTLED, close_months, refresh
 from marketplace.runtime import clock
 from routing.inquiry import TouchKind
 from tests.marketplace.reports.conftest import DAY, Ledger, asked
 
+BACKFILL = (
+    Path("migrations/0074_unready_columns.sql").read_text().partition("-- What is stored already")[2].partition("\n")[2]
+)
 NOON = DAY + timedelta(hours=12)
 HOUR_MS = 3_600_000
 
@@ -148,3 +152,19 @@ def test_a_difference_is_stated_only_where_the_intervals_are_apart(
     if apart:
         more = effect.share_with.value > effect.share_without.value
         assert effect.comparison is (TouchComparison.more if more else TouchComparison.fewer)
+
+
+async def test_the_migration_stores_what_the_refresher_stores(ledger: Ledger) -> None:
+    await touched(ledger, await promoted(ledger, "nurturing", 1), "call")
+    await ledger.decided(await ledger.lead("rejected", NOON + timedelta(hours=3)), "rejected")
+    await ledger.keep()
+    while await close_months(ledger.worker, clock.now() + SETTLED + timedelta(minutes=1)):
+        pass
+    hours = "select part, field, hour, data from report_column where field like 'unready%' order by 1, 2, 3"
+    months = "select part, field, month, data, lengths from report_month where field like 'unready%' order by 1, 2, 3"
+    stored = [await ledger.owner.fetch(hours), await ledger.owner.fetch(months)]
+    assert all(stored)
+    for name in ("report_column", "report_month"):
+        await ledger.owner.execute(f"delete from {name} where field like 'unready%'")
+    await ledger.owner.execute(BACKFILL)
+    assert [await ledger.owner.fetch(hours), await ledger.owner.fetch(months)] == stored
