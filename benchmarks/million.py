@@ -96,7 +96,7 @@ async def write_leads(connection: asyncpg.Connection, leads: int, until: datetim
     for first in range(1, leads + 1, PORTION):
         async with connection.transaction():
             await connection.execute(literal(SQL["draw"], first, min(first + PORTION - 1, leads), until, leads))
-            for name in ("leads", "awards", "told", "decisions", "drop"):
+            for name in ("leads", "awards", "told", "decisions", "nurtured", "drop"):
                 await connection.execute(literal(SQL[name], until, encoded(VERDICT), leads))
         print(f"seeded {min(first + PORTION - 1, leads):,}", file=sys.stderr)
 

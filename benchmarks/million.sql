@@ -171,6 +171,17 @@ select uuidv7(received_at - clock_timestamp()), id,
        case when state in ('refused', 'lapsed', 'delivered', 'returned') then assignment end
 from seeded where state not in ('duplicate', 'suppressed') order by n;
 
+-- name: nurtured
+-- One lead in five was nurtured first; half of these had a touch before they were qualified.
+insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates)
+select uuidv7(received_at - clock_timestamp()), id, received_at + interval '1 ms', 'nurturing', null, 1, 1,
+       'weighted_share', '{}', '[]'
+from seeded where state not in ('duplicate', 'suppressed', 'rejected', 'nurturing') and chance[6] % 5 = 0 order by n;
+insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at)
+select id, decode(md5('touch' || n), 'hex'), 1, (array['page_view', 'email_open', 'call', 'form'])[1 + chance[3] % 4],
+       received_at, received_at
+from seeded where state not in ('duplicate', 'suppressed') and chance[6] % 10 = 0 order by n;
+
 -- name: drop
 drop table seeded;
 

@@ -141,7 +141,7 @@ def _provider_pages(world: World, year: str) -> list[str]:
 
 
 def _operator_pages(world: World, year: str) -> list[str]:
-    reports = ("routing", "unsold", "speed", "roi", "quality", "money")
+    reports = ("routing", "journey", "nurturing", "unsold", "speed", "roi", "quality", "money")
     return [
         "/operator", "/operator/routing", f"/operator/routing?lead={world.reference}",
         f"/operator/routing/{world.delivered}", f"/operator/routing/{world.unsold}",

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Final
 
 STEPS: Final = 20_000
@@ -12,7 +13,10 @@ TINY: Final = 1e-300
 
 def beta_quantile(p: float, a: float, b: float) -> float:
     """Return the `p`-quantile of Beta(a, b), for a and b above 0 and p strictly between 0 and 1."""
-    low, high, x = 0.0, 1.0, a / (a + b)
+    low, high = 0.0, 1.0
+    mean = a / (a + b)
+    near = mean + NormalDist().inv_cdf(p) * math.sqrt(mean * (1 - mean) / (a + b + 1))
+    x = near if low < near < high else mean  # the normal distribution is close for many leads, and saves half the steps
     for _ in range(200):
         beyond = beta_share(x, a, b) - p
         low, high = (low, x) if beyond > 0 else (x, high)

@@ -13,7 +13,7 @@ import numpy as np
 
 from billing.intervals import Figure, share
 from marketplace.database.db import Pool, session
-from marketplace.reports.figures import STEPS, LeadSelection, Numbers, Party, UnreadyLeads, list_parties, load_unready
+from marketplace.reports.figures import STEPS, Numbers, Party, UnreadyLeads, list_parties, load_unready
 from marketplace.reports.funnel import COUNTED, Counted
 from marketplace.reports.grouping import GroupName, LeadGrouping, group_codes, list_group_parties, name_group
 from marketplace.reports.question import Question, ReportBasis, basis
@@ -144,6 +144,8 @@ def _journey(
     verticals: Mapping[int, Party],
 ) -> JourneyReport:
     leads = unready.leads
+    codes = group_codes(question, leads, by)
+    reached = _reached(leads["step"].astype(np.int64), codes)
     first = unready["unready_first"] > 0
     later = _Later(
         place=unready.place[first],
@@ -154,17 +156,16 @@ def _journey(
     )
     return JourneyReport(
         basis=basis(question, "received time", leads.as_of, demo=bool(leads["demo"].any())),
-        steps=_steps(question, leads),
+        steps=_steps(question, reached.sum(axis=0)),
         not_ready=len(later.place),
         promotion=_promotion(later.seconds[later.promoted]),
         by=by,
-        groups=_groups(question, by, leads, later, parties),
+        groups=_groups(by, codes, reached, later, parties),
         touches=tuple(_touches(later, verticals)),
     )
 
 
-def _steps(question: Question, leads: LeadSelection) -> tuple[JourneyStep, ...]:
-    reached = _reached(leads["step"].astype(np.int64), np.zeros(len(leads), np.int64))[0]
+def _steps(question: Question, reached: Numbers) -> tuple[JourneyStep, ...]:
     valid = int(reached[STEPS.index("valid")])
     steps = []
     for name in JOURNEY_STEPS:
@@ -192,10 +193,8 @@ def _promotion(seconds: Numbers) -> PromotionTime:
 
 
 def _groups(
-    question: Question, by: LeadGrouping, leads: LeadSelection, later: _Later, parties: Mapping[int, Party]
+    by: LeadGrouping, codes: Numbers, reached: Numbers, later: _Later, parties: Mapping[int, Party]
 ) -> tuple[JourneyGroup, ...]:
-    codes = group_codes(question, leads, by)
-    reached = _reached(leads["step"].astype(np.int64), codes)
     later_codes, seconds = codes[later.place][later.promoted], later.seconds[later.promoted]
     groups = [
         _group(name_group(by, code, parties), reached[code], seconds[later_codes == code])
