@@ -179,11 +179,11 @@ async def show_routing(
         line
         for step in report.funnel
         for line in (
-            (step.name, "", step.leads, False, step.rows),
-            *((step.name, loss.why, loss.leads, loss.open, loss.rows) for loss in step.losses),
+            (step.name, "", step.leads, False, step.rows, step.counts),
+            *((step.name, loss.why, loss.leads, loss.open, loss.rows, step.counts) for loss in step.losses),
         )
     ]
-    return _file("routing", ("step", "stopped_by", "leads", "open", "rows"), lines)
+    return _file("routing", ("step", "stopped_by", "leads", "open", "rows", "counts"), lines)
 
 
 # From inquiry to won.

@@ -12,21 +12,13 @@ from marketplace.portal.frame import duration, percent, words
 from marketplace.portal.listing import Column, Listing, Money, only_in_file
 from marketplace.portal.operator.reports import HOME, question_of, report_page, rows_of
 from marketplace.portal.session import visitor
+from marketplace.portal.step_words import STEP_NAMES
 from marketplace.reports.grouping import LeadGrouping
 from marketplace.reports.journey import JourneyGroup, JourneyReport, TouchComparison, TouchEffect, load_journey
 from marketplace.reports.lane import LaneRow, lane_rows, load_lane
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services, wants_csv
 
-STEP_NAMES: Final = {
-    "received": "Inquiries",
-    "valid": "Leads",
-    "qualified": "Prospects",
-    "awarded": "Prospects awarded",
-    "delivered": "Prospects delivered",
-    "contacted": "Prospects contacted",
-    "won": "Prospects won",
-}
 COMPARISONS: Final = {
     TouchComparison.more: "More become prospects",
     TouchComparison.fewer: "Fewer become prospects",

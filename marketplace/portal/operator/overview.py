@@ -24,6 +24,7 @@ from marketplace.portal.operator.lead_list import DECISIONS
 from marketplace.portal.operator.lead_store import Alarms
 from marketplace.portal.operator.system import Check
 from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.step_words import STEP_NAMES
 from marketplace.reports.figures import load_leads
 from marketplace.reports.funnel import FunnelStep, count_funnel
 from marketplace.reports.question import Question, basis
@@ -208,6 +209,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         recent_decisions=recent_decisions,
         funnel=draw_funnel(steps),
         steps=steps,
+        step_names=STEP_NAMES,
         bands=draw_bands(bands),
         total=bands.total,
         basis=basis(question, "received time", leads.as_of),
@@ -228,10 +230,10 @@ def draw_funnel(steps: Sequence[FunnelStep]) -> Markup | None:
     stages, losses = [], ""
     for step in steps:
         stages.append(
-            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=losses)
+            charts.FunnelStage(name=STEP_NAMES[step.name], count=step.leads, href=rows_of(step.rows), lost=losses)
         )
         losses = ", ".join(f"{loss.leads:,} {loss.why.replace('_', ' ')}" for loss in step.losses[:3] if not loss.open)
-    return charts.funnel("Steps that leads reached", stages, about="Live leads received since yesterday.")
+    return charts.funnel("Steps that leads reached", stages, about="Live inquiries received since yesterday.")
 
 
 def draw_bands(bands: TimeBands) -> Markup | None:

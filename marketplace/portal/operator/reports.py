@@ -23,6 +23,7 @@ from marketplace.portal.business.reports import (
 from marketplace.portal.frame import badge, duration, number, page, percent, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file, took
 from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.step_words import STEP_NAMES
 from marketplace.reports.funnel import FunnelLoss, RoutingReport, RoutingShare, StarvedSubscription, load_routing
 from marketplace.reports.money_report import MoneyReportLine, PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import FaultFigure, Quality, RejectionCount, load_quality
@@ -66,6 +67,7 @@ class FunnelLine(msgspec.Struct, frozen=True, kw_only=True):
     """A step of the funnel, or a reason why leads stopped there. `rows` is the address of these leads."""
 
     step: str
+    counts: str
     stopped_by: str
     leads: int
     may_go_on: bool
@@ -90,16 +92,17 @@ LOSSES: Final = Listing[FunnelLine](
     caption="Where leads stopped",
     name="routing",
     columns=(
-        Column("Reached", lambda line: words(line.step), file="step", value=lambda line: line.step),
+        Column("Reached", lambda line: STEP_NAMES[line.step], file="step", value=lambda line: line.step),
         Column("Stopped by", _stopped_by, file="stopped_by", value=lambda line: line.stopped_by),
         Column(
-            "Leads",
+            "Number",
             lambda line: _leads(line.rows, line.leads),
             file="leads",
             value=lambda line: line.leads,
             style="num",
         ),
         only_in_file("may_go_on", lambda line: line.may_go_on),
+        only_in_file("counts", lambda line: line.counts),
     ),
 )
 SHARES: Final = Listing[RoutingShare](
@@ -108,8 +111,8 @@ SHARES: Final = Listing[RoutingShare](
         Column("Business", lambda share: Link(f"/operator/businesses/{share.business_id}", share.business)),
         Column("Subscription", lambda share: share.subscription),
         Column("Vertical", lambda share: share.vertical),
-        Column("Eligible for", lambda share: share.stood, style="num"),
-        Column("Won", lambda share: _leads(share.rows, share.won), style="num"),
+        Column("Prospects eligible for", lambda share: share.stood, style="num"),
+        Column("Prospects won", lambda share: _leads(share.rows, share.won), style="num"),
         Column("Fair share", lambda share: number(share.due, 1), style="num"),
         Column("Difference", lambda share: percent(share.deviation, 1), style="num"),
     ),
@@ -120,7 +123,7 @@ STARVED: Final = Listing[StarvedSubscription](
         Column("Business", lambda row: Link(f"/operator/businesses/{row.business_id}", row.business)),
         Column("Subscription", lambda row: row.subscription),
         Column("Vertical", lambda row: row.vertical),
-        Column("Eligible for", lambda row: row.stood, style="num"),
+        Column("Prospects eligible for", lambda row: row.stood, style="num"),
         Column("No lead since", lambda row: row.since, time="day"),
         Column("Most frequent reason", lambda row: words(row.why)),
     ),
@@ -129,7 +132,7 @@ REASONS: Final = Listing[FunnelLoss](
     caption="Reasons",
     columns=(
         Column("Reason", lambda reason: words(reason.why)),
-        Column("Leads", lambda reason: _leads(reason.rows, reason.leads), style="num"),
+        Column("Prospects", lambda reason: _leads(reason.rows, reason.leads), style="num"),
     ),
 )
 WIDENINGS: Final = Listing[Widening](
@@ -145,7 +148,7 @@ WIDENINGS: Final = Listing[Widening](
         only_in_file("missing", lambda row: row.missing),
         Column("Change", lambda row: row.sentence, file="sentence"),
         Column(
-            "Unsold leads",
+            "Unsold prospects",
             lambda row: _leads(row.rows, row.leads),
             file="leads",
             value=lambda row: row.leads,
@@ -208,33 +211,39 @@ QUALITY: Final = Listing[Quality](
     columns=(
         only_in_file("key", lambda row: row.key),
         Column("Provider", lambda row: row.name, file="name"),
-        Column("Sent", lambda row: _leads(row.rows, row.sent), file="sent", value=lambda row: row.sent, style="num"),
+        Column(
+            "Inquiries sent",
+            lambda row: _leads(row.rows, row.sent),
+            file="sent",
+            value=lambda row: row.sent,
+            style="num",
+        ),
         Column("Refused", lambda row: row.refused, file="refused", style="num"),
         Column("Duplicates", lambda row: row.duplicates, file="duplicates", style="num"),
         only_in_file("suppressed", lambda row: row.suppressed),
         only_in_file("rejected", lambda row: row.rejected),
-        Column("Qualified", lambda row: row.qualified, file="qualified", style="num"),
+        Column("Prospects", lambda row: row.qualified, file="qualified", style="num"),
         Column(
-            "Accepted",
+            "Prospects of leads",
             lambda row: percent(row.acceptance),
             file="acceptance",
             value=lambda row: row.acceptance,
             style="num",
         ),
         only_in_file("sold", lambda row: row.sold),
-        Column("Delivered", lambda row: row.delivered, file="delivered", style="num"),
+        Column("Prospects delivered", lambda row: row.delivered, file="delivered", style="num"),
         only_in_file("returned", lambda row: row.returned),
         only_in_file("contacted", lambda row: row.contacted),
         only_in_file("won", lambda row: row.won),
         Column(
-            "Returned",
+            "Returned of delivered",
             lambda row: percent(row.return_rate, 1),
             file="return_rate",
             value=lambda row: row.return_rate,
             style="num",
         ),
         Column(
-            "Won",
+            "Won of delivered",
             lambda row: percent(row.conversion, 1),
             file="conversion",
             value=lambda row: row.conversion,
@@ -344,7 +353,7 @@ def _funnel(report: RoutingReport) -> Markup:
     stages, losses = [], ""
     for step in report.funnel:
         stages.append(
-            charts.FunnelStage(name=step.name.capitalize(), count=step.leads, href=rows_of(step.rows), lost=losses)
+            charts.FunnelStage(name=STEP_NAMES[step.name], count=step.leads, href=rows_of(step.rows), lost=losses)
         )
         losses = ", ".join(f"{loss.why.replace('_', ' ')} {loss.leads:,}" for loss in step.losses[:3])
     return charts.funnel("Steps that leads reached", stages)
@@ -352,9 +361,14 @@ def _funnel(report: RoutingReport) -> Markup:
 
 def _funnel_lines(report: RoutingReport) -> Iterator[FunnelLine]:
     for step in report.funnel:
-        yield FunnelLine(step=step.name, stopped_by="", leads=step.leads, may_go_on=False, rows=step.rows)
+        reached = FunnelLine(
+            step=step.name, counts=step.counts, stopped_by="", leads=step.leads, may_go_on=False, rows=step.rows
+        )
+        yield reached
         for loss in step.losses:
-            yield FunnelLine(step=step.name, stopped_by=loss.why, leads=loss.leads, may_go_on=loss.open, rows=loss.rows)
+            yield msgspec.structs.replace(
+                reached, stopped_by=loss.why, leads=loss.leads, may_go_on=loss.open, rows=loss.rows
+            )
 
 
 # Unsold.

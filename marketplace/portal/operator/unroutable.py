@@ -85,7 +85,7 @@ def _today_cell(missed: MissedLead) -> object:
 
 
 MISSED: Final = Listing[MissedLead](
-    caption="Unsold leads",
+    caption="Unsold prospects",
     name="unsold",
     columns=(
         Column(
@@ -125,7 +125,7 @@ WIDENINGS: Final = Listing[Widening](
     columns=(
         Column("Business", lambda widening: widening.business),
         Column("Change", lambda widening: widening.sentence),
-        Column("Leads", lambda widening: widening.leads, style="num"),
+        Column("Prospects", lambda widening: widening.leads, style="num"),
     ),
 )
 
@@ -141,7 +141,7 @@ def waiting_listing(now: datetime) -> Listing[WaitingLead]:
         return f"in {duration((at - now).total_seconds())}" if at > now else text_if_past
 
     return Listing(
-        caption="Waiting leads",
+        caption="Waiting prospects",
         columns=(
             Column("Select", checkbox),
             Column("Lead", lambda lead: lead_link(lead.id)),

@@ -119,12 +119,12 @@ def _example(lead: RejectedLead | None) -> tuple[UUID, str] | None:
 
 def _funnel(question: Question, total: Quality) -> Any:
     steps = (
-        ("Sent", total.sent, ""),
-        ("Accepted", accepted(total), "valid"),
-        ("Qualified", total.qualified, "qualified"),
-        ("Sold", total.delivered, "delivered"),
-        ("Contacted", total.contacted, "contacted"),
-        ("Won", total.won, "won"),
+        ("Inquiries sent", total.sent, ""),
+        ("Leads", accepted(total), "valid"),
+        ("Prospects", total.qualified, "qualified"),
+        ("Prospects sold", total.delivered, "delivered"),
+        ("Prospects contacted", total.contacted, "contacted"),
+        ("Prospects won", total.won, "won"),
     )
     stages: list[charts.FunnelStage] = []
     before = 0

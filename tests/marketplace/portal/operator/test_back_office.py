@@ -570,11 +570,13 @@ async def test_an_invalid_payment_is_refused_at_its_field(office: Office) -> Non
 @pytest.mark.parametrize(
     ("report", "sentence"),
     [
-        ("routing", "1 of 1 received were delivered"),
-        ("unsold", "0 of 1 qualified leads ended unsold"),
-        ("speed", "1 leads"),
+        ("routing", "1 of 1 inquiries were delivered as prospects"),
+        ("unsold", "0 of 1 prospects ended unsold"),
+        ("speed", "1 inquiries"),
+        ("journey", "a prospect is a lead that qualified"),
+        ("nurturing", "no lead that was received on these days has waited"),
         ("roi", "Cost per won job"),
-        ("quality", "1 sent, 100% of the valid qualified"),
+        ("quality", "1 inquiries sent, 100% of the leads became prospects"),
         ("money", "$20.00 net of $50.00 charged"),
     ],
 )

@@ -141,7 +141,7 @@ async def test_unsold_leads_are_grouped_by_the_rule_of_the_nearest_business_with
     assert re.search(r"Example Business 5\.\d km outside", text)
     assert re.search(r"Widening the area by 10 km: \+2 leads a week", text)
     assert leads[0] in (await far.browser.get("/operator/unroutable?why=outside_area&format=csv")).text
-    assert "No lead was unsold for this reason" in await far.page("/operator/unroutable?why=closed")
+    assert "No prospect was unsold for this reason" in await far.page("/operator/unroutable?why=closed")
 
 
 async def test_unsold_leads_decided_again_by_todays_rules_write_nothing(far: OperatorScene) -> None:
@@ -204,7 +204,7 @@ async def test_a_waiting_lead_is_held_but_never_beyond_its_end_and_keeps_its_sta
 async def test_the_overview_shows_rates_funnel_and_decisions(scene: OperatorScene) -> None:
     await scene.desk.sold(1)
     text = await scene.page("/operator")
-    assert "1 of 1 qualified" in text
+    assert "1 of 1 prospects" in text
     assert "Example Business" in text
     assert "1 of 2" in text
     assert "Last accepted lead" in text

@@ -364,7 +364,7 @@ async def test_the_overview_counts_what_was_sent_and_says_why_the_rest_was_refus
     assert "The budget is below the minimum of this service." in page
     assert "ad 7" in page
     quality = unescape(await office.page("/provider/quality"))
-    assert "1 of 2 accepted" in quality
+    assert "1 of 2 leads qualified" in quality
     file = await office.browser.get("/provider/quality?format=csv")
     assert file.text.splitlines()[1].startswith("all,5,2,2,1,1,1,1,0")
     other = await signed_in(office.api, "provider", (await office.market.another_provider()).owner)
