@@ -1,9 +1,9 @@
 """Every two transitions on one lead, in every order of their statements: one outcome, one business, the books right.
 
 Statements and commits are the steps; each duel runs one schedule of every set that cannot be told apart by what its
-steps touch (tests/model/concerns.py, tests/model/schedules.py): 3,131 schedules of 82 duels, 320 for the longest, in
-150 seconds of processor time. MODEL_DEEP=1 in the environment runs all schedules there are, which takes far longer. The
-count of each duel is the property `schedules` in the report of `--junitxml`, and `pruned` the count of those given up.
+steps touch (tests/model/concerns.py, tests/model/schedules.py). MODEL_DEEP=1 in the environment runs all schedules
+there are, which takes far longer. The count of each duel is the property `schedules` in the report of `--junitxml`, and
+`pruned` the count of those given up.
 """
 
 import os
@@ -21,6 +21,7 @@ from tests.model.interleaving import Actor, Pair, interleave
 from tests.model.schedules import RunAlready, Schedules
 from tests.model.transitions import (
     DEAD,
+    EARLY,
     LATER,
     POOR,
     Pools,
@@ -44,6 +45,8 @@ from tests.model.transitions import (
     restore,
     run_out,
     stage,
+    start_sooner,
+    stop_waiting,
     take_up,
     top_up,
     touch,
@@ -104,6 +107,8 @@ TRANSITIONS: Final = (
         "join": join,
         "lapse": lapse,
         "run_out": run_out,
+        "start_sooner": start_sooner,
+        "stop_waiting": stop_waiting,
     }
 )
 DUELS: Final = (
@@ -146,6 +151,14 @@ DUELS: Final = (
     Duel(begins="delivered", first="erase", second="join"),
     *(Duel(begins="rejected", first="come_back", second=other) for other in ("ask_anew", "come_back", "erase")),
     Duel(begins="exposed", first="deliver", second="give_back"),
+    *(
+        Duel(begins="waiting", first="stop_waiting", second=other)
+        for other in ("stop_waiting", "start_sooner", "erase")
+    ),
+    *(
+        Duel(begins="ready again", first="stop_waiting", second=other)
+        for other in ("award", "award_and_expose", "start_sooner")
+    ),
 )
 
 
@@ -222,6 +235,9 @@ select distinct l.id, l.state from lead l join inquiry i on i.id = l.id
 where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)"""
 
 
+ANSWERED: Final = {"rejected": {"bant": POOR}, "waiting": {"bant": EARLY}, "ready again": {"bant": EARLY}}
+"Answers of the person for the states that follow from them. A lead that is ready again has waited until a touch."
+
 JOINED_ANOTHER: Final = """
 select count(*) from inquiry i
 where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)
@@ -236,9 +252,11 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
     await owner.execute(PUT_OFF, LATER)
-    subject = await arena.take_in(**({"bant": POOR} if duel.begins == "rejected" else {}))
-    if duel.begins == "rejected":
+    subject = await arena.take_in(**ANSWERED.get(duel.begins, {}))
+    if duel.begins in ANSWERED:
         await arena.award(subject)
+        if duel.begins == "ready again":
+            await start_sooner(arena, arena.pools, subject)
     elif duel.begins != "prospect":
         subject = await arena.award(subject)
         assert subject.assignment_id is not None
@@ -271,6 +289,9 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     assert len(seen_by) <= row["shown"] <= 1, duel_words
     if duel.begins in ("exposed", "delivered", "asked back") or row["state"] in SHOWN:
         assert row["shown"] == 1, duel_words
+    if duel.first == "stop_waiting" and actors[0].outcome is None:
+        assert (row["live"], row["shown"]) == (0, 0), duel_words
+        assert row["state"] in ("expired", "erased"), duel_words
     if "join" in (duel.first, duel.second):
         assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
         assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words

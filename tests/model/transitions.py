@@ -29,10 +29,11 @@ from marketplace.funds import flow as funds_flow
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
-from marketplace.intake.shapes import BudgetBody
+from marketplace.intake.shapes import BudgetBody, TimingBody
 from marketplace.journey.flow import Journey
 from marketplace.journey.joining import join_lead
 from marketplace.journey.shapes import LaterTouch, SuppliedAnswers
+from marketplace.nurturing.flow import give_back as give_back_waiting
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.errors import NotFound
@@ -54,6 +55,8 @@ DEAD: Final = "http://127.0.0.1:1/hook"
 LATER: Final = timedelta(minutes=10)
 POOR: Final = roofing_body()["bant"] | {"budget": {"minor": 100, "currency": "USD"}}
 "Answers that the vertical rejects."
+EARLY: Final = roofing_body()["bant"] | {"timing": {"within_days": 100}}
+"Answers with which a lead waits: the vertical wants a start within 60 days."
 
 
 class Pools(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,10 +254,24 @@ async def come_back(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await _touch(stage, pools, subject, 2_000_000)
 
 
+async def start_sooner(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The person wants it in two weeks."""
+    return await _supply(stage, pools, subject, SuppliedAnswers(timing=TimingBody(within_days=14)))
+
+
+async def stop_waiting(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The provider gives the waiting lead back."""
+    return await give_back_waiting(pools.api, stage.market.provider, subject.lead_id)
+
+
 async def _touch(stage: Stage, pools: Pools, subject: Subject, budget_minor: int) -> object:
-    journey = Journey(pools.api, Catalog(pools.api), stage.market.sealer, Notifier(NOWHERE))
     budget = BudgetBody(minor=budget_minor, currency="USD")
-    call = LaterTouch(kind="call", at=clock.now(), supplies=SuppliedAnswers(budget=budget))
+    return await _supply(stage, pools, subject, SuppliedAnswers(budget=budget))
+
+
+async def _supply(stage: Stage, pools: Pools, subject: Subject, answers: SuppliedAnswers) -> object:
+    journey = Journey(pools.api, Catalog(pools.api), stage.market.sealer, Notifier(NOWHERE))
+    call = LaterTouch(kind="call", at=clock.now(), supplies=answers)
     return await journey.add_touches(stage.market.provider, subject.lead_id, (call,))
 
 
