@@ -53,12 +53,11 @@ class Marketplace:
         """Return the result of `work`, within a time limit."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
 
-    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The interface's answer to the operator."""
+    def ask(self, method: str, path: str, body: object = None, key: str = "") -> dict[str, Any]:
+        """The interface's answer to the operator, or to whoever has the key."""
         installation = self.scene.installation
-        return self.call(
-            OperatorClient(self.scene.session, installation.url, installation.operator_key).call(method, path, body)
-        )
+        client = OperatorClient(self.scene.session, installation.url, key or installation.operator_key)
+        return self.call(client.call(method, path, body))
 
     def visitor(self, kind: MemberKind) -> UUID:
         """The demo's own user of this kind."""
@@ -107,13 +106,19 @@ class Marketplace:
         """A postal code in whose area no business works."""
         return next(code for code in self.scene.world.far if code.startswith("995"))
 
-    def open_door(self) -> str:
-        """The address of a server that answers every challenge and takes every lead."""
-        return self.call(self._open_door())
+    @property
+    def island(self) -> str:
+        """A postal code across the sea from `deserted`, where no business works either."""
+        return next(code for code in self.scene.world.far if code.startswith("968"))
 
-    async def _open_door(self) -> str:
+    def open_door(self, *refused: str) -> str:
+        """The address of a server that answers every challenge and takes all but messages of the `refused` types."""
+        return self.call(self._open_door(refused))
+
+    async def _open_door(self, refused: tuple[str, ...]) -> str:
         async def answer(request: web.Request) -> web.Response:
-            return web.json_response((await request.json()).get("data", {}))
+            message = await request.json()
+            return web.json_response(message.get("data", {}), status=503 if message.get("type") in refused else 200)
 
         app = web.Application()
         app.router.add_post("/leads", answer)

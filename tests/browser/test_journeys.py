@@ -51,17 +51,8 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
     with tab(browser, market.url) as eyes:
         page = eyes.page
         join(eyes, market, CallerKind.business, made["id"])
-        set_up(page, market)
-        market.ask(
-            "POST",
-            "/v1/top-ups",
-            {
-                "business_id": made["id"],
-                "amount_minor": 100_000,
-                "currency": CURRENCY,
-                "event_id": f"paid {made['id']}",
-            },
-        )
+        set_up(page, market, market.deserted, market.open_door())
+        pay(market, made["id"])
         follow(page, "Reports")
         expect(page.get_by_text("the outcome of 0 exclusive leads is known")).to_be_visible()
         expect(page.get_by_text("No job won so far.")).to_be_visible()
@@ -81,20 +72,31 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
         assert eyes.faults == []
 
 
-def set_up(page: Page, market: Marketplace) -> None:
+def pay(market: Marketplace, business_id: str) -> None:
+    """A first payment of $1,000."""
+    top_up = {
+        "business_id": business_id,
+        "amount_minor": 100_000,
+        "currency": CURRENCY,
+        "event_id": f"paid {business_id}",
+    }
+    market.ask("POST", "/v1/top-ups", top_up)
+
+
+def set_up(page: Page, market: Marketplace, postal_code: str, address: str) -> None:
     """The six steps, with no more than they ask for."""
     page.goto(f"{market.url}/business/onboarding")
     page.goto(f"{market.url}/business/onboarding/company")
     press(page, "Save and continue")
     page.locator(f'input[value="{HOME}"]').check()
     press(page, "Save and continue")
-    page.get_by_label("Around this ZIP code").fill(market.deserted)
+    page.get_by_label("Around this ZIP code").fill(postal_code)
     page.get_by_label("Radius in miles").fill("30")
     press(page, "Save and continue")
     page.get_by_label("At any hour").check()
     page.get_by_label(re.compile("Price per lead")).fill("52.00")
     press(page, "Save and continue")
-    page.get_by_label("Address").fill(market.open_door())
+    page.get_by_label("Address").fill(address)
     press(page, "Add endpoint")
     press(page, "Verify")
     press(page, "Send a test lead")
@@ -135,6 +137,42 @@ def test_an_office_manager_works_the_board_on_a_phone(market: Marketplace, brows
         press(page, "Undo")
         expect(page.locator('[data-stage="new"]').locator(f'[data-lead="{lead}"]')).to_be_visible()
         assert eyes.faults == []
+
+
+def test_a_stop_reaches_the_business_that_has_the_persons_number(market: Marketplace, browser: Browser) -> None:
+    business = {"name": "Island Roofs", "zone": "Pacific/Honolulu", "currency": CURRENCY, "credit_limit_minor": 0}
+    made = market.ask("POST", "/v1/businesses", business)
+    with tab(browser, market.url) as holder, tab(browser, market.url) as operator:
+        join(holder, market, CallerKind.business, made["id"])
+        set_up(holder.page, market, market.island, market.open_door("consent.revoked"))
+        pay(market, made["id"])
+        assert market.ask_for_work(market.island).state == "delivered"
+        follow(holder.page, "Leads")
+        holder.page.locator('main a[href^="/business/leads/lead_"]').first.click()
+        call = holder.page.locator('main a[href^="tel:"]').first.get_attribute("href")
+        assert call
+        phone = call.removeprefix("tel:")
+
+        come_in(operator, market, CallerKind.operator)
+        operator.page.get_by_label("Who has this person's number?").fill(phone)
+        press(operator.page, "Find")  # the one click
+        leads = operator.page.get_by_role("table", name="Leads of this person")
+        expect(leads.get_by_role("link", name="Island Roofs")).to_be_visible()
+
+        key = market.scene.furnished.provider_keys[0]
+        market.ask("POST", "/v1/revocations", {"phone": phone, "reason": "Said stop on the telephone"}, key)
+        follow(holder.page, "Notices")
+        notices = holder.page.get_by_role("table", name="Notices")
+        expect(notices).to_contain_text("Stop contacting this person")
+        expect(notices).to_contain_text("Open")
+        holder.page.get_by_role("button", name=re.compile("Acknowledge lead_")).click()
+        expect(notices).to_contain_text("Acknowledged")
+
+        follow(operator.page, "Compliance")
+        operator.page.get_by_role("link", name="Notices", exact=True).click()
+        row = operator.page.get_by_role("row").filter(has=operator.page.get_by_role("link", name="Island Roofs"))
+        expect(row).to_contain_text("Acknowledged")
+        assert holder.faults == operator.faults == []
 
 
 def test_a_provider_comes_from_the_first_key_to_a_live_one_through_the_console(
