@@ -28,6 +28,7 @@ create table deletion_request (
     constraint deletion_request_contact check (contact is null or ended_at is null)
 );
 create index deletion_request_queue on deletion_request ((ended_at is not null), deadline_at, id);
+create index deletion_request_late on deletion_request (deadline_at) where ended_at is null;
 create trigger deletion_request_is_kept before delete on deletion_request
     for each row execute function refuse_change();
 create trigger deletion_request_is_never_emptied before truncate on deletion_request
@@ -76,6 +77,9 @@ end $$;
 create trigger deletion_request_moves before update on deletion_request
     for each row execute function check_deletion();
 
+-- What a business has to acknowledge: counted on each of its pages, and those overdue on the operator's overview.
+create index notice_open on notice (business_id) where kind in ('erased', 'revoked') and state in ('due', 'overdue');
+
 insert into background_pass (name) values ('deletions');
 
 grant select, insert on deletion_request, deletion_lead to marketplace_api;
@@ -83,4 +87,4 @@ grant update (state, refusal, contact, erased_at, ended_at) on deletion_request 
 grant select (id, state, erased_at) on deletion_request to marketplace_worker;
 grant select on deletion_lead to marketplace_worker;
 grant update (state, contact, ended_at) on deletion_request to marketplace_worker;
-grant select (id, mode, state, deadline_at) on deletion_request to marketplace_reports;
+grant select (id, mode, state, deadline_at, ended_at) on deletion_request to marketplace_reports;

@@ -3253,6 +3253,9 @@ create index notice_due_soon on notice (due_at) where (due_at is not null);
 create index notice_of_business on notice (business_id, made_at, id);
 create unique index notice_of_erasure on notice (lead_id) where (kind = 'erased');
 create index notice_of_lead on notice (lead_id, made_at);
+-- What a business has to acknowledge: counted on each of its pages, and those overdue on the operator's overview.
+create index notice_open on notice (business_id) where ((kind in ('erased', 'revoked')) and (state in ('due',
+    'overdue')));
 create trigger notice_is_kept before delete on notice for each row execute function refuse_change();
 create trigger notice_is_never_emptied before truncate on notice for each statement execute function refuse_change();
 grant insert, select, update (acknowledged_at, detail, due_at, result, state) on notice to marketplace_api;
@@ -3695,13 +3698,14 @@ create table deletion_request (
     constraint deletion_request_refused check ((refusal is not null) = (state = 'refused')),
     constraint deletion_request_state check (state in ('open', 'erased', 'done', 'refused'))
 );
+create index deletion_request_late on deletion_request (deadline_at) where (ended_at is null);
 create index deletion_request_queue on deletion_request (((ended_at is not null)), deadline_at, id);
 create trigger deletion_request_is_kept before delete on deletion_request for each row execute function refuse_change();
 create trigger deletion_request_is_never_emptied before truncate on deletion_request for each statement execute
     function refuse_change();
 create trigger deletion_request_moves before update on deletion_request for each row execute function check_deletion();
 grant insert, select, update (contact, ended_at, erased_at, refusal, state) on deletion_request to marketplace_api;
-grant select (deadline_at, id, mode, state) on deletion_request to marketplace_reports;
+grant select (deadline_at, ended_at, id, mode, state) on deletion_request to marketplace_reports;
 grant select (erased_at, id, state), update (contact, ended_at, state) on deletion_request to marketplace_worker;
 
 -- The leads of the person, named before they are erased, so that carrying out a request can be continued.

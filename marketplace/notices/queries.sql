@@ -69,8 +69,9 @@ order by n.made_at desc, n.id desc
 limit $6;
 
 -- name: count_open
--- What a business has to act on: revoked consent and erased people that it has not acknowledged.
-select count(*) from notice where business_id = $1 and kind in ('erased', 'revoked') and state in ('due', 'overdue');
+-- What a business has to act on: revoked consent and erased people of this mode that it has not acknowledged.
+select count(*) from notice n join lead l on l.id = n.lead_id
+where n.business_id = $1 and n.kind in ('erased', 'revoked') and n.state in ('due', 'overdue') and l.mode = $2;
 
 -- name: find_of_business
 -- A notice to this business, as lists show it.

@@ -175,9 +175,9 @@ async def list_notices(
     )
 
 
-async def count_open(connection: Connection, business_id: UUID) -> int:
-    """Return the number of revoked consents and erasures that the business has not acknowledged."""
-    return int(await connection.fetchval(SQL["count_open"], business_id))
+async def count_open(connection: Connection, business_id: UUID, mode: str) -> int:
+    """Return the number of revoked consents and erasures in this mode that the business has not acknowledged."""
+    return int(await connection.fetchval(SQL["count_open"], business_id, mode))
 
 
 async def find_row_of_business(connection: Connection, notice_id: UUID, business_id: UUID) -> NoticeRow | None:

@@ -1,4 +1,4 @@
-"""Wallet summary in the header of every business page: the balance, and available, low or empty."""
+"""What every page of a business shows: the wallet summary, and the notices that wait for an acknowledgement."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from litestar import Response
 
 from marketplace.database.db import Connection, session
 from marketplace.ledger import money
+from marketplace.notices import store as notices_store
 from marketplace.portal.business import store, wording
 from marketplace.portal.frame import page
 from marketplace.portal.session import Viewer
@@ -55,8 +56,17 @@ async def load_wallet_summary(connection: Connection, viewer: Viewer) -> WalletS
 async def business_page(
     request: AnyRequest, viewer: Viewer, template: str, *, wallet_summary: WalletSummary | None = None, **context: Any
 ) -> Response[bytes]:
-    """Return a page of a business, with its wallet summary in the header."""
-    if wallet_summary is None:
-        async with session(services(request).pool) as connection:
+    """Return a page of a business, with its wallet summary in the header and the number of its open notices."""
+    async with session(services(request).pool) as connection:
+        if wallet_summary is None:
             wallet_summary = await load_wallet_summary(connection, viewer)
-    return page(request, viewer, template, wallet_summary=wallet_summary, wording=wording, **context)
+        open_notices = await notices_store.count_open(connection, viewer.owner, viewer.mode)
+    return page(
+        request,
+        viewer,
+        template,
+        wallet_summary=wallet_summary,
+        open_notices=open_notices,
+        wording=wording,
+        **context,
+    )

@@ -118,7 +118,8 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     `failing`: endpoints paused after failures, of `endpoints` active. `poor`: businesses whose wallet does not cover
     one lead. `waiting`: prospects that no business can take. `returns`: returns to decide. `suppressing`: providers
     that suppressed unusually many people in the last 24 hours. `set_aside`: work set aside after failures. `cards`:
-    verticals whose scorecard is suspended.
+    verticals whose scorecard is suspended. `notices`: notices that a business did not acknowledge in time.
+    `deletions`: deletion requests that have not ended by their deadline.
     """
 
     failing: int
@@ -129,6 +130,8 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     suppressing: int
     set_aside: int
     cards: int
+    notices: int
+    deletions: int
     overdue_seconds: float
 
 

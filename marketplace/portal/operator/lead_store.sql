@@ -118,6 +118,10 @@ select (select count(*) from endpoint where state = 'active' and breaker_open_un
             group by source having count(distinct created_at) >= $2) as busy)::int as suppressing,
        (select count(*) from quarantined_work)::int as set_aside,
        (select count(*) from scorecard where state = 'suspended')::int as cards,
+       (select count(*) from notice n join lead l on l.id = n.lead_id
+        where n.kind in ('erased', 'revoked') and n.state = 'overdue' and l.mode = 'live')::int as notices,
+       (select count(*) from deletion_request
+        where ended_at is null and deadline_at <= $1 and mode = 'live')::int as deletions,
        greatest(0, coalesce(extract(epoch from $1 - least(
            (select min(due_at) from lead where due_at is not null and state in ('received', 'nurturing', 'prospect')),
            (select min(due_at) from assignment where due_at is not null and state in ('held', 'exposed')))), 0))::float8 as overdue_seconds;

@@ -79,6 +79,8 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
     returns = _count(alarms.returns, "return", "returns")
     suppressing = _count(alarms.suppressing, "provider", "providers")
     cards = _count(alarms.cards, "scorecard is", "scorecards are")
+    notices = _count(alarms.notices, "notice was", "notices were")
+    deletions = _count(alarms.deletions, "deletion request is", "deletion requests are")
     return (
         _check_silence(silence),
         _check_limit(limit),
@@ -115,6 +117,18 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
             f"{cards} suspended by the weekly check; leads are ranked without.",
             "No scorecard is suspended.",
             ("/operator/verticals", "Verticals"),
+        ),
+        _check_none(
+            alarms.notices,
+            f"{notices} not acknowledged in time: call the business.",
+            "Every notice was acknowledged in time or is not due yet.",
+            ("/operator/compliance/notices?state=overdue", "Notices"),
+        ),
+        _check_none(
+            alarms.deletions,
+            f"{deletions} past the deadline.",
+            "No deletion request is past its deadline.",
+            ("/operator/compliance/deletions?state=late", "Deletion requests"),
         ),
     )
 

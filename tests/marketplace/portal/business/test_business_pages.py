@@ -225,9 +225,12 @@ async def test_a_notice_is_shown_and_acknowledged_by_the_business_alone(shop: Sh
     assert "Stop contacting this person" in text
     notice = ids.encode("ntc", await shop.market.value("select id from notice"))
     assert f'action="/business/notices/{notice}"' in text
+    assert "1 notice waits" in await shop.page("/business")
     stranger = await stranger_of(shop)
+    assert "notice waits" not in (await stranger.get("/business")).text
     assert (await stranger.post(f"/business/notices/{notice}", {})).status_code == 404
     assert (await shop.browser.post(f"/business/notices/{notice}", {})).status_code == 303
+    assert "notice waits" not in await shop.page("/business")
     text = await shop.page("/business/notices?state=acknowledged")
     assert "Acknowledged" in text
     assert f'action="/business/notices/{notice}"' not in text

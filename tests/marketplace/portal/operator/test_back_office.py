@@ -276,6 +276,7 @@ async def test_a_late_request_is_marked_and_is_refused_with_a_reason_of_the_list
     path = f"{DELETIONS}/{ids.encode('del', request_id)}"
     assert "Overdue" in await office.page(path)
     assert "Overdue" in await office.page(f"{DELETIONS}?state=late")
+    assert "1 deletion request is past the deadline" in await office.page("/operator")
     await office.submit(f"{path}/refuse", 422, refusal="no wish")
     await office.submit(f"{path}/refuse", refusal="identity_not_proved")
     shown = await office.page(path)
@@ -302,6 +303,16 @@ async def test_a_stop_is_recorded_on_a_page_and_its_notice_is_shown(office: Offi
     assert "No notices match" in await office.page(f"{path}?state=overdue")
     assert lead in await office.page(f"{path}?format=csv")
     await office.submit(path, 422, who="nobody", country="US", reason="no person")
+
+
+async def test_overdue_notices_are_on_the_overview_and_lead_to_their_list(office: Office) -> None:
+    lead = await office.desk.sold(1)
+    await office.submit("/operator/compliance/notices", who=lead, country="US", text="1", reason="said stop")
+    assert "Every notice was acknowledged in time" in await office.page("/operator")
+    await office.market.owner.execute("update notice set state = 'overdue'")
+    text = await office.page("/operator")
+    assert "1 notice was not acknowledged in time" in text
+    assert 'href="/operator/compliance/notices?state=overdue"' in text
 
 
 async def test_the_reveal_log_shows_who_saw_which_lead_and_why(office: Office) -> None:

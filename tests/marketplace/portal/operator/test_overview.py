@@ -232,7 +232,17 @@ def test_silence_is_an_alarm_when_it_lasts_far_longer_than_is_usual() -> None:
     assert not measure_silence(every_two[:3], now + timedelta(days=1)).alarming
     assert measure_silence((), now).lasted_seconds is None
     calm = Alarms(
-        failing=0, endpoints=3, poor=0, waiting=0, returns=0, suppressing=0, set_aside=0, cards=0, overdue_seconds=0.0
+        failing=0,
+        endpoints=3,
+        poor=0,
+        waiting=0,
+        returns=0,
+        suppressing=0,
+        set_aside=0,
+        cards=0,
+        notices=0,
+        deletions=0,
+        overdue_seconds=0.0,
     )
     checks = list_checks(silent, calm)
     assert checks[0][:2] == (False, "No accepted lead for 13 min, usual gap 2 min.")
