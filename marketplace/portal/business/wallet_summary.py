@@ -1,4 +1,4 @@
-"""What every page of a business shows: the wallet summary, and the notices that wait for an acknowledgement."""
+"""Wallet summary in the header of every business page, and the number of notices that wait for an acknowledgement."""
 
 from typing import Any
 

@@ -79,8 +79,6 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
     returns = _count(alarms.returns, "return", "returns")
     suppressing = _count(alarms.suppressing, "provider", "providers")
     cards = _count(alarms.cards, "scorecard is", "scorecards are")
-    notices = _count(alarms.notices, "notice was", "notices were")
-    deletions = _count(alarms.deletions, "deletion request is", "deletion requests are")
     return (
         _check_silence(silence),
         _check_limit(limit),
@@ -118,6 +116,15 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
             "No scorecard is suspended.",
             ("/operator/verticals", "Verticals"),
         ),
+        *_check_requests(alarms),
+    )
+
+
+def _check_requests(alarms: Alarms) -> tuple[Check, ...]:
+    """Return the checks of people's requests: each reached its business and ended in time."""
+    notices = _count(alarms.notices, "notice was", "notices were")
+    deletions = _count(alarms.deletions, "deletion request is", "deletion requests are")
+    return (
         _check_none(
             alarms.notices,
             f"{notices} not acknowledged in time: call the business.",
