@@ -1,5 +1,7 @@
 """The business that has a person's number, found by phone or e-mail, and the export of all that is held.
 
+The export is a file of JSON, or a page to print.
+
 What is searched for is sent in the body of a form, never in an address, and is not stored.
 """
 
@@ -9,12 +11,21 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Response, get, post
 
+from marketplace.notices.store import NoticeKind, NoticeState
 from marketplace.people import flow as people_flow
-from marketplace.people.flow import PersonHoldings
-from marketplace.people.store import PersonLead, PersonSuppression
+from marketplace.people.flow import ExportedNotice, PersonExport, PersonHoldings
+from marketplace.people.store import (
+    PersonDecision,
+    PersonDisposition,
+    PersonLead,
+    PersonReveal,
+    PersonSuppression,
+    PersonTouch,
+)
 from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import page, short, words
 from marketplace.portal.listing import Column, Link, Listing
+from marketplace.portal.notice_words import NOTICE_KINDS, NOTICE_STATES
 from marketplace.portal.operator.compliance import Country, Mark, read_people
 from marketplace.portal.operator.links import business_link
 from marketplace.portal.session import Viewer, visitor
@@ -38,7 +49,9 @@ class ExportForm(msgspec.Struct, frozen=True, kw_only=True):
 
     exported: Annotated[Mark, label("Phone number or e-mail address", "Not stored and not logged.")]
     exported_country: Annotated[Country, label("Country, for a number without +")] = "US"
-    reason: Annotated[Reason, label("Reason", "Kept in the audit trail: contact data is in the file.")]
+    reason: Annotated[Reason, label("Reason", "Kept in the audit trail: contact data is in the answer.")]
+    printed: bool = False
+    "Whether the answer is a page to print, by the button that sent the form."
 
 
 LEADS: Final = Listing[PersonLead](
@@ -70,6 +83,64 @@ SUPPRESSIONS: Final = Listing[PersonSuppression](
         Column("Requested by", lambda row: short(row.source) if "_" in row.source else words(row.source)),
     ),
 )
+
+
+TOUCHES: Final = Listing[PersonTouch](
+    caption="Later interactions",
+    columns=(
+        Column("When", lambda touch: touch.at),
+        Column("What", lambda touch: words(touch.kind)),
+        Column("Detail", lambda touch: touch.detail),
+        Column("Recorded", lambda touch: touch.recorded_at),
+    ),
+)
+DECISIONS: Final = Listing[PersonDecision](
+    caption="Decisions",
+    columns=(
+        Column("When", lambda decision: decision.made_at),
+        Column("Outcome", lambda decision: words(decision.outcome)),
+        Column("Reason", lambda decision: words(decision.reason) if decision.reason else None),
+        Column("Version of the rules", lambda decision: decision.vertical_version, style="num"),
+    ),
+)
+REPORTS: Final = Listing[PersonDisposition](
+    caption="Reports of the business",
+    columns=(
+        Column("When", lambda report: report.happened_at),
+        Column("Outcome", lambda report: words(report.kind)),
+        Column("Reason", lambda report: words(report.reason) if report.reason else None),
+        Column("Note", lambda report: report.note),
+    ),
+)
+NOTICES: Final = Listing[ExportedNotice](
+    caption="Notices to the business",
+    columns=(
+        Column("Made", lambda notice: notice.made_at),
+        Column("Asked to", lambda notice: NOTICE_KINDS[NoticeKind(notice.kind)]),
+        Column("State", lambda notice: NOTICE_STATES[NoticeState(notice.state)]),
+        Column("Acknowledged", lambda notice: notice.acknowledged_at),
+    ),
+)
+REVEALS: Final = Listing[PersonReveal](
+    caption="Contact data shown to operators",
+    columns=(
+        Column("When", lambda reveal: reveal.at),
+        Column("Who", lambda reveal: reveal.actor),
+        Column("Reason", lambda reveal: reveal.reason),
+    ),
+)
+
+
+def list_values(value: object, name: str = "") -> tuple[tuple[str, str], ...]:
+    """Return each value below a JSON value as its name and its text, with the names of the levels joined by dots."""
+    if isinstance(value, dict):
+        pairs = ((f"{name}.{key}" if name else str(key), each) for key, each in value.items())
+        return tuple(row for key, each in pairs for row in list_values(each, key))
+    if isinstance(value, list | tuple):
+        if all(isinstance(each, str | int | float) for each in value):
+            return ((name, ", ".join(map(str, value))),) if value else ()
+        return tuple(row for place, each in enumerate(value, 1) for row in list_values(each, f"{name}.{place}"))
+    return () if value is None else ((name, str(value)),)
 
 
 @get(HOME)
@@ -107,7 +178,7 @@ async def find_person(request: AnyRequest) -> Response[bytes]:
 
 @post(f"{HOME}/export", status_code=200)
 async def export_person(request: AnyRequest) -> Response[bytes]:
-    """Send all that is held about a person as a file of JSON."""
+    """Send all that is held about a person as a file of JSON, or show it on a page to print."""
     viewer, fields = await changing(request, CallerKind.operator)
     resources = services(request)
     try:
@@ -116,8 +187,33 @@ async def export_person(request: AnyRequest) -> Response[bytes]:
     except errors.InvalidInput as error:
         return await show_again(request, {}, error, _people_page(request, viewer))
     export = await people_flow.export_person(resources.pool, resources.sealer, viewer.actor, marks, form.reason.strip())
+    if form.printed:
+        return _export_page(request, viewer, export)
     headers = {"content-disposition": 'attachment; filename="person.json"', "cache-control": "no-store"}
     return Response(people_flow.encode_export(export), media_type="application/json", headers=headers)
+
+
+def _export_page(request: AnyRequest, viewer: Viewer, export: PersonExport) -> Response[bytes]:
+    """Return the export as a page to print."""
+    leads = []
+    for lead in export.leads:
+        contact = None if lead.contact is None else list_values(msgspec.json.decode(lead.contact))
+        lists = (
+            (TOUCHES, lead.touches),
+            (DECISIONS, lead.decisions),
+            (REPORTS, lead.reports),
+            (NOTICES, lead.notices),
+            (REVEALS, lead.shown_to_operators),
+        )
+        leads.append((lead, contact, list_values(lead.inquiry.facts), [each for each in lists if each[1]]))
+    return page(
+        request,
+        viewer,
+        "operator/person_export.html",
+        export=export,
+        leads=leads,
+        suppression_listing=SUPPRESSIONS,
+    )
 
 
 handlers: tuple[Any, ...] = (show_search, find_person, export_person)

@@ -231,10 +231,17 @@ async def test_a_file_holds_all_of_a_person_and_each_contact_in_it_is_a_reveal(o
     assert sold["decisions"][-1]["outcome"] == "held"
     actions = await office.desk.audited()
     assert (actions.count("person.export"), actions.count("contact.reveal")) == (1, 1)
+    text = await office.submit("/operator/people/export", 200, **form, printed="1")
+    for part in (lead, "+13125550101", "Example Business", "Stop contacting this person", "asked for access"):
+        assert part in text
     waiting = ids.encode("lead", (await office.market.submit(2)).id)
     form["exported"] = phone_of(2)
     content = msgspec.json.decode((await office.submit("/operator/people/export", 200, **form)).encode())
     assert [(row["lead"], row["contact"]) for row in content["leads"]] == [(waiting, None)]
+    text = await office.submit("/operator/people/export", 200, **form, printed="1")
+    assert "Stored sealed" in text
+    form["exported"] = "+13125550999"
+    assert "No lead has this number" in await office.submit("/operator/people/export", 200, **form, printed="1")
 
 
 DELETIONS: Final = "/operator/compliance/deletions"
