@@ -46,6 +46,18 @@ create trigger deletion_lead_is_kept before delete or update on deletion_lead
 create trigger deletion_lead_is_never_emptied before truncate on deletion_lead
     for each statement execute function refuse_change();
 
+-- What a proof lists is complete: no lead is added to a request that is not open any more.
+create function check_deletion_lead() returns trigger language plpgsql as $$
+begin
+    if (select state from deletion_request where id = new.request_id for share) <> 'open' then
+        raise exception 'leads are named while the request is open'
+            using errcode = 'check_violation', constraint = 'deletion_lead_open';
+    end if;
+    return new;
+end $$;
+create trigger deletion_lead_open before insert on deletion_lead
+    for each row execute function check_deletion_lead();
+
 -- A request is erased when each of its leads is, and done when no notice of these erasures waits any more. Nothing is
 -- refused after its first lead was named, and a request that has ended stays as it is.
 create function check_deletion() returns trigger language plpgsql as $$
@@ -84,7 +96,7 @@ insert into background_pass (name) values ('deletions');
 
 grant select, insert on deletion_request, deletion_lead to marketplace_api;
 grant update (state, refusal, contact, erased_at, ended_at) on deletion_request to marketplace_api;
-grant select (id, state, erased_at) on deletion_request to marketplace_worker;
+grant select (id, state, ended_at) on deletion_request to marketplace_worker;
 grant select on deletion_lead to marketplace_worker;
 grant update (state, contact, ended_at) on deletion_request to marketplace_worker;
 grant select (id, mode, state, deadline_at, ended_at) on deletion_request to marketplace_reports;

@@ -3706,7 +3706,7 @@ create trigger deletion_request_is_never_emptied before truncate on deletion_req
 create trigger deletion_request_moves before update on deletion_request for each row execute function check_deletion();
 grant insert, select, update (contact, ended_at, erased_at, refusal, state) on deletion_request to marketplace_api;
 grant select (deadline_at, ended_at, id, mode, state) on deletion_request to marketplace_reports;
-grant select (erased_at, id, state), update (contact, ended_at, state) on deletion_request to marketplace_worker;
+grant select (ended_at, id, state), update (contact, ended_at, state) on deletion_request to marketplace_worker;
 
 -- The leads of the person, named before they are erased, so that carrying out a request can be continued.
 create table deletion_lead (
@@ -3721,8 +3721,19 @@ create trigger deletion_lead_is_kept before delete or update on deletion_lead fo
     refuse_change();
 create trigger deletion_lead_is_never_emptied before truncate on deletion_lead for each statement execute function
     refuse_change();
+create trigger deletion_lead_open before insert on deletion_lead for each row execute function check_deletion_lead();
 grant insert, select on deletion_lead to marketplace_api;
 grant select on deletion_lead to marketplace_worker;
+
+-- What a proof lists is complete: no lead is added to a request that is not open any more.
+create function check_deletion_lead() returns trigger language plpgsql as $$
+begin
+    if (select state from deletion_request where id = new.request_id for share) <> 'open' then
+        raise exception 'leads are named while the request is open'
+            using errcode = 'check_violation', constraint = 'deletion_lead_open';
+    end if;
+    return new;
+end $$;
 
 -- A request is erased when each of its leads is, and done when no notice of these erasures waits any more. Nothing is
 -- refused after its first lead was named, and a request that has ended stays as it is.

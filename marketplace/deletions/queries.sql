@@ -38,7 +38,7 @@ where id = $1 and state = 'open' returning id;
 -- name: complete
 -- Those of which no notice waits any more: each was acknowledged, or is overdue. $2 limits them to one request.
 update deletion_request r set state = 'done', ended_at = $1, contact = null
-where r.state = 'erased' and ($2::uuid is null or r.id = $2) and not exists (
+where r.state = 'erased' and r.ended_at is null and ($2::uuid is null or r.id = $2) and not exists (
     select from deletion_lead d join erasure e on e.lead_id = d.lead_id join notice n on n.id = e.notice_id
     where d.request_id = r.id and n.state = 'due')
 returning id;

@@ -702,7 +702,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
-        deletion_lead deletion_request(id state erased_at)
+        deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)

@@ -231,6 +231,17 @@ async def test_the_database_lets_no_request_end_before_its_leads_are_erased(
     assert await scene.state(request) == DeletionState.open
 
 
+async def test_the_database_adds_no_lead_to_a_request_that_has_ended(scene: Scene) -> None:
+    lead_id = (await scene.market.submit(1)).id
+    request = await scene.take(phone=UNKNOWN)
+    await scene.carry_out(request)
+    with pytest.raises(asyncpg.CheckViolationError) as caught:
+        await scene.market.owner.execute(
+            "insert into deletion_lead values ($1, $2)", ids.decode("del", request), lead_id
+        )
+    assert caught.value.constraint_name == "deletion_lead_open"
+
+
 async def test_the_database_lets_no_request_be_done_while_a_business_has_time(scene: Scene) -> None:
     async with Receiver(ok) as receiver:
         await scene.market.buyer(receiver.url)
