@@ -3666,7 +3666,7 @@ cross join lateral (values
 $$;
 
 
--- Deletion requests (migration 0077) ----------------------------------------------------------------------------------
+-- Deletion requests (migration 0075) ----------------------------------------------------------------------------------
 
 -- `keys` are the person's keyed hashes, as in person_key. `contact` is sealed, and empty once the request has ended. A
 -- request by lead id has no contact. `erased`: all leads of the person are erased, and a business that was shown one has

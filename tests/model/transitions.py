@@ -261,7 +261,8 @@ async def start_sooner(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 async def stop_waiting(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The provider gives the waiting lead back."""
-    return await give_back_waiting(pools.api, stage.market.provider, subject.lead_id)
+    await give_back_waiting(pools.api, stage.market.provider, subject.lead_id)
+    return None
 
 
 async def _touch(stage: Stage, pools: Pools, subject: Subject, budget_minor: int) -> object:
