@@ -11,7 +11,7 @@ from marketplace.database.db import session
 from marketplace.notices import store as notices_store
 from marketplace.notices.store import NoticeRow
 from marketplace.portal.forms import Reason, changing, fill, label, show_again, show_form
-from marketplace.portal.frame import badge, page, redirect, short
+from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.notice_words import NOTICE_KINDS, NOTICE_STATES, NOTICE_TONES, channels_of, read_state
 from marketplace.portal.operator.compliance import TABS, Country, Mark, caller_of, read_people
@@ -70,7 +70,12 @@ NOTICES: Final = Listing[NoticeRow](
         Column("Channels", channels_of, file="channels"),
         Column("State", _state, file="state", value=lambda notice: notice.state),
         Column("Attempts", lambda notice: notice.attempts, file="attempts", style="num"),
-        Column("Last result", lambda notice: notice.result or "", file="last_result"),
+        Column(
+            "Last result",
+            lambda notice: words(notice.result or ""),
+            file="last_result",
+            value=lambda notice: notice.result or "",
+        ),
         Column("Acknowledge by", lambda notice: notice.deadline_at, file="deadline_at", time="day"),
         only_in_file("acknowledged_at", lambda notice: notice.acknowledged_at),
     ),

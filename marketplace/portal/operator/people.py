@@ -70,7 +70,7 @@ LEADS: Final = Listing[PersonLead](
         ),
         Column("Shown", lambda row: row.exposed_at),
         Column("State", lambda row: words(row.state)),
-        Column("Vertical", lambda row: row.vertical),
+        Column("Service", lambda row: words(row.vertical)),
         Column("From", lambda row: row.provider_name),
     ),
 )
