@@ -19,14 +19,14 @@ HOLDS_STORED_VALUES: Final = """form => {
   const shown = [...form.elements].filter((field) => field.name && !['hidden', 'submit'].includes(field.type));
   const filled = shown.some((field) => field.tagName === 'SELECT' ? field.querySelector('option[selected]')
     : ['checkbox', 'radio'].includes(field.type) ? field.checked : field.value && field.type !== 'password');
-  if (form.elements['once'] || form.action.endsWith('/return')) return false;
+  if (form.elements['once'] || /\\/(return|what-if)$/.test(form.action)) return false;
   const reason = form.elements['reason'];
   if (reason && !reason.value) reason.value = 'Nothing is changed.';
   return Boolean(filled) && form.checkValidity();
 }"""
 """Whether a form shows stored values and a browser would send it; a required reason is filled in.
 
-What is recorded once, such as an outcome or a return, is no stored value.
+What is recorded once, such as an outcome or a return, is no stored value, and a what-if stores nothing.
 """
 FIELDS: Final = """form => [...new FormData(form)]
   .filter(([name]) => !['csrf', 'version', 'reason', 'body'].includes(name))
