@@ -36,7 +36,8 @@ end $do$"""
 
 
 _TAKEN_LEADS: Final = _award_without(
-    "where id = a.lead_id and state = a.lead_state for", "where id = a.lead_id and state in (a.lead_state, 'held') for"
+    "where id = a.lead_id and state = a.lead_state and revision",
+    "where id = a.lead_id and state in (a.lead_state, 'held') and revision",
 )
 """The award takes a lead that another award has taken meanwhile."""
 _EMPTY_WALLETS: Final = _award_without("available_minor + credit_limit_minor >= a.price_minor", "true")
@@ -46,9 +47,9 @@ _TWO_AWARDS: Final = {"before_award": "sleep:1.3%0.3", "after_award_commit": "sl
 
 _OPEN_DOOR: Final = """
 create or replace function read_contact(of_lead uuid, for_business uuid)
-    returns table (sealed bytea, wrapped bytea, master_key_id text)
+    returns table (sealed bytea, wrapped bytea, master_key_id text, corrections jsonb)
     language sql security definer set search_path = pg_catalog, public as $$
-    select c.sealed, k.wrapped, k.master_key_id from contact c join data_key k on k.lead_id = c.lead_id
+    select c.sealed, k.wrapped, k.master_key_id, null::jsonb from contact c join data_key k on k.lead_id = c.lead_id
     where c.lead_id = of_lead $$"""
 _UNWRITTEN: Final = """
 create function swallow() returns trigger language plpgsql as $$ begin return null; end $$;

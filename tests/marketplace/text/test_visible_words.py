@@ -39,6 +39,11 @@ ELSEWHERE = {
     ("SubscriptionForm", "name"): "an empty one leaves the name as it is",
     ("AttributionBody", "source"): "may be empty",
     ("AssumptionForm", "source"): "may be empty",
+    ("CorrectionForm", "full_name"): "an empty one leaves the name as it is",
+    ("MoveForm", "stage"): "the id of a stage",
+    ("NameForm", "stage"): "the id of a stage",
+    ("StageChange", "stage"): "made here, of a stage that is there",
+    ("DueStageChange", "stage"): "made here, of a stage that is there",
 }
 
 
@@ -50,7 +55,7 @@ def fields() -> list[tuple[type[msgspec.Struct], str]]:
     places = []
     for shape in subclasses(msgspec.Struct):
         sent = re.fullmatch(r"New[A-Z]\w+|\w+(Form|Change|Body)", shape.__name__)
-        if not sent or not shape.__module__.startswith("marketplace.") or shape.__module__.endswith(".store"):
+        if not sent or not shape.__module__.startswith("marketplace.") or shape.__module__.endswith("store"):
             continue
         for field in msgspec.structs.fields(shape):
             if field.encode_name in SAYS_SOMETHING and texts(inspect.type_info(field.type)):
