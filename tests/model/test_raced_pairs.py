@@ -43,6 +43,7 @@ from tests.model.transitions import (
     lapse,
     pause,
     restore,
+    revoke,
     run_out,
     stage,
     start_sooner,
@@ -106,6 +107,7 @@ TRANSITIONS: Final = (
         "deliver": deliver,
         "join": join,
         "lapse": lapse,
+        "revoke": revoke,
         "run_out": run_out,
         "start_sooner": start_sooner,
         "stop_waiting": stop_waiting,
@@ -159,6 +161,18 @@ DUELS: Final = (
         Duel(begins="ready again", first="stop_waiting", second=other)
         for other in ("award", "award_and_expose", "start_sooner")
     ),
+    *(
+        Duel(begins="prospect", first="revoke", second=other)
+        for other in ("award", "award_and_expose", "erase", "revoke")
+    ),
+    *(
+        Duel(begins=begins, first="deliver", second="revoke", server=server)
+        for begins in ("held", "exposed")
+        for server in ("accepted", "refused", "silent")
+    ),
+    Duel(begins="held", first="run_out", second="revoke"),
+    Duel(begins="exposed", first="lapse", second="revoke"),
+    Duel(begins="asked back", first="grant", second="revoke"),
 )
 
 
@@ -248,6 +262,11 @@ select count(*) from notice join erasure using (lead_id)
 where lead_id = $1 and notice.kind = 'updated' and notice.state <> 'withdrawn'"""
 
 
+ANNOUNCED_STOP: Final = "select count(*) from notice where lead_id = $1 and kind in ('revoked', 'erased')"
+ENDED: Final = ("expired", "rejected", "unsold", "erased", *SHOWN)
+"States of a lead that nobody is shown any more."
+
+
 async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
@@ -292,6 +311,10 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     if duel.first == "stop_waiting" and actors[0].outcome is None:
         assert (row["live"], row["shown"]) == (0, 0), duel_words
         assert row["state"] in ("expired", "erased"), duel_words
+    if "revoke" in (duel.first, duel.second):
+        assert row["state"] in ENDED, duel_words
+        notices = await arena.market.owner.fetchval(ANNOUNCED_STOP, subject.lead_id)
+        assert (notices > 0) == (row["shown"] == 1), duel_words
     if "join" in (duel.first, duel.second):
         assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
         assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words

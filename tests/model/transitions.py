@@ -34,6 +34,7 @@ from marketplace.journey.flow import Journey
 from marketplace.journey.joining import join_lead
 from marketplace.journey.shapes import LaterTouch, SuppliedAnswers
 from marketplace.nurturing.flow import give_back as give_back_waiting
+from marketplace.revocations.flow import revoke_lead
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime import clock
 from marketplace.runtime.errors import NotFound
@@ -242,6 +243,11 @@ async def freeze(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await erase_lead(pools.api, OPERATOR, subject.lead_id, "asked to be forgotten", also_suppress=True)
+
+
+async def revoke(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The person revokes consent to every channel."""
+    return await revoke_lead(pools.api, OPERATOR, subject.lead_id, (), "said stop")
 
 
 async def touch(stage: Stage, pools: Pools, subject: Subject) -> object:
