@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from marketplace.deletions.flow import complete_requests
+from marketplace.deletions.flow import complete_requests, keep_completing
 from marketplace.deletions.store import DeletionRefusal, DeletionState
 from marketplace.notices.flow import mark_acknowledged
 from marketplace.receipts import command
@@ -21,8 +21,9 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from tests.builders.inquiries import iso, roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace
-from tests.builders.service import Served, serve
+from tests.builders.service import Served, serve, until
 from tests.receivers import Receiver, ok
+from tests.waiting import PATIENCE
 
 PATH = "/v1/deletion-requests"
 UNKNOWN = "+13125550999"
@@ -142,6 +143,35 @@ async def test_a_request_of_an_unknown_person_is_done_without_leads_and_keeps_no
     assert (detail["request"]["state"], detail["leads"]) == ("done", [])
     assert await scene.value("select contact from deletion_request") is None
     assert (await scene.call("GET", request, "/proof"))["suppressed"] is True
+    assert await scene.value("select count(*) from suppression") > 0
+
+
+async def test_a_test_key_deletes_test_leads_alone_and_suppresses_nobody(scene: Scene) -> None:
+    live = (await scene.market.submit(1)).id
+    key = await scene.api.key(mode="test")
+    request = (await scene.api.make(PATH, {"phone": phone_of(1)}, key=key))["id"]
+    detail = (await scene.api.call("POST", f"{PATH}/{request}/carry-out", key=key)).json()
+    assert (detail["request"]["state"], detail["request"]["mode"], detail["leads"]) == ("done", "test", [])
+    assert await scene.market.state(live) == "received"
+    assert await scene.value("select count(*) from suppression") == 0
+
+
+async def test_a_worker_ends_requests_in_a_pass_of_its_own(scene: Scene) -> None:
+    async with Receiver(ok) as receiver:
+        await scene.market.buyer(receiver.url)
+        await scene.market.sold(1)
+        request = await scene.take(phone=phone_of(1))
+        await scene.carry_out(request)
+        await scene.market.owner.execute("update notice set state = 'overdue'")
+        stopping = asyncio.Event()
+        running = asyncio.create_task(keep_completing(scene.market.worker, stopping))
+
+        async def is_done() -> bool:
+            return await scene.state(request) == "done"
+
+        assert await until(is_done, PATIENCE)
+        stopping.set()
+        await running
 
 
 @pytest.mark.parametrize("refusal", DeletionRefusal)
