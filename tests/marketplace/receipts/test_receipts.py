@@ -117,7 +117,7 @@ async def test_the_business_gets_a_receipt_of_exactly_what_it_was_shown(shop: Sh
 
 async def test_a_receipt_names_the_fields_that_arrived_and_holds_none_of_their_values(shop: Shop) -> None:
     reply = await shop.sealed(await shop.market.sold())
-    contact = json.loads(shop.receiver.visits[0].body)["data"]["contact"]
+    contact = json.loads(next(visit.body for visit in shop.receiver.visits if visit.body))["data"]["contact"]
     assert set(reply.json()["fields"]) == {name for name, value in contact.items() if value}
     texts = [contact["full_name"], contact["email"], contact["phone"], contact["street"]]
     assert [text for text in texts if text and text in reply.text] == []
