@@ -9,7 +9,7 @@ from marketplace.security.auth import CallerKind
 from tests.browser.eyes import tab
 from tests.browser.installation import Marketplace
 
-MOST_TABS: Final = 60
+MOST_TABS: Final = 90
 FOCUSED: Final = """() => {
   const one = document.activeElement, style = getComputedStyle(one);
   const seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== 'none';
