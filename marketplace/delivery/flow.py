@@ -212,7 +212,9 @@ class Delivery:
         contact = self._sealer.open_contact(case.lead_id, sealed)
         progress.private = private_texts(contact)
         body = compose(case, contact, now)
-        headers = sign(self._open_secrets(case, now), ids.encode("asg", case.assignment_id), now, body)
+        headers = sign(
+            self._sealer.open_secrets(case.endpoint_id, case, now), ids.encode("asg", case.assignment_id), now, body
+        )
         return WebhookMessage(headers=(*headers.items(), ("content-type", "application/json")), body=body)
 
     async def _write_journal(self, assignment_id: UUID, entry: JournalExposure) -> bool:
@@ -224,12 +226,6 @@ class Delivery:
             log.error("journal_failed", assignment=str(assignment_id), error=str(error))
             return False
         return True
-
-    def _open_secrets(self, case: DeliveryCase, now: datetime) -> tuple[str, ...]:
-        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
-        rotating = case.previous_until is not None and now < case.previous_until
-        boxes = (case.secret, case.previous_secret if rotating else None)
-        return tuple(self._sealer.open_secret(case.endpoint_id, box) for box in boxes if box is not None)
 
     async def _settle(
         self, case: DeliveryCase, attempt: Attempt, started_at: datetime, progress: "_Progress"

@@ -548,11 +548,7 @@ async def check_signature(
     """
     async with session(pool) as connection:
         hook = await feedback_store.find_hook(connection, business_id)
-    secrets: tuple[str, ...] = ()
-    if hook is not None:
-        overlaps = hook.previous_until is not None and clock.now() < hook.previous_until
-        boxes = (hook.secret, hook.previous_secret if overlaps else None)
-        secrets = tuple(sealer.open_secret(business_id, box) for box in boxes if box is not None)
+    secrets = () if hook is None else sealer.open_secrets(business_id, hook, clock.now())
     if not is_signed(secrets, headers, body):
         raise errors.SignatureInvalid(
             "Sign the body as Standard Webhooks 1.0 says, with the secret of POST /v1/feedback-hook, "

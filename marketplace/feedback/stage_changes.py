@@ -206,21 +206,18 @@ class StageChangeSender:
     async def _attempt(self, change: DueStageChange, url: str) -> Observation:
         time = clock.DatabaseTime(change.read_at)
         body = compose_change(change, time.now())
+        endpoint_id = change.endpoint_id
+        if endpoint_id is None:
+            raise ValueError("a change with a URL has an endpoint")
 
         async def message(_: ConnectionInfo) -> WebhookMessage:
             now = time.now()
-            signature = sign(self._open_secrets(change, now), ids.encode("evt", change.id), now, body)
+            signature = sign(
+                self._sealer.open_secrets(endpoint_id, change, now), ids.encode("evt", change.id), now, body
+            )
             return WebhookMessage(headers=(*signature.items(), ("content-type", "application/json")), body=body)
 
         return (await post(url, guard=self._guard, on_connected=message)).observation
-
-    def _open_secrets(self, change: DueStageChange, now: datetime) -> tuple[str, ...]:
-        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
-        if change.endpoint_id is None:
-            raise ValueError("a change with a URL has an endpoint")
-        rotating = change.previous_until is not None and now < change.previous_until
-        boxes = (change.secret, change.previous_secret if rotating else None)
-        return tuple(self._sealer.open_secret(change.endpoint_id, box) for box in boxes if box is not None)
 
 
 def follow(

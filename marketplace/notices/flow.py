@@ -180,8 +180,11 @@ class Notices:
 
     async def _post(self, notice: DueNotice, time: clock.DatabaseTime) -> Observation | None:
         """Post the notice and return what was observed; None if the business has no active endpoint."""
+        endpoint_id = notice.endpoint_id
         if notice.url is None:
             return None
+        if endpoint_id is None:
+            raise ValueError("a notice with a URL has an endpoint")
         async with session(self._pool) as connection:
             contact = await read_changed_contact(connection, self._sealer, notice)
         body = compose_notice(notice, WEBHOOK_TYPE[notice.kind], time.now(), contact)
@@ -189,18 +192,12 @@ class Notices:
         async def message(_: ConnectionInfo) -> WebhookMessage:
             now = time.now()
             # The notice's UUID gives a message id that is the same for every retry.
-            signature = sign(self._open_secrets(notice, now), ids.encode("evt", notice.id), now, body)
+            signature = sign(
+                self._sealer.open_secrets(endpoint_id, notice, now), ids.encode("evt", notice.id), now, body
+            )
             return WebhookMessage(headers=(*signature.items(), ("content-type", "application/json")), body=body)
 
         return (await post(notice.url, guard=self._guard, on_connected=message)).observation
-
-    def _open_secrets(self, notice: DueNotice, now: datetime) -> tuple[str, ...]:
-        """Return the endpoint's current signing secret, and during a rotation the previous one as well."""
-        if notice.endpoint_id is None:
-            raise ValueError("a notice with a URL has an endpoint")
-        rotating = notice.previous_until is not None and now < notice.previous_until
-        boxes = (notice.secret, notice.previous_secret if rotating else None)
-        return tuple(self._sealer.open_secret(notice.endpoint_id, box) for box in boxes if box is not None)
 
     async def _record_attempt(
         self, notice: DueNotice, observation: Observation | None, time: clock.DatabaseTime

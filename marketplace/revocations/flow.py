@@ -161,11 +161,7 @@ async def check_signature(pool: Pool, sealer: Sealer, owner_id: UUID, headers: M
     """Verify the signature of a STOP message. Raises SignatureInvalid, also for an owner without a secret."""
     async with session(pool) as connection:
         hook = await revocations_store.find_hook(connection, owner_id)
-    secrets: tuple[str, ...] = ()
-    if hook is not None:
-        overlaps = hook.previous_until is not None and clock.now() < hook.previous_until
-        boxes = (hook.secret, hook.previous_secret if overlaps else None)
-        secrets = tuple(sealer.open_secret(owner_id, box) for box in boxes if box is not None)
+    secrets = () if hook is None else sealer.open_secrets(owner_id, hook, clock.now())
     if not is_signed(secrets, headers, body):
         raise errors.SignatureInvalid(
             "Sign the body as Standard Webhooks 1.0 says, with the secret of POST /v1/revocation-hook, "

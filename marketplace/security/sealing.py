@@ -6,7 +6,8 @@ id is authenticated with the ciphertext, so that a contact moved to another lead
 
 import hashlib
 import hmac
-from typing import Final
+from datetime import datetime
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -18,6 +19,19 @@ from marketplace.runtime import clock
 
 NONCE_BYTES: Final = 12
 "96 random bits, the size defined for GCM; a data key seals a contact and two claims, so that no nonce repeats."
+
+
+class RotatingSecret(Protocol):
+    """A sealed secret, and the previous one, which stays valid until `previous_until`. Either may be absent."""
+
+    @property
+    def secret(self) -> bytes | None: ...
+
+    @property
+    def previous_secret(self) -> bytes | None: ...
+
+    @property
+    def previous_until(self) -> datetime | None: ...
 
 
 class SealedBox(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +99,15 @@ class Sealer:
     def open_secret(self, owner: UUID, box: bytes) -> str:
         """Return the plain secret. Raises cryptography's InvalidTag when box and owner do not match."""
         return _decrypt(self._master, box, b"secret:" + owner.bytes).decode()
+
+    def open_secrets(self, owner: UUID, sealed: RotatingSecret, now: datetime) -> tuple[str, ...]:
+        """Return the plain current secret, and during a rotation the previous one as well.
+
+        Raises cryptography's InvalidTag when a box and the owner do not match.
+        """
+        rotating = sealed.previous_until is not None and now < sealed.previous_until
+        boxes = (sealed.secret, sealed.previous_secret if rotating else None)
+        return tuple(self.open_secret(owner, box) for box in boxes if box is not None)
 
     def seal_file(self, import_id: UUID, content: bytes) -> bytes:
         """Return a file sealed under the master key, to be stored until its import ends."""
