@@ -152,23 +152,27 @@ create table endpoint (
     verified_at timestamptz,
     kind text not null default 'push',
     address_key text,
+    hold_seconds int not null default 120,
     constraint endpoint_pkey primary key (id),
     constraint endpoint_owner unique (id, business_id),
     constraint endpoint_address_of_one exclude using gist (address_key with =, business_id with <>) where (verified_at
         is not null and state <> 'disabled'),
     constraint endpoint_business_id_fkey foreign key (business_id) references business(id),
     constraint endpoint_door check ((url is not null) = (kind = 'push') and (secret is not null) = (kind = 'push')),
-    constraint endpoint_kind check (kind in ('push', 'feed')),
+    constraint endpoint_hold check (hold_seconds >= 120 and hold_seconds <= 900 and (kind in ('inbox', 'email') or
+        hold_seconds = 120)),
+    constraint endpoint_kind check (kind in ('push', 'feed', 'inbox', 'email')),
     constraint endpoint_state check (state in ('unverified', 'active', 'disabled'))
 );
 create index endpoint_by_business on endpoint (business_id);
-create trigger endpoint_changes after update on endpoint for each row when (old.state is distinct from new.state or
-    old.breaker_open_until is distinct from new.breaker_open_until) execute function record_catalog_change();
-grant insert, select, update (address_key, breaker, breaker_open_until, previous_secret, previous_until, secret, state,
-    url, verified_at) on endpoint to marketplace_api;
+create trigger endpoint_changes after update on endpoint for each row when (row(old.state, old.breaker_open_until,
+    old.hold_seconds) is distinct from row(new.state, new.breaker_open_until, new.hold_seconds)) execute function
+    record_catalog_change();
+grant insert, select, update (address_key, breaker, breaker_open_until, hold_seconds, previous_secret, previous_until,
+    secret, state, url, verified_at) on endpoint to marketplace_api;
 grant select (id, kind, state) on endpoint to marketplace_feeder;
-grant select (breaker, breaker_open_until, business_id, created_at, id, kind, state, url, verified_at) on endpoint to
-    marketplace_reports;
+grant select (breaker, breaker_open_until, business_id, created_at, hold_seconds, id, kind, state, url, verified_at) on
+    endpoint to marketplace_reports;
 grant select, update (breaker, breaker_open_until, state) on endpoint to marketplace_worker;
 
 create table subscription (
@@ -2674,7 +2678,7 @@ $$;
 
 create function catalog_fingerprint(s subscription, b business, e endpoint) returns bigint language sql stable as $$
 select hash_record_extended(row(s.id, s.business_id, s.endpoint_id, s.vertical_id, s.mode, s.version, s.state,
-        s.suspended_for, b.state, b.seller_names, e.state, e.breaker_open_until), 0)
+        s.suspended_for, b.state, b.seller_names, e.state, e.breaker_open_until, e.hold_seconds), 0)
 $$;
 
 

@@ -12,6 +12,22 @@ from typing import assert_never
 
 import msgspec
 
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+class EndpointKind(StrEnum):
+    """Ways in which a business receives its leads."""
+
+    push = "push"
+    """A webhook: the lead is posted to the business's server."""
+    feed = "feed"
+    """A feed: the business's software reads it with a key."""
+    inbox = "inbox"
+    """The inbox page of the portal: a member takes the lead there."""
+    email = "email"
+    """E-mail to an address of the business."""
+
+
 # --- observations -----------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +292,10 @@ HOLD_ATTEMPTS = (0, 1, 4)
 so after three failures in about five seconds it goes to the next business."""
 
 HOLD_WINDOW = timedelta(seconds=120)
-"""Longest time that a lead is held without an exposure, including slow failures."""
+"""Longest time that a lead is held for a server without an exposure, including slow failures."""
+
+LONGEST_HOLD_SECONDS = 900
+"""Longest time for which a business may have a lead held for a person to take it: 15 minutes."""
 
 RETRY_DELAYS = (0, 1, 4, 15, 60, 300, 900, 3600)
 """Seconds to wait before each attempt once the lead is exposed: short while the person is still reachable, then hourly.
@@ -304,6 +323,15 @@ RETRY_CANNOT_HELP = frozenset(
     }
 )
 """Obstacles that last longer than the hold attempts: the lead is released at once."""
+
+
+def hold_window(hold_seconds: int, patience_left: timedelta) -> timedelta:
+    """Return the time for which an awarded lead is held without an exposure.
+
+    Longer than HOLD_WINDOW only within the patience that the vertical has left for this lead, so that leads which pass
+    by several people who do not take them still end in time.
+    """
+    return max(HOLD_WINDOW, min(timedelta(seconds=hold_seconds), patience_left))
 
 
 def next_hold_attempt_at(attempts: int, *, reason: NotSentReason, held_at: datetime, now: datetime) -> datetime | None:

@@ -185,8 +185,9 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """A definition in force, as of the time at which the index was built. The award checks the locked row again.
 
     `country` is the vertical's, to which the postal codes of an area without countries belong. `endpoint_url` is
-    None for a feed. `open_spans` are [start, end) in UTC epoch seconds for the coming days, sorted and without
-    overlaps; None is always open. `plan` has the arrivals over which caps are spread; None without `pace`.
+    None without a webhook; `hold_seconds` is how long a lead is held for the endpoint. `open_spans` are [start, end) in
+    UTC epoch seconds for the coming days, sorted and without overlaps; None is always open. `plan` has the arrivals
+    over which caps are spread; None without `pace`.
     `business_names` are the names by which a consent may name the business.
     """
 
@@ -203,6 +204,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     business_active: bool = True
     endpoint_active: bool = True
     endpoint_url: str | None = None
+    hold_seconds: int = 120
     breaker_open_until: datetime | None = None
     open_spans: tuple[tuple[int, int], ...] | None = None
     plan: ArrivalPlan | None = None

@@ -39,6 +39,7 @@ from routing.delivery import (
     AttemptOutcome,
     Breaker,
     Classification,
+    EndpointKind,
     NotSent,
     NotSentReason,
     classify,
@@ -114,7 +115,7 @@ class Delivery:
     async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
 
-        An endpoint without a URL is a feed: the lead is placed in it.
+        For a feed or an inbox the lead is placed in the business's feed, until somebody reads or takes it.
         """
         async with session(self._pool) as connection:
             case = await delivery_store.find_delivery(connection, assignment_id)
@@ -127,18 +128,35 @@ class Delivery:
         if obstacle is not None:
             return await self._settle(case, Attempt(observation=obstacle, total_ms=0.0), now, progress)
         await self._claim_probe(case, now)
+        match case.endpoint_kind:
+            case EndpointKind.push:
+                attempt = await self._post(case, progress)
+                await failpoints.reach("after_answer_before_settle")
+            case EndpointKind.feed | EndpointKind.inbox:
+                return await self._place_in_feed(case, now)
+            case EndpointKind.email:
+                attempt = await self._send_mail(case, progress)
+            case _:
+                assert_never(case.endpoint_kind)
+        return await self._settle(case, attempt, now, progress)
+
+    async def _post(self, case: DeliveryCase, progress: "_Progress") -> Attempt:
+        """Post the lead to the business's server, and expose it between the connection and the first byte."""
         if case.url is None:
-            return await self._place_in_feed(case, now)
+            raise ValueError("an endpoint of kind push has a URL")
         url_sha256 = sha256(case.url.encode()).digest()
-        attempt = await post(
+        return await post(
             case.url,
             guard=self._guard,
             on_connected=lambda to: self._expose(progress, url_sha256, to),
             connections=self._connections,
-            assignment_id=assignment_id,
+            assignment_id=case.assignment_id,
         )
-        await failpoints.reach("after_answer_before_settle")
-        return await self._settle(case, attempt, now, progress)
+
+    async def _send_mail(self, case: DeliveryCase, progress: "_Progress") -> Attempt:
+        """Return an attempt that sent nothing: no mail server is configured, so the lead goes to the next business."""
+        obstacle = NotSent(reason=NotSentReason.url_refused, detail="no mail server is configured")
+        return Attempt(observation=obstacle, total_ms=0.0)
 
     async def _place_in_feed(self, case: DeliveryCase, now: datetime) -> AttemptResult:
         """Put the lead in the business's feed and wake its readers. The lead is exposed when the feed is read."""
@@ -436,8 +454,8 @@ class Delivery:
         if classified.outcome is AttemptOutcome.gone:
             await delivery_store.disable_endpoint(connection, case.endpoint_id)
         healthy = endpoint_health(classified)
-        if case.url is None and classified.reason == NotSentReason.hold_over:
-            healthy = False  # nobody reads this feed; the next lead should not wait for it as long
+        if case.endpoint_kind is not EndpointKind.push and classified.reason == NotSentReason.hold_over:
+            healthy = False  # nobody reads what is placed here; the next lead should not wait as long
         if healthy is None or (healthy and case.breaker == Breaker()):
             return
         before = await delivery_store.lock_breaker(connection, case.endpoint_id)

@@ -3,7 +3,7 @@
 select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.subscription_version, a.endpoint_id,
        a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
-       e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
+       e.kind as endpoint_kind, e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
        facts_at(i.id, i.facts, l.revision) as facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
        case when i.facts #> '{consent,certificates}' is not null then (

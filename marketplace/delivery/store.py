@@ -15,7 +15,7 @@ from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer
 from marketplace.webhook.transport import Attempt, ConnectionInfo
 from routing.certificate import CertificateKind, CertificateState
-from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification
+from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification, EndpointKind
 from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
@@ -68,8 +68,8 @@ class DeliveredCertificate(msgspec.Struct, frozen=True, kw_only=True):
 class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     """An assignment with its endpoint and everything that is sent except the contact.
 
-    `url` is None for a feed; `persons` are keyed hashes of the person's phone and e-mail address. `exposure_position`
-    is the number of the lead's exposure in the order of all exposures, None before it.
+    `url` is None without a webhook; `persons` are keyed hashes of the person's phone and e-mail address.
+    `exposure_position` is the number of the lead's exposure in the order of all exposures, None before it.
     """
 
     subscription_version: int
@@ -80,6 +80,7 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     awarded_at: datetime
     hold_until: datetime
     exposed_at: datetime | None
+    endpoint_kind: EndpointKind
     url: str | None
     endpoint_state: str
     secret: bytes | None

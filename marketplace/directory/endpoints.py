@@ -1,4 +1,4 @@
-"""HTTP API of endpoints: register a webhook, verify it, rotate its secret, switch it; or create a feed."""
+"""HTTP API of endpoints: register a webhook, verify it, rotate its secret, switch it; or create a feed or an inbox."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -21,16 +21,25 @@ from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_l
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
+from routing.delivery import LONGEST_HOLD_SECONDS, EndpointKind
 
 PATH = "/endpoints"
 ONE = f"{PATH}/{{endpoint_id:str}}"
 
 
-class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /v1/endpoints: a URL, or none for a feed. Operators add the business and a reason."""
+HoldSeconds = Annotated[int, Meta(ge=120, le=LONGEST_HOLD_SECONDS)]
 
-    kind: Literal["push", "feed"] = "push"
+
+class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/endpoints: a webhook with its URL, or a feed or an inbox without. Operators add the business and
+    a reason.
+
+    `hold_seconds` is for an inbox: how long a lead is held until a member takes it, within the vertical's patience.
+    """
+
+    kind: Literal["push", "feed", "inbox"] = "push"
     url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
+    hold_seconds: HoldSeconds | None = None
     business_id: str | None = None
     reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
 
@@ -49,6 +58,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     url: str | None
     state: str
+    hold_seconds: int
     created_at: datetime
     verified_at: datetime | None
     breaker_open_until: datetime | None
@@ -68,6 +78,7 @@ def _show(endpoint: Endpoint) -> EndpointView:
         kind=endpoint.kind,
         url=endpoint.url,
         state=endpoint.state,
+        hold_seconds=endpoint.hold_seconds,
         created_at=endpoint.created_at,
         verified_at=endpoint.verified_at,
         breaker_open_until=endpoint.breaker_open_until,
@@ -79,31 +90,40 @@ def _show_with_secret(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
     return EndpointWithSecret(**msgspec.structs.asdict(_show(endpoint)), secret=secret)
 
 
-def _url_faults(body: NewEndpoint) -> tuple[Fault, ...]:
-    """Return the fault of a webhook without a URL, or of a feed with one."""
-    if (body.kind == "push") == (body.url is not None):
-        return ()
-    code, detail = (
-        (FaultCode.field_missing, 'Give the URL of your server, or make a feed: {"kind": "feed"}.')
-        if body.url is None
-        else (FaultCode.value_not_allowed, "Leave the URL out: a feed is read at /v1/feed.")
-    )
-    return (Fault(pointer="/url", code=code, detail=detail),)
+def _kind_faults(body: NewEndpoint) -> tuple[Fault, ...]:
+    """Return the faults of a webhook without a URL, of another kind with one, and of a time to hold that has no use."""
+    faults = []
+    if body.kind == "push" and body.url is None:
+        detail = 'Give the URL of your server, or make a feed: {"kind": "feed"}.'
+        faults.append(Fault(pointer="/url", code=FaultCode.field_missing, detail=detail))
+    if body.kind != "push" and body.url is not None:
+        detail = "Leave the URL out: a feed is read at /v1/feed, an inbox in the portal."
+        faults.append(Fault(pointer="/url", code=FaultCode.value_not_allowed, detail=detail))
+    if body.kind != "inbox" and body.hold_seconds is not None:
+        detail = "Leave it out: only leads for an inbox are held for a time of your choice."
+        faults.append(Fault(pointer="/hold_seconds", code=FaultCode.value_not_allowed, detail=detail))
+    return tuple(faults)
 
 
 @post(
-    PATH, tags=["endpoints"], dependencies={"caller": STEWARD, "draft": provide_configuration(NewEndpoint, _url_faults)}
+    PATH,
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD, "draft": provide_configuration(NewEndpoint, _kind_faults)},
 )
 async def create_endpoint(
     caller: Caller, draft: Injected[NewEndpoint], services: Injected[Services]
 ) -> EndpointWithSecret | EndpointView:
-    """Registers a webhook's URL and shows its signing secret, only once; or creates a feed, read at /v1/feed."""
-    if faults := _url_faults(draft):
+    """Registers a webhook's URL and shows its signing secret, only once.
+
+    Or creates a feed, read at /v1/feed, or an inbox, whose leads a member takes in the portal.
+    """
+    if faults := _kind_faults(draft):
         raise errors.InvalidInput(faults)
     business_id = business_of(caller, draft.business_id)
     pool, sealer, guard = services.pool, services.sealer, services.guard
     if draft.url is None:
-        return _show(await directory_flow.create_feed(pool, caller.key_id, business_id))
+        kind = EndpointKind(draft.kind)
+        return _show(await directory_flow.create_serverless(pool, caller.key_id, business_id, kind, draft.hold_seconds))
     opened = access.opened_by(caller.key_id, caller.kind, caller.opened, draft.reason)
     endpoint, secret = await directory_flow.create_endpoint(
         pool, sealer, guard, caller.key_id, business_id, draft.url, opened

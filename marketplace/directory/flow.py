@@ -29,6 +29,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.text.faults import Fault
 from marketplace.webhook.address import AddressRules, UrlFault, UrlRefusal, address_key
 from marketplace.webhook.signing import new_secret
+from routing.delivery import HOLD_WINDOW, EndpointKind
 from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
@@ -296,7 +297,12 @@ async def create_endpoint(
     normalised_url = f"{target.scheme}://{target.host_header}{target.path}"
     secret, now = new_secret(), clock.now()
     endpoint = Endpoint(
-        id=clock.new_id(), business_id=business_id, kind="push", url=normalised_url, state="unverified", created_at=now
+        id=clock.new_id(),
+        business_id=business_id,
+        kind=EndpointKind.push,
+        url=normalised_url,
+        state="unverified",
+        created_at=now,
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
@@ -313,23 +319,30 @@ async def create_endpoint(
     return endpoint, secret
 
 
-async def create_feed(pool: Pool, actor: str, business_id: UUID) -> Endpoint:
-    """Create a feed. It is active at once, because each reader needs a key of the business. Raises NotFound."""
+async def create_serverless(
+    pool: Pool, actor: str, business_id: UUID, kind: EndpointKind, hold_seconds: int | None = None
+) -> Endpoint:
+    """Create a feed or an inbox. It is active at once: only keys and members of the business reach it.
+
+    An inbox has each lead held for `hold_seconds`, or HOLD_WINDOW. Raises NotFound.
+    """
     now = clock.now()
-    feed = Endpoint(
+    endpoint = Endpoint(
         id=clock.new_id(),
         business_id=business_id,
-        kind="feed",
+        kind=kind,
         url=None,
         state="active",
+        hold_seconds=hold_seconds or int(HOLD_WINDOW.total_seconds()),
         created_at=now,
         verified_at=now,
     )
     async with transaction(pool) as connection:
         await _load_business(connection, business_id)
-        await directory_store.insert_endpoint(connection, feed, None)
-        await audit.record(connection, now, actor, "endpoint.create", ids.encode("whe", feed.id), kind=feed.kind)
-    return feed
+        await directory_store.insert_endpoint(connection, endpoint, None)
+        subject = ids.encode("whe", endpoint.id)
+        await audit.record(connection, now, actor, "endpoint.create", subject, kind=kind)
+    return endpoint
 
 
 _URL_ADVICE: Final = {
@@ -349,7 +362,7 @@ async def verify_endpoint(
 
     No transaction is open while the server is called. From then on no other business can use the address. Raises
     NotFound, KeyWrongMode, ChallengeFailed, EndpointShared if another business has verified it first, and Conflict for
-    a feed or for an endpoint that was switched in the meantime.
+    an endpoint without a URL or one that was switched in the meantime.
     """
     async with session(pool) as connection:
         endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
@@ -375,9 +388,9 @@ async def verify_endpoint(
 
 
 def _demand_url(endpoint: Endpoint) -> str:
-    """Return the endpoint's URL. Raises Conflict for a feed."""
+    """Return the endpoint's URL. Raises Conflict for an endpoint that is no webhook."""
     if endpoint.url is None:
-        raise errors.Conflict("A feed has neither a URL nor a signing secret: your keys open it.")
+        raise errors.Conflict("Only a webhook has a URL and a signing secret. This endpoint needs neither.")
     return endpoint.url
 
 
@@ -386,7 +399,8 @@ async def rotate_secret(
 ) -> tuple[Endpoint, str]:
     """Make a new signing secret, and return it with the endpoint. It cannot be read again.
 
-    The old secret stays valid for SECRET_OVERLAP. Raises NotFound, KeyWrongMode, and Conflict for a feed.
+    The old secret stays valid for SECRET_OVERLAP. Raises NotFound, KeyWrongMode, and Conflict for an endpoint without
+    a URL.
     """
     secret, now = new_secret(), clock.now()
     async with transaction(pool) as connection:
@@ -398,7 +412,10 @@ async def rotate_secret(
 
 
 async def end_previous_secret(pool: Pool, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
-    """End the previous secret at once, if there is one. Raises NotFound, KeyWrongMode, and Conflict for a feed."""
+    """End the previous secret at once, if there is one.
+
+    Raises NotFound, KeyWrongMode, and Conflict for an endpoint without a URL.
+    """
     now = clock.now()
     async with transaction(pool) as connection:
         _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))

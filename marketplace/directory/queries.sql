@@ -79,19 +79,21 @@ select exists (
     where address_key = $1 and business_id <> $2 and verified_at is not null and state <> 'disabled');
 
 -- name: insert_endpoint
-insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at, address_key)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+insert into endpoint (id, business_id, kind, url, state, secret, created_at, verified_at, address_key, hold_seconds)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: find_endpoint
 -- `serves_live` is whether a live subscription uses it: then only a live key may change it.
-select e.id, e.business_id, e.kind, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+select e.id, e.business_id, e.kind, e.url, e.state, e.hold_seconds, e.previous_until, e.breaker_open_until, e.created_at,
+       e.verified_at,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e
 where e.id = $1 and ($2::uuid is null or e.business_id = $2);
 
 -- name: list_endpoints
-select e.id, e.business_id, e.kind, e.url, e.state, e.previous_until, e.breaker_open_until, e.created_at, e.verified_at,
+select e.id, e.business_id, e.kind, e.url, e.state, e.hold_seconds, e.previous_until, e.breaker_open_until, e.created_at,
+       e.verified_at,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e

@@ -14,6 +14,7 @@ from marketplace.database.db import Connection, Queries, fetch_rows, find_row, l
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
+from routing.delivery import EndpointKind
 from routing.quota import SuspensionReason
 from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -57,16 +58,18 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint of a business: a webhook (`kind` is "push") or a feed. Its secrets are read by `load_secrets` only.
+    """A way in which a business receives leads. Its secrets are read by `load_secrets` only.
 
+    A webhook has a URL. `hold_seconds` is how long a lead is held until somebody takes it.
     `serves_live` is whether a live subscription that has not ended uses it.
     """
 
     id: UUID
     business_id: UUID
-    kind: str
+    kind: EndpointKind
     url: str | None
     state: str
+    hold_seconds: int = 120
     previous_until: datetime | None = None
     breaker_open_until: datetime | None = None
     created_at: datetime
@@ -218,7 +221,7 @@ async def has_other_owner(connection: Connection, address_key: str, business_id:
 async def insert_endpoint(
     connection: Connection, new: Endpoint, secret: bytes | None, address_key: str | None = None
 ) -> None:
-    """Insert an endpoint. A feed has neither a sealed secret nor an address key."""
+    """Insert an endpoint. Only a webhook has a sealed secret and an address key."""
     await connection.execute(
         SQL["insert_endpoint"],
         new.id,
@@ -230,6 +233,7 @@ async def insert_endpoint(
         new.created_at,
         new.verified_at,
         address_key,
+        new.hold_seconds,
     )
 
 

@@ -38,7 +38,7 @@ from routing.decision import (
     leave_open,
     record_candidates,
 )
-from routing.delivery import EVIDENCE_WINDOW, HOLD_WINDOW
+from routing.delivery import EVIDENCE_WINDOW, hold_window
 from routing.lifecycle import WAITING_LEAD, LeadState
 from routing.matching import Candidate, CapsAndWallet, Failure, Rule, kept_away, open_caps
 from routing.subscription import Subscription
@@ -229,6 +229,8 @@ def new_assignment(case: RoutingCase, rules: Rules, subscription: Subscription, 
     if subscription.endpoint_id is None:
         raise ValueError("an eligible subscription has an active endpoint")
     definition = subscription.definition
+    patience = timedelta(seconds=rules.verticals[case.vertical_id].definition.patience_seconds)
+    patience_until = (case.qualified_at or now) + patience
     return NewAssignment(
         id=clock.new_id(),
         lead_id=case.lead_id,
@@ -243,7 +245,7 @@ def new_assignment(case: RoutingCase, rules: Rules, subscription: Subscription, 
         currency=definition.currency,
         due_at=now + LEASE,
         awarded_at=now,
-        hold_until=now + HOLD_WINDOW,
+        hold_until=now + hold_window(subscription.hold_seconds, patience_until - now),
         window_starts=window_starts(now, definition.zone),
         lists_serial=case.lists_serial,
     )

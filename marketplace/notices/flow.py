@@ -25,7 +25,16 @@ from marketplace.security.sealing import Sealer
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
-from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, Observation, classify, next_attempt_at
+from routing.delivery import (
+    AnswerReceived,
+    AttemptOutcome,
+    EndpointKind,
+    NoAnswer,
+    NotSent,
+    Observation,
+    classify,
+    next_attempt_at,
+)
 
 log = logger("notices")
 
@@ -154,7 +163,7 @@ class Notices:
             time = clock.DatabaseTime(notice.read_at)
             if notice.read_at >= notice.deadline_at and not await self._mark_overdue(connection, notice):
                 return NoticeState.overdue
-        if notice.endpoint_kind == "feed":
+        if notice.endpoint_kind not in (None, EndpointKind.push):
             return await self._place_in_feed(notice, notice.read_at)
         observation = await self._post(notice, time)
         return await self._record_attempt(notice, observation, time)

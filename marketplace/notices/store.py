@@ -9,6 +9,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.runtime import clock
+from routing.delivery import EndpointKind
 
 SQL = Queries(__file__)
 
@@ -65,7 +66,7 @@ class DueNotice(NoticeEvent, frozen=True, kw_only=True):
     state: NoticeState
     attempts: int
     endpoint_id: UUID | None
-    endpoint_kind: str | None
+    endpoint_kind: EndpointKind | None
     url: str | None
     secret: bytes | None
     previous_secret: bytes | None

@@ -394,6 +394,7 @@ def _compile(row: Any, vertical: Vertical, now: datetime) -> Subscription:
         business_names=tuple(row["business_names"]),
         endpoint_active=row["endpoint_active"],
         endpoint_url=row["endpoint_url"],
+        hold_seconds=row["hold_seconds"],
         breaker_open_until=row["breaker_open_until"],
     )
     return _with_times(subscription, vertical.arrivals, now)

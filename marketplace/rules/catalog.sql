@@ -50,6 +50,7 @@ select s.id, s.business_id, s.endpoint_id, v.slug as vertical, s.mode, s.version
        s.state = 'paused' as paused, case when s.state = 'suspended' then s.suspended_for end as suspended,
        b.state = 'active' as business_active, b.seller_names as business_names,
        coalesce(e.state = 'active', false) as endpoint_active, e.url as endpoint_url, e.breaker_open_until,
+       coalesce(e.hold_seconds, 120) as hold_seconds,
        catalog_fingerprint(s, b, e) as fingerprint
 from subscription s
 join subscription_version d on (d.subscription_id, d.version) = (s.id, s.version)

@@ -128,8 +128,10 @@ class Marketplace:
         *,
         available_minor: int = 100_000,
         mode: str = "live",
+        kind: str = "feed",
+        hold_seconds: int = 120,
     ) -> Buyer:
-        """A business that takes leads at `url`, or without one in its feed, with money in its wallet."""
+        """A business that takes leads at `url`, or without one by an endpoint of `kind`, with money in its wallet."""
         new = Buyer(
             business_id=clock.new_id(), subscription_id=clock.new_id(), endpoint_id=clock.new_id(), secret=new_secret()
         )
@@ -144,13 +146,14 @@ class Marketplace:
                 event = f"event-{new.business_id}"
                 await money.top_up(connection, new.business_id, available_minor, "USD", event, clock.now())
             await connection.execute(
-                "insert into endpoint (id, business_id, kind, url, state, secret) "
-                "values ($1, $2, $3, $4, 'active', $5)",
+                "insert into endpoint (id, business_id, kind, url, state, secret, hold_seconds) "
+                "values ($1, $2, $3, $4, 'active', $5, $6)",
                 new.endpoint_id,
                 new.business_id,
-                "push" if url else "feed",
+                "push" if url else kind,
                 url,
                 self.sealer.seal_secret(new.endpoint_id, new.secret) if url else None,
+                hold_seconds,
             )
             await connection.execute(
                 "insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency) "

@@ -24,6 +24,7 @@ from routing.delivery import (
     classify,
     closed_from,
     endpoint_health,
+    hold_window,
     is_open,
     next_attempt_at,
     next_hold_attempt_at,
@@ -198,6 +199,22 @@ def test_a_lead_is_never_held_longer_than_two_minutes_without_an_exposure() -> N
 )
 def test_an_obstacle_that_seconds_cannot_remove_releases_at_once(reason: NotSentReason) -> None:
     assert next_hold_attempt_at(1, reason=reason, held_at=NOW, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("hold_seconds", "patience_left", "held"),
+    [
+        (120, 3_600, 120),
+        (900, 3_600, 900),
+        (900, 300, 300),
+        (900, 0, 120),
+        (900, -60, 120),
+    ],
+)
+def test_a_lead_is_held_longer_for_people_within_the_patience_that_is_left(
+    hold_seconds: int, patience_left: int, held: int
+) -> None:
+    assert hold_window(hold_seconds, timedelta(seconds=patience_left)) == timedelta(seconds=held)
 
 
 def _wait(attempts: int, retry_after: int | None = None, seed: str = "a") -> float:

@@ -624,7 +624,8 @@ PRIVILEGES = {
         roi_assumption(shared_cost_minor shared_win_rate shared_leads shared_won shared_weeks shared_value_minor copies
             labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
-        endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until verified_at)
+        endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until hold_seconds
+            verified_at)
         notice(state due_at result acknowledged_at detail)
         deletion_request(state refusal contact erased_at ended_at)
         feedback_hook(secret previous_secret previous_until made_at)
@@ -676,7 +677,8 @@ PRIVILEGES = {
         assignment attempt attempt_other audit audit_block audit_entry audit_other business cap_usage catalog_version
         contact(lead_id) data_key(lead_id) decision decision_other disposition share_credit business_terms
         arrival_curve
-        endpoint(id business_id kind url state breaker breaker_open_until created_at verified_at) entry erasure exposure
+        endpoint(id business_id kind url state breaker breaker_open_until hold_seconds created_at verified_at)
+        entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)
         subscription subscription_version touch correction transfer vertical vertical_version wallet

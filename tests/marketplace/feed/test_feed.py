@@ -567,6 +567,17 @@ async def test_a_feed_is_made_without_a_url_and_is_active_at_once(api: Served) -
     assert business
 
 
+async def test_an_inbox_is_made_without_a_url_and_says_how_long_a_lead_is_held(api: Served) -> None:
+    _, key = await api.business()
+    made = await api.make("/v1/endpoints", {"kind": "inbox", "hold_seconds": 600}, key=key)
+    assert (made["kind"], made["state"], made["url"], made["hold_seconds"]) == ("inbox", "active", None, 600)
+    too_long = {"kind": "inbox", "hold_seconds": 901}
+    of_no_use = {"kind": "feed", "hold_seconds": 600}
+    for wrong, code in ((too_long, "out_of_range"), (of_no_use, "value_not_allowed")):
+        refused = await api.call("POST", "/v1/endpoints", wrong, key=key)
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, code)
+
+
 @pytest.mark.parametrize("query", ["?after=x", "?after=-1", "?after=7", "?lasts=9999", "?after=99999999999999999999"])
 async def test_a_place_that_cannot_be_is_refused(market: Marketplace, api: Served, query: str) -> None:
     _, key = await fed(market, api)
