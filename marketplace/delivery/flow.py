@@ -317,6 +317,8 @@ class Delivery:
             await self._update_breaker(connection, case, classified, now)
             if counts:
                 await self._suspend_over_quota(connection, case, now)
+        if result is AttemptResult.released and case.url is None and self._publisher is not None:
+            await self._publisher.publish(ids.encode("biz", case.business_id))  # its card leaves the open inboxes
         return result
 
     async def _find_crossed_quota(self, connection: Connection, case: DeliveryCase, now: datetime) -> Suspension | None:

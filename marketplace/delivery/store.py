@@ -160,7 +160,7 @@ def exposure_of(
 ) -> JournalExposure:
     """Return the exposure in the form that the journal stores.
 
-    `channel` is "push" or "feed"; `address` names the server or the reader that received the lead.
+    `channel` is "push", "feed", "portal" or "email"; `address` names the server or the reader that received the lead.
     """
     return JournalExposure(
         lead_id=case.lead_id,

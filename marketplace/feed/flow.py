@@ -2,8 +2,10 @@
 
     read: entries after the reader's position → commit the exposure → journal → contact → event
     acknowledge: commit "delivered" and the money
+    take: a member takes one lead in the portal, which reads and acknowledges it at once
 
-Delivery places each lead that was awarded to a feed there, and releases it if nobody reads it within the hold window.
+Delivery places each lead that was awarded to a feed or an inbox there, and releases it if nobody reads or takes it
+within the hold window.
 A lead is exposed just before its event is sent. From then on no other business can get it; it is charged when it is
 acknowledged, and lapses if it is not. Positions are assigned in commit order, so a reader that continues after the last
 position it received misses nothing.
@@ -24,7 +26,7 @@ from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import compose
 from marketplace.delivery.store import DeliveryCase
 from marketplace.feed import store
-from marketplace.feed.store import EventKind, FeedEntry, TicketRow
+from marketplace.feed.store import EventKind, FeedEntry, InboxLead, TicketRow
 from marketplace.ledger import money
 from marketplace.notices import flow as notices_flow
 from marketplace.notices import store as notices_store
@@ -35,8 +37,8 @@ from marketplace.security.auth import Principal, UnconfirmedAccess
 from marketplace.security.sealing import SealedContact, Sealer
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.web import metrics
-from routing.delivery import EVIDENCE_WINDOW
-from routing.lifecycle import AssignmentState
+from routing.delivery import EVIDENCE_WINDOW, EndpointKind
+from routing.lifecycle import OPEN_ASSIGNMENT, AssignmentState
 
 log = logger("api")
 
@@ -47,16 +49,32 @@ MOST_ACKNOWLEDGED: Final = 500
 "Limit of leads acknowledged by one call; each takes a transaction of some milliseconds."
 SHOWN: Final = frozenset({AssignmentState.held, AssignmentState.exposed, AssignmentState.delivered})
 "States in which the feed shows a lead. A refused, lapsed or returned lead is not shown again."
-ACKNOWLEDGED: Final = "acknowledged"
-"Reason stored with a lead that was delivered by an acknowledgement."
+
+
+class SettlementEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Evidence by which a lead is delivered and charged: the reason and kind stored with it, and the audited action."""
+
+    reason: str
+    evidence: str
+    action: str
+
+
+ACKNOWLEDGED: Final = SettlementEvidence(reason="acknowledged", evidence="acknowledgement", action="lead.acknowledge")
+"The business's software said that it has the lead."
+TAKEN: Final = SettlementEvidence(reason="taken", evidence="reveal", action="lead.take")
+"A member who is signed in took the lead, and its contact was read for them."
 
 
 class FeedReader(msgspec.Struct, frozen=True, kw_only=True):
-    """A reader of a business's feed in one mode. `name` is the id of their key or membership; exposures record it."""
+    """A reader of a business's feed in one mode. `name` is the id of their key or membership; exposures record it.
+
+    `channel` is "portal" for a member who takes leads in the inbox, and "feed" otherwise.
+    """
 
     business_id: UUID
     mode: str
     name: str
+    channel: str = "feed"
     opened: UnconfirmedAccess | None = None
 
 
@@ -92,6 +110,19 @@ class AcknowledgementOutcome(StrEnum):
     "The event had been acknowledged before; nothing changed."
     late = "late"
     "The lead had lapsed or been refused before; the acknowledgement was recorded and nothing was charged."
+
+
+class TakeOutcome(StrEnum):
+    """Result of taking a lead in the inbox."""
+
+    taken = "taken"
+    "The lead is delivered and was charged."
+    repeated = "repeated"
+    "This member or a colleague had taken it before; nothing changed."
+    missed = "missed"
+    "Nobody had taken it in time; it may be another business's by now."
+    withdrawn = "withdrawn"
+    "The person may not be contacted any more."
 
 
 class AcknowledgementTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +192,8 @@ class Feed:
             case = await delivery_store.find_delivery(connection, entry.assignment_id)
         if case is None or case.state not in SHOWN or case.withdrawn:
             return None
+        if case.state in OPEN_ASSIGNMENT and case.endpoint_kind is not EndpointKind.feed:
+            return None  # a member takes it in the inbox; the feed has it afterwards
         now = case.read_at
         exposure = await self._expose(reader, case, now)
         if exposure is None:
@@ -201,6 +234,53 @@ class Feed:
             has_more=has_more,
         )
 
+    # The inbox
+
+    async def open_inbox(self, reader: FeedReader) -> tuple[InboxLead, ...]:
+        """Return the leads that a member may take now, newest first. Exposes nothing.
+
+        Also close the inbox's breaker, because somebody is looking.
+        """
+        async with session(self._pool) as connection:
+            await store.close_inbox_breaker(connection, reader.business_id)
+            return await store.list_inbox(connection, reader.business_id, reader.mode)
+
+    async def take(self, reader: FeedReader, assignment_id: UUID) -> tuple[TakeOutcome, InboxLead]:
+        """Take a lead that waits in the inbox for the reader: it is exposed, then delivered and charged.
+
+        The contact is read before the charge, so that nobody pays for a lead that cannot be shown. Of several calls at
+        once one takes the lead. Raises NotFound for a lead that never waited in this inbox, and Unavailable if it
+        cannot be shown now.
+        """
+        async with session(self._pool) as connection:
+            waiting = await store.find_inbox_lead(connection, assignment_id, reader.business_id, reader.mode)
+            case = await delivery_store.find_delivery(connection, assignment_id)
+        if waiting is None or case is None:
+            raise errors.NotFound("There is no lead with this id in your inbox.")
+        if case.state not in OPEN_ASSIGNMENT:
+            return _outcome_of(case.state), waiting
+        if case.withdrawn:
+            return TakeOutcome.withdrawn, waiting
+        exposure = await self._expose(reader, case, case.read_at)
+        if exposure is None:
+            return await self._explain_missed(assignment_id), waiting
+        sealed, _ = await asyncio.gather(self._read_contact(reader, case), self._write_journal(exposure))
+        if sealed is None:
+            return TakeOutcome.withdrawn, waiting
+        await failpoints.reach("after_read_before_write")
+        receipt, state = await self._settle(reader, assignment_id, TAKEN)
+        if receipt is AcknowledgementOutcome.acknowledged:
+            return TakeOutcome.taken, waiting
+        return _outcome_of(state), waiting
+
+    async def _explain_missed(self, assignment_id: UUID) -> TakeOutcome:
+        """Return why a lead that was open a moment ago could not be exposed."""
+        async with session(self._pool) as connection:
+            case = await delivery_store.find_delivery(connection, assignment_id)
+        if case is not None and case.withdrawn:
+            return TakeOutcome.withdrawn
+        return TakeOutcome.missed if case is None else _outcome_of(case.state)
+
     async def _expose(self, reader: FeedReader, case: DeliveryCase, now: datetime) -> JournalExposure | None:
         """Return the exposure to this business, committed now or earlier; None if the lead may not be exposed."""
         reader_sha256 = sha256(reader.name.encode()).digest()
@@ -209,13 +289,20 @@ class Feed:
             await failpoints.reach("after_connect_before_expose")
             async with session(self._exposing) as connection:
                 exposure = await store.expose(
-                    connection, case, reader.business_id, reader.name, reader_sha256, now, now + EVIDENCE_WINDOW
+                    connection,
+                    case,
+                    reader.business_id,
+                    reader.name,
+                    reader_sha256,
+                    now,
+                    now + EVIDENCE_WINDOW,
+                    reader.channel,
                 )
                 if exposure is None:
                     return None
                 await failpoints.reach("after_expose_before_read", connection)
             position, exposed_at = exposure.position, now
-        return delivery_store.exposure_of(case, "feed", reader_sha256, reader.name, None, exposed_at, position)
+        return delivery_store.exposure_of(case, reader.channel, reader_sha256, reader.name, None, exposed_at, position)
 
     async def _read_contact(self, reader: FeedReader, case: DeliveryCase) -> SealedContact | None:
         """Return the sealed contact, and record the reveal if an operator opened this access.
@@ -259,7 +346,7 @@ class Feed:
             if entry.notice_id is not None:
                 receipts.append(await self._acknowledge_notice(reader, entry, entry.notice_id))
             else:
-                receipts.append((await self._settle(reader, entry.assignment_id))[0])
+                receipts.append((await self._settle(reader, entry.assignment_id, ACKNOWLEDGED))[0])
         return AcknowledgementTotals(
             through=through,
             acknowledged=receipts.count(AcknowledgementOutcome.acknowledged),
@@ -275,9 +362,11 @@ class Feed:
             assignment_id = await store.find_shown(connection, lead_id, reader.business_id, reader.mode)
         if assignment_id is None:
             raise errors.NotFound("There is no lead with this id that you were shown.")
-        return await self._settle(reader, assignment_id)
+        return await self._settle(reader, assignment_id, ACKNOWLEDGED)
 
-    async def _settle(self, reader: FeedReader, assignment_id: UUID) -> tuple[AcknowledgementOutcome, AssignmentState]:
+    async def _settle(
+        self, reader: FeedReader, assignment_id: UUID, by: SettlementEvidence
+    ) -> tuple[AcknowledgementOutcome, AssignmentState]:
         """Record the acknowledgement, the assignment's new state, the money and the audit row in one transaction."""
         async with session(self._pool) as connection:
             case = await delivery_store.find_delivery(connection, assignment_id)
@@ -288,7 +377,7 @@ class Feed:
             state = await delivery_store.lock_delivery(connection, case)
             if state is AssignmentState.exposed:
                 await delivery_store.mark_settled(
-                    connection, case, AssignmentState.delivered, ACKNOWLEDGED, "acknowledgement", now
+                    connection, case, AssignmentState.delivered, by.reason, by.evidence, now
                 )
                 if case.mode == "live":
                     await money.capture(connection, case.price, now)
@@ -296,7 +385,7 @@ class Feed:
             receipt = _receipt(state, is_first)
             if receipt is not AcknowledgementOutcome.repeated:
                 subject = ids.encode("lead", case.lead_id)
-                await audit.record(connection, now, reader.name, "lead.acknowledge", subject, late=receipt == "late")
+                await audit.record(connection, now, reader.name, by.action, subject, late=receipt == "late")
         await failpoints.reach("after_settle_commit")
         return receipt, AssignmentState.delivered if state is AssignmentState.exposed else state
 
@@ -347,6 +436,12 @@ def _receipt(state: AssignmentState, is_first: bool) -> AcknowledgementOutcome:
         return AcknowledgementOutcome.acknowledged
     late = state in (AssignmentState.lapsed, AssignmentState.refused)
     return AcknowledgementOutcome.late if late and is_first else AcknowledgementOutcome.repeated
+
+
+def _outcome_of(state: AssignmentState) -> TakeOutcome:
+    """Return the result of taking a lead in this state, which another call has changed or is changing."""
+    ours = (AssignmentState.exposed, AssignmentState.delivered, AssignmentState.returned)
+    return TakeOutcome.repeated if state in ours else TakeOutcome.missed
 
 
 def _event(entry: FeedEntry, body: bytes) -> FeedItem:

@@ -21,14 +21,16 @@ order by f.position
 limit $5;
 
 -- name: expose
--- Committed before the event is sent; the same as `expose` of delivery, for a feed. $3 is the reader's business and $4 the
--- id of its key or member. The lead must be held (by the database's clock), its person not withdrawn, and the feed active.
--- A concurrent call that waited for the lock finds it exposed. No row: it is neither.
+-- Committed before the event is sent, or the contact is shown to a member; the same as `expose` of delivery. $3 is the
+-- reader's business and $4 the id of its key or member. $8 is the channel: a feed's leads are read there, an inbox's and those
+-- announced by e-mail in the portal. The lead must be held (by the database's clock), its person not withdrawn, and the
+-- endpoint active. A concurrent call that waited for the lock finds it exposed. No row: it is neither.
 with locked as (
     select a.state, a.endpoint_id, a.attempts,
            a.hold_until > clock_timestamp() and e.state = 'active' and not is_withdrawn(l.id) as holdable
     from lead l join assignment a on a.lead_id = l.id join endpoint e on e.id = a.endpoint_id
-    where l.id = $1 and a.id = $2 and a.business_id = $3 and e.kind = 'feed'
+    where l.id = $1 and a.id = $2 and a.business_id = $3
+      and (e.kind, $8::text) in (('feed', 'feed'), ('inbox', 'portal'), ('email', 'portal'))
     for no key update of l, a
 ), moved as (
     update lead set state = 'exposed' from locked
@@ -36,7 +38,7 @@ with locked as (
 ), inserted as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, attempt_no,
         exposed_at)
-    select $1, $2, $3, 'feed', endpoint_id, $5, $4, attempts, $6 from locked where state = 'held' and holdable
+    select $1, $2, $3, $8, endpoint_id, $5, $4, attempts, $6 from locked where state = 'held' and holdable
     returning position
 ), claimed as (
     update assignment set state = 'exposed', exposed_at = $6, evidence_until = $7, due_at = $7 from locked
@@ -48,6 +50,38 @@ select (select position from inserted) as position from locked where state = 'ex
 -- The feed is read again, so it may be awarded leads at once.
 update endpoint set breaker = '{}', breaker_open_until = null
 where business_id = $1 and kind = 'feed' and breaker <> '{}';
+
+-- name: list_inbox
+-- Leads that wait for a member of this business, newest first, without any contact. A lead is held for 15 minutes at most, so
+-- it is among the newest entries; older ones that nobody took are not looked at.
+select a.id as assignment_id, a.lead_id, a.subscription_id, a.state, a.mode, a.price_minor, a.currency, a.awarded_at,
+       a.hold_until, facts_at(i.id, i.facts, l.revision) as facts
+from (
+    select assignment_id from feed_event
+    where business_id = $1 and mode = $2 and acknowledged_at is null and kind = 'lead.assigned'
+    order by position desc limit 200
+) f
+join assignment a on a.id = f.assignment_id
+join endpoint e on e.id = a.endpoint_id and e.kind in ('inbox', 'email')
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+where a.state = 'exposed' or (a.state = 'held' and a.hold_until > clock_timestamp() and not is_withdrawn(a.lead_id))
+order by a.awarded_at desc, a.id;
+
+-- name: find_inbox_lead
+-- One lead that is waiting for a member of this business, or that was.
+select a.id as assignment_id, a.lead_id, a.subscription_id, a.state, a.mode, a.price_minor, a.currency, a.awarded_at,
+       a.hold_until, facts_at(i.id, i.facts, l.revision) as facts
+from assignment a
+join endpoint e on e.id = a.endpoint_id and e.kind in ('inbox', 'email')
+join lead l on l.id = a.lead_id
+join inquiry i on i.id = a.lead_id
+where a.id = $1 and a.business_id = $2 and a.mode = $3;
+
+-- name: close_inbox_breaker
+-- Somebody looks at the inbox again, so it may be awarded leads at once.
+update endpoint set breaker = '{}', breaker_open_until = null
+where business_id = $1 and kind = 'inbox' and breaker <> '{}';
 
 -- name: list_unacknowledged
 -- Entries up to position $3 that the reader was sent and has not acknowledged.

@@ -9,6 +9,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.delivery.store import CommittedExposure, DeliveryCase
+from routing.inquiry import Facts
 from routing.lifecycle import AssignmentState
 
 SQL = Queries(__file__)
@@ -36,6 +37,21 @@ class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
     lead_id: UUID
     state: AssignmentState
     notice_id: UUID | None
+
+
+class InboxLead(msgspec.Struct, frozen=True, kw_only=True):
+    """A lead that a member of the business may take until `hold_until`, without its contact."""
+
+    assignment_id: UUID
+    lead_id: UUID
+    subscription_id: UUID
+    state: AssignmentState
+    mode: str
+    price_minor: int
+    currency: str
+    awarded_at: datetime
+    hold_until: datetime
+    facts: Facts
 
 
 class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,10 +87,12 @@ async def expose(
     reader_sha256: bytes,
     now: datetime,
     evidence_until: datetime,
+    channel: str,
 ) -> CommittedExposure | None:
     """Expose the lead to this business, or confirm that a concurrent call has done so; None if it is not allowed.
 
-    `reader` is the id of the key or membership that reads, `reader_sha256` its hash.
+    `reader` is the id of the key or membership that reads, `reader_sha256` its hash. `channel` is "feed" or "portal";
+    the lead's endpoint must be of a kind that is read there.
     """
     return await find_row(
         connection,
@@ -87,7 +105,25 @@ async def expose(
         reader_sha256,
         now,
         evidence_until,
+        channel,
     )
+
+
+async def list_inbox(connection: Connection, business_id: UUID, mode: str) -> tuple[InboxLead, ...]:
+    """Return the leads that a member of the business may take now, newest first; 200 at most."""
+    return await fetch_rows(connection, SQL["list_inbox"], InboxLead, business_id, mode)
+
+
+async def find_inbox_lead(
+    connection: Connection, assignment_id: UUID, business_id: UUID, mode: str
+) -> InboxLead | None:
+    """Return a lead that waits or waited in the business's inbox, in its present state; None if it never did."""
+    return await find_row(connection, SQL["find_inbox_lead"], InboxLead, assignment_id, business_id, mode)
+
+
+async def close_inbox_breaker(connection: Connection, business_id: UUID) -> None:
+    """Close the breakers of the business's inboxes."""
+    await connection.execute(SQL["close_inbox_breaker"], business_id)
 
 
 async def close_breaker(connection: Connection, business_id: UUID) -> None:

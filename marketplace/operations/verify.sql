@@ -233,7 +233,8 @@ full join exposure e on e.assignment_id = a.id
 left join endpoint p on p.id = e.endpoint_id;
 
 -- name: feed_has_its_own
--- A feed has only leads of its business, at positions that were assigned, and every lead that was exposed by feed.
+-- A feed has only leads of its business, at positions that were assigned, and every lead that was exposed there or in the
+-- inbox.
 -- Leads exposed again by a fence are not in it.
 select coalesce(f.assignment_id, x.assignment_id) as assignment_id, f.business_id, f.mode, f.position,
        case when f.position is null then 'exposed by feed, but not in the feed'
@@ -242,7 +243,7 @@ select coalesce(f.assignment_id, x.assignment_id) as assignment_id, f.business_i
 from feed_event f
 full join (
     select e.assignment_id from exposure e join assignment b on b.id = e.assignment_id
-    where e.channel = 'feed' and b.reason is distinct from 'restored'
+    where e.channel in ('feed', 'portal') and b.reason is distinct from 'restored'
 ) x on x.assignment_id = f.assignment_id and f.kind = 'lead.assigned'
 left join assignment a on a.id = f.assignment_id
 left join feed d on (d.business_id, d.mode) = (f.business_id, f.mode);

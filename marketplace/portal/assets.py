@@ -50,6 +50,7 @@ ASSETS: Final = {
     for asset in (
         _asset(OURS / "portal.css", "text/css"),
         _asset(OURS / "portal.js", "text/javascript"),
+        _asset(OURS / "inbox.js", "text/javascript"),
         _asset(OURS / "icon.svg", "image/svg+xml"),
     )
 }

@@ -40,6 +40,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "lead.give_back": "Gave a waiting lead back",
     "lead.hold": "Held a waiting lead",
     "lead.look_again": "Asked to decide a waiting lead now",
+    "lead.take": "Took a lead of the inbox",
     "lead.revoke": "Stopped a lead whose person revoked consent",
     "lead.resend": "Sent a lead again",
     "lead.undo_disposition": "Undid the outcome of a lead",

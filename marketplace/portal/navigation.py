@@ -25,6 +25,7 @@ MARKETPLACE_ACCESS: Final = (NavigationEntry("/account/access", "Marketplace acc
 
 BUSINESS: Final = (
     NavigationEntry("/business", "Overview"),
+    NavigationEntry("/business/inbox", "Inbox"),
     NavigationEntry("/business/leads", "Leads"),
     NavigationEntry("/business/board", "Board"),
     NavigationEntry("/business/feed", "Live feed"),

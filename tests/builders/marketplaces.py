@@ -195,6 +195,21 @@ class Marketplace:
         await self.walker.walk(receipt.id)
         return receipt.id
 
+    async def wait_in_inbox(self, buyer: Buyer, number: int = 2) -> UUID:
+        """The assignment of a lead that waits in an inbox of the business, which takes its next leads as before."""
+        served = "update subscription set endpoint_id = $2 where id = $1"
+        endpoint_id = clock.new_id()
+        await self.owner.execute(
+            "insert into endpoint (id, business_id, kind, state) values ($1, $2, 'inbox', 'active')",
+            endpoint_id,
+            buyer.business_id,
+        )
+        await self.owner.execute(served, buyer.subscription_id, endpoint_id)
+        lead_id = await self.sold(number)
+        await self.owner.execute(served, buyer.subscription_id, buyer.endpoint_id)
+        assignment_id: UUID = await self.value("select id from assignment where lead_id = $1", lead_id)
+        return assignment_id
+
     async def value(self, sql: str, *arguments: Any) -> Any:
         return await self.owner.fetchval(sql, *arguments)
 

@@ -48,6 +48,7 @@ from tests.model.transitions import (
     stage,
     start_sooner,
     stop_waiting,
+    take,
     take_up,
     top_up,
     touch,
@@ -111,6 +112,7 @@ TRANSITIONS: Final = (
         "run_out": run_out,
         "start_sooner": start_sooner,
         "stop_waiting": stop_waiting,
+        "take": take,
     }
 )
 DUELS: Final = (
@@ -173,6 +175,10 @@ DUELS: Final = (
     Duel(begins="held", first="run_out", second="revoke"),
     Duel(begins="exposed", first="lapse", second="revoke"),
     Duel(begins="asked back", first="grant", second="revoke"),
+    *(
+        Duel(begins="in the inbox", first="take", second=other)
+        for other in ("take", "run_out", "revoke", "erase", "take_up", "touch", "freeze")
+    ),
 )
 
 
@@ -239,6 +245,8 @@ PUT_OFF: Final = """
 with claims as (update assignment set due_at = due_at + $1 where due_at < clock_timestamp() + $1)
 update lead set due_at = due_at + $1 where due_at < clock_timestamp() + $1"""
 
+TAKES_BY_HAND: Final = "update endpoint set kind = 'inbox', url = null, secret = null where id = $1 and kind = 'push'"
+
 CALL_UP: Final = """
 with claims as (update assignment set due_at = clock_timestamp() where id = $1 and due_at is not null)
 update lead set due_at = clock_timestamp() where id = $2 and due_at is not null"""
@@ -271,6 +279,8 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
     await owner.execute(PUT_OFF, LATER)
+    if duel.begins == "in the inbox":
+        await owner.execute(TAKES_BY_HAND, arena.buyers[0].endpoint_id)
     subject = await arena.take_in(**ANSWERED.get(duel.begins, {}))
     if duel.begins in ANSWERED:
         await arena.award(subject)
@@ -279,6 +289,8 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
     elif duel.begins != "prospect":
         subject = await arena.award(subject)
         assert subject.assignment_id is not None
+    if duel.begins == "in the inbox":
+        await deliver(arena, arena.pools, subject)
     if duel.begins in ("exposed", "delivered", "asked back"):
         arena.answers = [drop_after_read if duel.begins == "exposed" else ok]
         await deliver(arena, arena.pools, subject)

@@ -21,6 +21,7 @@ from marketplace.directory.flow import SubscriptionRequest
 from marketplace.directory.store import TenantScope
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.erasure.flow import erase_lead
+from marketplace.feed.flow import Feed, FeedReader
 from marketplace.feedback import returns
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.flow import LeadHolder
@@ -215,6 +216,15 @@ async def take_up(stage: Stage, pools: Pools, subject: Subject) -> object:
     return len(taken) + len(leads)
 
 
+async def take(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """A member of the first business takes the lead in the inbox."""
+    if subject.assignment_id is None:
+        return None
+    feed = Feed(pools.api, pools.owner, stage.market.sealer, stage.journal)
+    reader = FeedReader(business_id=stage.buyers[0].business_id, mode="live", name="mem_x", channel="portal")
+    return await feed.take(reader, subject.assignment_id)
+
+
 async def pause(stage: Stage, pools: Pools, subject: Subject) -> object:
     subscription_id = stage.buyers[0].subscription_id
     return await directory_flow.switch_subscription(pools.api, "test", ALL, subscription_id, "paused")
@@ -350,7 +360,8 @@ RESTORE: Final = """
 with subscriptions as (update subscription set state = 'active' where state <> 'active'),
     businesses as (update business set state = 'active' where state <> 'active')
 update endpoint
-set state = 'active', breaker = '{}', breaker_open_until = null, url = case when id = $1 then $2 else url end
+set state = 'active', breaker = '{}', breaker_open_until = null,
+    url = case when id = $1 and kind = 'push' then $2 else url end
 where state <> 'active' or breaker <> '{}' or (id = $1 and url <> $2)"""
 
 

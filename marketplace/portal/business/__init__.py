@@ -6,6 +6,7 @@ from marketplace.portal.business import (
     customers,
     delivery,
     imports,
+    inbox,
     lead_list,
     leads,
     matching,
@@ -20,11 +21,12 @@ from marketplace.portal.business import (
 )
 from marketplace.portal.live import LivePart
 
-PARTS: tuple[LivePart, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WHY_PART)
+PARTS: tuple[LivePart, ...] = (overview.LATEST_PART, overview.FEED_PART, overview.WHY_PART, inbox.CARDS_PART)
 
 handlers = (
     *overview.handlers,
     *onboarding.handlers,
+    *inbox.handlers,
     *lead_list.handlers,
     *leads.handlers,
     *board.handlers,

@@ -273,7 +273,7 @@ def _facts(facts: Facts, detail: LeadDetail) -> tuple[tuple[str, str], ...]:
     answers = []
     for name, value in facts.need_fields.items():
         label = needs[name].label or name.replace("_", " ").capitalize() if name in needs else name
-        answers.append((label, _answer(value)))
+        answers.append((label, wording.answer_words(value)))
     extra = (
         ("Company size", facts.company_size),
         ("Role", facts.role),
@@ -282,12 +282,6 @@ def _facts(facts: Facts, detail: LeadDetail) -> tuple[tuple[str, str], ...]:
         ("Form", facts.form),
     )
     return (*answers, *((name, str(value)) for name, value in extra if value is not None))
-
-
-def _answer(value: str | int | bool) -> str:
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
-    return f"{value:,}" if isinstance(value, int) else value.replace("_", " ").capitalize()
 
 
 # History.

@@ -161,3 +161,10 @@ def attempt_words(outcome: str, reason: str, status: int | None) -> str:
 def outcome_badge(outcome: str) -> Markup:
     """Return the badge of an attempt's outcome."""
     return badge(OUTCOMES.get(outcome, outcome), OUTCOME_TONES.get(outcome, "muted"))
+
+
+def answer_words(value: str | int | bool) -> str:
+    """Return a person's answer to a question of the vertical: `Yes`, `1,200`, `Clay tile`."""
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return f"{value:,}" if isinstance(value, int) else value.replace("_", " ").capitalize()

@@ -85,6 +85,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/imports/{import_id=imp}/begin": tenants(BUSINESS),
     "/business/imports/{import_id=imp}/look": tenants(BUSINESS),
     "/business/imports/{import_id=imp}/undo": tenants(BUSINESS),
+    "/business/inbox/{assignment_id=asg}/take": tenants(BUSINESS),
     "/business/leads/{lead_id=lead}/move": tenants(BUSINESS, stage="x"),
     "/business/leads/{lead_id=lead}/next-action": tenants(BUSINESS, note="x", due_at="2027-01-01T10:00"),
     "/business/leads/{lead_id=lead}/next-action/done": tenants(BUSINESS),
@@ -225,6 +226,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named |= {"prov": market.provider.owner, "lead": await market.sold(1)}
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         named["ntc"] = await insert_notice(market.worker, named["lead"], NoticeKind.revoked, clock.now(), {})
+        named["asg"] = await market.wait_in_inbox(buyer)
         named["stg"] = await market.value(ADD_STAGE, buyer.business_id)
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
         made.ids["sim"] = ids.encode("sim", clock.new_id())

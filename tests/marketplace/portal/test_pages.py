@@ -57,6 +57,7 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/verticals/{slug}/scorecards": (OPERATORS, {"slug": "slug"}),
     "/operator/verticals/{slug}/scorecards/{version}": (OPERATORS, {"slug": "slug", "version": "card"}),
     "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
+    "/business/inbox/{assignment_id}": ((CallerKind.business,), {"assignment_id": "asg"}),
     "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
     "/business/leads/{lead_id}/move": ((CallerKind.business,), {"lead_id": "lead"}),
     "/business/leads/{lead_id}/next-action": ((CallerKind.business,), {"lead_id": "lead"}),
@@ -118,6 +119,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named["prov"] = market.provider.owner
         card = await store_card(market)
         named["lead"] = await market.sold(1)
+        named["asg"] = await market.wait_in_inbox(buyer)
         named["ret"] = await market.value(ASK_BACK, clock.new_id(), named["lead"])
         made.ids = {kind: ids.encode(kind, value) for kind, value in named.items()} | {
             "slug": "roofing",
