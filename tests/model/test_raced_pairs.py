@@ -235,7 +235,12 @@ def act(arena: Stage, name: str, subject: Subject) -> Actor:
     real = arena.pools
 
     def run(actor: Actor) -> object:
-        stepped = Pools(owner=actor.stepped(real.owner), api=actor.stepped(real.api), worker=actor.stepped(real.worker))
+        stepped = Pools(
+            owner=actor.stepped(real.owner),
+            api=actor.stepped(real.api),
+            worker=actor.stepped(real.worker),
+            feeder=actor.stepped(real.feeder),
+        )
         return TRANSITIONS[name](arena, stepped, subject)
 
     return Actor(name, run)  # type: ignore[arg-type]

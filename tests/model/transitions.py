@@ -11,7 +11,7 @@ import msgspec
 
 from billing.returns import ReturnReason
 from marketplace import worker as sweeping
-from marketplace.database.db import session
+from marketplace.database.db import open_pool, session
 from marketplace.database.journal import Journal
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import Delivery
@@ -49,6 +49,7 @@ from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.receivers import Behaviour, Receiver, Visit, ok
+from tests.waiting import give_back as return_pool
 
 ALL: Final = TenantScope(business_id=None, mode=None)
 OPERATOR: Final = Principal(key_id="test", kind=CallerKind.operator, owner_id=None, mode="live")
@@ -62,11 +63,12 @@ EARLY: Final = roofing_body()["bant"] | {"timing": {"within_days": 100}}
 
 
 class Pools(msgspec.Struct, frozen=True, kw_only=True):
-    """The three ways in which a process may be connected."""
+    """The ways in which a process may be connected; `feeder` exposes and settles what a reader takes."""
 
     owner: Any
     api: Any
     worker: Any
+    feeder: Any = None
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +82,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 class Stage:
     """A marketplace with two businesses, each with its own server, and leads that several transitions race for."""
 
-    def __init__(self, market: Marketplace, journal: Journal, buyers: list[Buyer], receivers: list[Receiver]) -> None:
+    def __init__(
+        self, market: Marketplace, journal: Journal, buyers: list[Buyer], receivers: list[Receiver], feeder: Any
+    ) -> None:
         self.market = market
+        self.feeder = feeder
         self.journal = journal
         self.buyers = buyers
         self.receivers = receivers
@@ -90,7 +95,9 @@ class Stage:
 
     @property
     def pools(self) -> Pools:
-        return Pools(owner=self.market.owner, api=self.market.api, worker=self.market.worker)
+        return Pools(
+            owner=self.market.owner, api=self.market.api, worker=self.market.worker, feeder=self.feeder
+        )
 
     async def answer(self, visit: Visit) -> None:
         """Give each request of a run the next of the answers, and the last one to all that follow."""
@@ -137,6 +144,7 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
     )
     async with marketplace(settings, vertical) as market:
         journal = await Journal.open(settings.journal_dir)
+        feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2, at_once=0)
         receivers = [Receiver(behave) for _ in orders]
         for receiver in receivers:
             await receiver.__aenter__()
@@ -145,11 +153,12 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
                 await market.buyer(receiver.url, order, available_minor=100_000_000)
                 for receiver, order in zip(receivers, orders, strict=True)
             ]
-            answers.append(Stage(market, journal, buyers, receivers))
+            answers.append(Stage(market, journal, buyers, receivers, feeder))
             yield answers[0]
         finally:
             for receiver in receivers:
                 await receiver.__aexit__(None, None, None)
+            await return_pool(feeder)
             await journal.close()
 
 
@@ -220,7 +229,7 @@ async def take(stage: Stage, pools: Pools, subject: Subject) -> object:
     """A member of the first business takes the lead in the inbox."""
     if subject.assignment_id is None:
         return None
-    feed = Feed(pools.api, pools.owner, stage.market.sealer, stage.journal)
+    feed = Feed(pools.api, pools.feeder, stage.market.sealer, stage.journal)
     reader = FeedReader(business_id=stage.buyers[0].business_id, mode="live", name="mem_x", channel="portal")
     return await feed.take(reader, subject.assignment_id)
 
