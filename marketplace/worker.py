@@ -20,7 +20,8 @@ from marketplace.database.embedded import Engines
 from marketplace.database.journal import Journal
 from marketplace.deletions.flow import keep_completing
 from marketplace.delivery import store as delivery_store
-from marketplace.delivery.flow import AttemptResult, Delivery
+from marketplace.delivery.flow import Announce, AttemptResult, Delivery
+from marketplace.delivery.store import DeliveryCase
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
 from marketplace.feedback import stage_changes, stages_store
@@ -45,7 +46,9 @@ from marketplace.security.sealing import Sealer
 from marketplace.simulations import store as simulations_store
 from marketplace.simulations.flow import RESULT_AGE, keep_simulating
 from marketplace.web import metrics
-from marketplace.webhook.address import guard_of
+from marketplace.web_push.encryption import load_private_key
+from marketplace.web_push.flow import NewLead, PushSender
+from marketplace.webhook.address import AddressRules, guard_of
 from marketplace.webhook.kept import KeptConnections
 from marketplace.webhook.transport import Reservations
 
@@ -224,6 +227,35 @@ async def _preload_rules(catalog: Catalog) -> None:
         log.warning("rules_not_read", error=type(error).__name__)
 
 
+def _open_push(
+    settings: Settings, pool: Pool, catalog: Catalog, sealer: Sealer, guard: AddressRules
+) -> PushSender | None:
+    """Return the sender of push messages; None without a key for them."""
+    if settings.vapid_private_key is None:
+        return None
+    key = load_private_key(settings.vapid_private_key)
+    return PushSender(pool, catalog, sealer, guard, key, settings.public_url)
+
+
+def announce_by(push: PushSender | None) -> Announce | None:
+    """Return what tells the members of a business of a lead in their inbox; None without push messages."""
+    if push is None:
+        return None
+
+    def announce(case: DeliveryCase) -> None:
+        push.announce(
+            NewLead(
+                business_id=case.business_id,
+                assignment_id=case.assignment_id,
+                vertical=case.facts.vertical,
+                mode=case.mode,
+                hold_until=case.hold_until,
+            )
+        )
+
+    return announce
+
+
 async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
 
     async def prepare(connection: Connection) -> None:
@@ -243,10 +275,11 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     catalog = Catalog(pool)
     await _preload_rules(catalog)
     load = queue.LoadReporter(engines.valkey_url, ids.encode("wrk", clock.new_id()))
+    push = _open_push(settings, pool, catalog, sealer, guard)
     claims = Claims(pool, catalog, sealer, guard, accounts_of(settings))
     walker = Walker(
         Distribution(pool, catalog, load.note, Reservations(guard, connections), claims.claim),
-        Delivery(pool, sealer, guard, journal, publisher, connections),
+        Delivery(pool, sealer, guard, journal, publisher, connections, announce_by(push)),
     )
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
@@ -272,6 +305,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
                 queue.answer(engines.valkey_url, jobs, slots=WALK_SLOTS, stopping=stopping, on_job=note_job)
             )
     finally:
+        if push is not None:
+            await push.close()
         connections.close()
         await load.close()
         await publisher.close()

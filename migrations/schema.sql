@@ -159,15 +159,15 @@ create table endpoint (
         is not null and state <> 'disabled'),
     constraint endpoint_business_id_fkey foreign key (business_id) references business(id),
     constraint endpoint_door check ((url is not null) = (kind = 'push') and (secret is not null) = (kind = 'push')),
-    constraint endpoint_hold check (hold_seconds >= 120 and hold_seconds <= 900 and (kind in ('inbox', 'email') or
+    constraint endpoint_hold check (hold_seconds >= 120 and hold_seconds <= 900 and ((kind in ('inbox', 'email')) or
         hold_seconds = 120)),
     constraint endpoint_kind check (kind in ('push', 'feed', 'inbox', 'email')),
     constraint endpoint_state check (state in ('unverified', 'active', 'disabled'))
 );
 create index endpoint_by_business on endpoint (business_id);
-create trigger endpoint_changes after update on endpoint for each row when (row(old.state, old.breaker_open_until,
-    old.hold_seconds) is distinct from row(new.state, new.breaker_open_until, new.hold_seconds)) execute function
-    record_catalog_change();
+create trigger endpoint_changes after update on endpoint for each row when (old.state is distinct from new.state or
+    old.breaker_open_until is distinct from new.breaker_open_until or old.hold_seconds is distinct from
+    new.hold_seconds) execute function record_catalog_change();
 grant insert, select, update (address_key, breaker, breaker_open_until, hold_seconds, previous_secret, previous_until,
     secret, state, url, verified_at) on endpoint to marketplace_api;
 grant select (id, kind, state) on endpoint to marketplace_feeder;
@@ -1358,6 +1358,7 @@ create table member (
 create index member_by_owner on member (owner_id, id);
 grant insert, select, update (name, password_hash, role, state, totp, totp_confirmed_at, totp_step, zone) on member to
     marketplace_api;
+grant select (id, kind, owner_id, role, state) on member to marketplace_worker;
 
 -- A session is 'open' when everything asked for was shown; before that it leads nowhere but to the next question.
 create table portal_session (
@@ -3767,3 +3768,25 @@ begin
     end if;
     return new;
 end $$;
+
+
+-- Push subscriptions (migration 0089) ---------------------------------------------------------------------------------
+
+-- `url` is at the push service of the browser's vendor and belongs to one browser; whoever signs in there last has it. `keys` is
+-- sealed: the browser's public key and its secret, by which messages are encrypted for it alone.
+create table push_subscription (
+    id uuid not null,
+    member_id uuid not null,
+    url text not null,
+    url_sha256 bytea not null,
+    keys bytea not null,
+    device text not null,
+    made_at timestamptz not null,
+    constraint push_subscription_pkey primary key (id),
+    constraint push_subscription_once unique (url_sha256),
+    constraint push_subscription_member_id_fkey foreign key (member_id) references member(id),
+    constraint push_subscription_url check (length(url) <= 2000)
+);
+create index push_subscription_of_member on push_subscription (member_id, made_at);
+grant delete, insert, select on push_subscription to marketplace_api;
+grant delete, select on push_subscription to marketplace_worker;

@@ -9,6 +9,7 @@ cannot be reached may go to another business, and a lead of which a byte may hav
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -91,6 +92,9 @@ class AssignmentEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, object]
 
 
+Announce = Callable[[DeliveryCase], None]
+
+
 class Delivery:
     """Makes one attempt per call. A call may be repeated safely: it reads the assignment's state first."""
 
@@ -102,15 +106,18 @@ class Delivery:
         journal: Journal,
         publisher: Publisher | None = None,
         connections: KeptConnections | None = None,
+        announce: Announce | None = None,
     ) -> None:
         """Keep what each attempt needs. Without a `publisher`, readers of a feed find new leads by polling, up to a
-        second later. Without `connections`, each attempt opens a connection of its own."""
+        second later. Without `connections`, each attempt opens a connection of its own. `announce` is called with each
+        lead that was placed in an inbox; it must return at once."""
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
         self._journal = journal
         self._publisher = publisher
         self._connections = connections
+        self._announce = announce
 
     async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
@@ -161,7 +168,7 @@ class Delivery:
     async def _place_in_feed(self, case: DeliveryCase, now: datetime) -> AttemptResult:
         """Put the lead in the business's feed and wake its readers. The lead is exposed when the feed is read."""
         async with session(self._pool) as connection:
-            await delivery_store.await_reader(connection, case.assignment_id, now)
+            is_new = await delivery_store.await_reader(connection, case.assignment_id, now)
             suspension = await self._find_crossed_quota(connection, case, now)
         if suspension is not None:
             async with transaction(self._pool) as connection:
@@ -169,6 +176,8 @@ class Delivery:
                 await self._suspend_over_quota(connection, case, now)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
+        if is_new and self._announce is not None and case.endpoint_kind is EndpointKind.inbox:
+            self._announce(case)
         return AttemptResult.awaiting_reader
 
     async def _expose(self, progress: "_Progress", url_sha256: bytes, to: ConnectionInfo) -> WebhookMessage | None:

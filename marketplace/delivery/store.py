@@ -332,9 +332,12 @@ async def mark_released(
         )
 
 
-async def await_reader(connection: Connection, assignment_id: UUID, now: datetime) -> None:
-    """Place the assignment in the business's feed, once, and make it due at the end of its hold or evidence window."""
-    await connection.execute(SQL["await_reader"], assignment_id, now)
+async def await_reader(connection: Connection, assignment_id: UUID, now: datetime) -> bool:
+    """Place the assignment in the business's feed, and make it due at the end of its hold or evidence window.
+
+    Return whether it was placed by this call; it is placed once.
+    """
+    return await connection.fetchval(SQL["await_reader"], assignment_id, now) is not None
 
 
 async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime, reason: str) -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 MOST_LISTED = 1_000
 MADE_HERE = "Made on the machine of the marketplace."
+VAPID_BYTES = 32
 LONGEST_NAME = 100
 "Limit of characters, the same as in the body of POST /v1/keys."
 
@@ -70,6 +71,22 @@ def _describe_end(key_row: KeyView) -> str:
     if key_row.revoked_at:
         return "revoked"
     return f"until {key_row.expires_at:%Y-%m-%d}" if key_row.expires_at else "no end"
+
+
+@key.command()
+@JSON_FILE
+def vapid(json_file: Path | None) -> None:
+    """Make a pair of keys for web push. Set the private one, and notifications are switched on."""
+    from marketplace.web_push.encryption import encode_base64, load_private_key, public_bytes
+
+    private = clock.random_bytes(VAPID_BYTES)
+    pair = {
+        "private_key": encode_base64(private),
+        "public_key": encode_base64(public_bytes(load_private_key(private))),
+    }
+    click.echo(f"MARKETPLACE_VAPID_PRIVATE_KEY={pair['private_key']}")
+    click.echo(f"The public key is {pair['public_key']}", err=True)
+    write_json(json_file, pair, private=True)
 
 
 @key.command()

@@ -17,6 +17,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "deletion.complete": "Completed a deletion request",
     "deletion.refuse": "Refused a deletion request",
     "deletion.request": "Recorded a deletion request",
+    "device.add": "Switched notifications on for a device",
+    "device.remove": "Switched notifications off for a device",
     "disposition.import": "Imported outcomes from a file",
     "endpoint.create": "Added an endpoint",
     "endpoint.end_previous_secret": "Ended the old secret of an endpoint",

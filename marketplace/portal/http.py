@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 
-from marketplace.portal import account_access, assets, business, live, members, operator, provider, signin
+from marketplace.portal import account_access, assets, business, installable, live, members, operator, provider, signin
 from marketplace.portal.flow import AccountServices
 from marketplace.portal.frame import render
 from marketplace.portal.live import LiveUpdates
@@ -25,6 +25,7 @@ handlers: Final = (
             *members.handlers,
             *account_access.handlers,
             *live.handlers,
+            *installable.handlers,
             *business.handlers,
             *provider.handlers,
             *operator.handlers,

@@ -145,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trustedform_key: str | None = None
     jornaya_url: str | None = None
     jornaya_key: str | None = None
+    vapid_private_key: bytes | None = None
 
     @property
     def journal_dir(self) -> Path:
@@ -253,6 +254,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         trustedform_key=_service_key(environment, "MARKETPLACE_TRUSTEDFORM_KEY"),
         jornaya_url=_url(environment, "MARKETPLACE_JORNAYA_URL", ("https", "http")),
         jornaya_key=_service_key(environment, "MARKETPLACE_JORNAYA_KEY"),
+        vapid_private_key=_vapid_key(environment),
     )
     environment.names_read.update(SECRETS)
     _refuse_unknown(environment)
@@ -283,7 +285,7 @@ def describe(settings: Settings) -> dict[str, str]:
     for name in ("database_url", "valkey_url"):
         url = getattr(settings, name)
         texts[name] = "embedded" if url is None else without_password(url)
-    keys = ("master_key", "pepper", "trustedform_key", "jornaya_key")
+    keys = ("master_key", "pepper", "trustedform_key", "jornaya_key", "vapid_private_key")
     return texts | {name: "(hidden)" for name in keys if getattr(settings, name) is not None}
 
 
@@ -463,6 +465,24 @@ def _service_key(environment: Mapping[str, str], name: str) -> str | None:
         SettingsFault.SECRET_MALFORMED,
         f"{name} is not a key.",
         "Set it to the key as the service shows it: visible ASCII characters without spaces.",
+    )
+
+
+def _vapid_key(environment: Mapping[str, str]) -> bytes | None:
+    """Return the private key for web push, 32 bytes. Raises SettingsError for anything else."""
+    text = environment.get("MARKETPLACE_VAPID_PRIVATE_KEY")
+    if text is None:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) == SECRET_BYTES:
+        return raw
+    raise SettingsError(
+        SettingsFault.SECRET_MALFORMED,
+        "MARKETPLACE_VAPID_PRIVATE_KEY is not the private key of a pair for web push.",
+        "Make a pair with: marketplace key vapid",
     )
 
 

@@ -26,6 +26,7 @@ JOBS: Final = Counter("jobs_total", "Jobs run", ["job", "outcome"])
 JOB_SECONDS: Final = Histogram("job_seconds", "Time that a job took", ["job"], buckets=SECONDS)
 DELIVERIES: Final = Counter("delivery_attempts_total", "Delivery attempts, by result", ["result"])
 REFUSED: Final = Counter("connections_refused_total", "Connections ended before a request was read", ["reason"])
+PUSH_MESSAGES: Final = Counter("push_messages_total", "Messages to members' browsers, by result", ["result"])
 JOURNAL_FAILED: Final = Counter("journal_failed_total", "Attempts not made because the exposure journal failed")
 SWEEPS_FAILED: Final = Counter("sweeps_failed_total", "Sweeps that found no database")
 

@@ -43,6 +43,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "database/doctor.sql": (OWNER,),
     "erasure/queries.sql": (ERASER,),
     "feed/queries.sql": (API,),
+    "web_push/queries.sql": (API,),
     "notices/queries.sql": (WORK,),
     "revocations/queries.sql": (API,),
     "deletions/queries.sql": (API,),
@@ -117,6 +118,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "withdraw_updates": (ERASER,),
     },
     "quarantine/failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
+    "web_push/queries.sql": {"list_of_business": (WORK,), "delete_ended": (WORK,)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
     "feedback/queries.sql": dict.fromkeys(
         (

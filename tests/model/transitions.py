@@ -95,9 +95,7 @@ class Stage:
 
     @property
     def pools(self) -> Pools:
-        return Pools(
-            owner=self.market.owner, api=self.market.api, worker=self.market.worker, feeder=self.feeder
-        )
+        return Pools(owner=self.market.owner, api=self.market.api, worker=self.market.worker, feeder=self.feeder)
 
     async def answer(self, visit: Visit) -> None:
         """Give each request of a run the next of the answers, and the last one to all that follow."""

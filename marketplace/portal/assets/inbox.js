@@ -44,6 +44,25 @@
     try { new Notification("New lead in " + card.dataset.title, { tag: card.dataset.key }); } catch { /* a phone shows them by its service worker */ }
   };
 
+  // Messages while the page is closed: the service worker shows them, by a subscription that the form stores.
+  const push = document.querySelector("[data-push]");
+  const bytesOf = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
+  if (push && "serviceWorker" in navigator && window.PushManager) {
+    navigator.serviceWorker.register("/service-worker.js").then((worker) => worker.pushManager.getSubscription().then((own) => {
+      push.hidden = Boolean(own) && Notification.permission === "granted";
+      push.onclick = async () => {
+        if (await Notification.requestPermission() !== "granted") return;
+        const key = bytesOf(document.querySelector("[data-push-key]").dataset.pushKey);
+        const made = (await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key })).toJSON();
+        const form = push.form;
+        form.elements.url.value = made.endpoint;
+        form.elements.p256dh.value = made.keys.p256dh;
+        form.elements.auth.value = made.keys.auth;
+        form.submit();
+      };
+    })).catch(() => {});
+  }
+
   const count = () => { const number = cards().length; document.title = number ? "(" + number + ") " + title : title; };
   const left = () => inbox.querySelectorAll("[data-until]").forEach((place) => {
     const seconds = Math.max(0, Math.round((new Date(place.dataset.until) - Date.now()) / 1000));

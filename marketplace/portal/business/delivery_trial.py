@@ -134,7 +134,7 @@ async def _send(
     """Send a signed body to an endpoint and audit the action. `private` are texts to mask in the shown answer."""
     url = endpoint.url
     if url is None:
-        raise errors.Conflict("This endpoint is a feed that your software reads, so nothing can be sent to it.")
+        raise errors.Conflict("Nothing can be sent to this endpoint: only your own server takes messages.")
     secrets = await _secrets(app.pool, app.sealer, endpoint.id)
     sent: list[tuple[tuple[str, str], ...]] = []
 

@@ -1,12 +1,13 @@
 """Inbox of a business: leads that wait for a member to take them, each as a card without contact data."""
 
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
+from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import store as directory_store
@@ -18,14 +19,22 @@ from marketplace.portal.business.delivery import scope_of
 from marketplace.portal.business.subscription_form import MILE_KM
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
-from marketplace.portal.forms import changing, show_again
+from marketplace.portal.forms import changing, show_again, submitted
 from marketplace.portal.frame import partial, redirect, words
+from marketplace.portal.listing import Column, Listing
 from marketplace.portal.live import LivePart, show_part
 from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.signin import client_of
+from marketplace.portal.store import Role
 from marketplace.rules.catalog import Rules
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, path_id, services
+from marketplace.web_push import flow as push_flow
+from marketplace.web_push import store as push_store
+from marketplace.web_push.encryption import encode_base64, load_private_key, public_bytes
+from marketplace.web_push.flow import BrowserKeys
+from marketplace.web_push.store import PushSubscription
 from routing.delivery import EndpointKind
 from routing.index import IndexEntry, km_between, point_of
 from routing.inquiry import Budget, Facts, NeedField, Timing, amount_in_words
@@ -37,6 +46,23 @@ SHOWN_CODE: Final = 3
 "Characters of a postal code on a card: the district and not the street, which is a part of the contact."
 IN_MILES: Final = frozenset({"US", "GB"})
 "Countries whose people give distances in miles."
+
+
+class DeviceForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Subscription of the browser that sends it: the URL at its push service, and its keys."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    p256dh: Annotated[str, Meta(max_length=200)]
+    auth: Annotated[str, Meta(max_length=100)]
+
+
+DEVICES: Final = Listing[PushSubscription](
+    caption="Devices",
+    columns=(
+        Column("Browser", lambda row: row.device or "Unknown"),
+        Column("Switched on", lambda row: row.made_at),
+    ),
+)
 
 
 class InboxCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,11 +191,21 @@ async def show_inbox(request: AnyRequest) -> Response[bytes]:
 
 
 async def _inbox_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    async with session(services(request).pool) as connection:
+    app = services(request)
+    async with session(app.pool) as connection:
         endpoints = await directory_store.list_endpoints(connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS)
+        devices = await push_store.list_of_member(connection, viewer.member_id)
+    private = app.settings.vapid_private_key
     inbox = next((endpoint for endpoint in endpoints if endpoint.kind is EndpointKind.inbox), None)
     return await business_page(
-        request, viewer, "business/inbox.html", inbox=inbox, cards=await show_part(request, viewer, CARDS_PART)
+        request,
+        viewer,
+        "business/inbox.html",
+        inbox=inbox,
+        cards=await show_part(request, viewer, CARDS_PART),
+        push_key=encode_base64(public_bytes(load_private_key(private))) if private else "",
+        listing=DEVICES,
+        devices=devices,
     )
 
 
@@ -213,4 +249,22 @@ async def take_lead(request: AnyRequest, assignment_id: FromPath[str]) -> Respon
     return await show_again(request, fields, errors.Conflict(ENDED[outcome]), _inbox_page(request, viewer))
 
 
-handlers = (show_inbox, show_inbox_lead, take_lead)
+@post(f"{HOME}/devices")
+async def add_device(request: AnyRequest) -> Response[bytes]:
+    """Notify the member on this browser from now on."""
+    viewer, form = await submitted(request, DeviceForm, CallerKind.business)
+    app, keys = services(request), BrowserKeys(p256dh=form.p256dh, auth=form.auth)
+    device = client_of(request).device
+    await push_flow.subscribe(app.pool, app.sealer, app.guard, viewer.member_id, form.url, keys, device)
+    return redirect(request, HOME, "This device shows new leads from now on.")
+
+
+@post(f"{HOME}/devices/{{device_id:str}}/remove")
+async def remove_device(request: AnyRequest, device_id: FromPath[str]) -> Response[bytes]:
+    """Notify the member on this browser no more."""
+    viewer, _ = await changing(request, CallerKind.business, role=Role.viewer)
+    await push_flow.unsubscribe(services(request).pool, viewer.member_id, path_id("psh", device_id))
+    return redirect(request, HOME, "This device shows no new leads any more.")
+
+
+handlers = (show_inbox, show_inbox_lead, take_lead, add_device, remove_device)

@@ -556,11 +556,13 @@ order by 1, 2, 3"""
 
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
+        push_subscription
         list_member list_staging
         failing_work feed_ticket import_file portal_session sign_in_try stage_hook stage_name suppression
         unmapped_report""",
     ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
     ("marketplace_api", "insert"): """
+        push_subscription
         deletion_lead deletion_request
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
@@ -582,6 +584,7 @@ PRIVILEGES = {
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
+        push_subscription
         deletion_lead deletion_request
         revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -686,6 +689,7 @@ PRIVILEGES = {
         business_sales scorecard scorecard_check scorecard_training
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
+        push_subscription
         simulation
         failing_work person_window report_column report_month report_month_open report_stale stage_change
         unmapped_report""",
@@ -704,6 +708,7 @@ PRIVILEGES = {
         transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
+        push_subscription member(id kind owner_id role state)
         deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches

@@ -85,6 +85,8 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/imports/{import_id=imp}/begin": tenants(BUSINESS),
     "/business/imports/{import_id=imp}/look": tenants(BUSINESS),
     "/business/imports/{import_id=imp}/undo": tenants(BUSINESS),
+    "/business/inbox/devices": Change(kinds=BUSINESS),
+    "/business/inbox/devices/{device_id=psh}/remove": tenants(BUSINESS, Role.viewer),
     "/business/inbox/{assignment_id=asg}/take": tenants(BUSINESS),
     "/business/leads/{lead_id=lead}/move": tenants(BUSINESS, stage="x"),
     "/business/leads/{lead_id=lead}/next-action": tenants(BUSINESS, note="x", due_at="2027-01-01T10:00"),
@@ -229,6 +231,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         named["asg"] = await market.wait_in_inbox(buyer)
         named["stg"] = await market.value(ADD_STAGE, buyer.business_id)
         made.ids |= {kind: ids.encode(kind, value) for kind, value in named.items()}
+        made.ids["psh"] = ids.encode("psh", clock.new_id())
         made.ids["sim"] = ids.encode("sim", clock.new_id())
         made.ids["del"] = (await made.api.make("/v1/deletion-requests", {"phone": "+13125550177"}))["id"]
         made.ids |= await fill_list(market, buyer)

@@ -31,12 +31,13 @@ from tests.builders.portal import Browser, preview_import, signed_in
 from tests.builders.service import Served, borrow_routes, serve
 from tests.receivers import Receiver, ok
 
-OPEN: Final = {"/", "/sign-in", "/setup"}
+OPEN: Final = {"/", "/sign-in", "/setup", "/offline"}
 "Shown to everybody, signed in or not; `/` only leads on."
 ASKED: Final = {"/sign-in/code", "/sign-in/factor"}
 "Shown to those who have come half the way."
 SPECS: Final = {"/spec/{token}", "/spec/{token}/fields.csv", "/spec/{token}/schema.json"}
-NOT_PAGES: Final = {"/live", "/assets/{digest}/{name}", "/link/{token}"} | SPECS
+FILES: Final = {"/manifest.webmanifest", "/service-worker.js", "/assets/{digest}/{name}"}
+NOT_PAGES: Final = {"/live", "/link/{token}"} | FILES | SPECS
 
 ASK_BACK: Final = """
 insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at)
