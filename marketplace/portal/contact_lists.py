@@ -14,7 +14,7 @@ from marketplace.directory.wire import Name
 from marketplace.portal.forms import ShownForm, label, show_form, upload
 from marketplace.portal.frame import badge
 from marketplace.portal.listing import Column, Listing, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.runtime import clock, errors, ids
 from marketplace.suppression_lists import flow as lists_flow
 from marketplace.suppression_lists import store as lists_store
@@ -22,7 +22,7 @@ from marketplace.suppression_lists.flow import ImportOptions
 from marketplace.suppression_lists.http import LARGEST_UPLOAD, import_upload
 from marketplace.suppression_lists.store import ContactList, ImportWay, ListImport, ListKind, ListTerms, NamedImport
 from marketplace.text.faults import Fault
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services
 
 BODY_BYTES: Final = LARGEST_UPLOAD + 65_536
 CSV_LINES: Final = 10_000
@@ -122,7 +122,7 @@ async def load_lists(
     request: AnyRequest, kind: ListKind, business_id: UUID | None, *, as_file: bool = False
 ) -> ListsOnPage:
     """Return the lists of a page, newest first, and the last imports into any of them."""
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await lists_store.list_lists(connection, kind, business_id, page_cursor(request, "list"), limit + 1)
         imports = await lists_store.list_named_imports(connection, kind, business_id, SHOWN_IMPORTS)

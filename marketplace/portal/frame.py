@@ -27,6 +27,7 @@ from marketplace import BRAND
 from marketplace.portal import navigation
 from marketplace.portal.assets import SMALLEST_COMPRESSED, asset, takes_gzip
 from marketplace.portal.forms import ReasonForm, show_form, typed, typed_form
+from marketplace.portal.paging import address, page_links
 from marketplace.portal.session import Viewer, cookie, cookie_name
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.log import logger
@@ -190,17 +191,6 @@ def _tags(heading: str, style: str, names_row: bool) -> tuple[str, str]:
     return f'<td data-name="{escape(heading)}"{styled}>', "</td>"
 
 
-@pass_context
-def _address(context: Context, **changes: str | None) -> str:
-    return changed_address(str(context["path"]), context["query"], **changes)
-
-
-def changed_address(path: str, query: Mapping[str, str], **changes: str | None) -> str:
-    """Return a page's address with these query parameters changed; None removes a parameter."""
-    changed = {name: value for name, value in {**query, **changes}.items() if value not in (None, "")}
-    return f"{path}?{urlencode(changed)}" if changed else path
-
-
 class TemplateCache(FileSystemBytecodeCache):
     """Compiled templates, kept for the next process in a directory that only this user can read and write."""
 
@@ -248,7 +238,8 @@ def make_environment() -> Environment:
     }
     environment.globals |= {
         "asset": asset,
-        "address": _address,
+        "address": address,
+        "page_links": page_links,
         "state_badge": badge,
         "table_cell": cell,
         "reason_form": show_form(ReasonForm),
@@ -303,6 +294,7 @@ def partial(request: AnyRequest, viewer: Viewer | None, template: str, **context
     whole = {
         "viewer": viewer,
         "path": path,
+        "method": request.method,
         "query": {name: value for name, value in request.query_params.items()},
         "current": navigation.current(viewer.kind, path) if viewer else "",
         "csrf": viewer.csrf if viewer else "",

@@ -28,7 +28,7 @@ from marketplace.portal.forms import (
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.navigation import HOMES
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.signin import (
     Code,
@@ -44,7 +44,7 @@ from marketplace.portal.store import AccountAuditEntry, Member, OneTimeLink, Ope
 from marketplace.runtime import errors, ids
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services
 
 MOST_MEMBERS: Final = 200
 MOST_KEYS: Final = 200
@@ -198,7 +198,7 @@ async def _team_page(
     link: str = "",
     link_for: str = "",
 ) -> Response[bytes]:
-    limit, after = page_limit(request), page_cursor(request, "mem")
+    limit, after = list_limit(request), page_cursor(request, "mem")
     async with session(services(request).pool) as connection:
         members = await store.list_members(connection, kind, owner_id, after, limit + 1)
         invitations = await store.list_invitations(connection, kind, owner_id)
@@ -412,7 +412,7 @@ async def switch_mode(request: AnyRequest) -> Response[bytes]:
 async def show_activity(request: AnyRequest) -> Response[bytes]:
     """Show the changes made by this account and to it, newest first."""
     viewer = await visitor(request)
-    limit, after = page_limit(request), page_cursor(request, "aud")
+    limit, after = list_limit(request), page_cursor(request, "aud")
     async with session(services(request).pool) as connection:
         members = await store.list_members(connection, viewer.kind, viewer.owner_id, None, MOST_MEMBERS)
         keys = await auth.list_keys(connection, viewer.owner_id, None, MOST_KEYS) if viewer.owner_id else ()

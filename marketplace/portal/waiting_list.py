@@ -8,8 +8,8 @@ from marketplace.nurturing import store as nurturing_store
 from marketplace.nurturing.flow import LaneEntry, list_waiting
 from marketplace.portal.frame import words
 from marketplace.portal.listing import Column
-from marketplace.portal.paging import next_page
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
+from marketplace.portal.paging import list_limit, next_page
+from marketplace.web.http import AnyRequest, page_cursor, services
 from routing.unlocking import UnlockSummary
 
 MOST_IN_FILE: Final = 10_000
@@ -69,7 +69,7 @@ async def load_waiting(
     request: AnyRequest, provider_id: UUID | None, mode: str
 ) -> tuple[tuple[LaneEntry, ...], str | None]:
     """Return one page of waiting leads, of one provider or of all, and the cursor of the next page."""
-    limit, resources = page_limit(request), services(request)
+    limit, resources = list_limit(request), services(request)
     rows = await list_waiting(
         resources.pool,
         resources.catalog,

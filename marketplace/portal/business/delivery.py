@@ -26,11 +26,12 @@ from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, muted, only_in_file, took
+from marketplace.portal.paging import list_limit
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.text.values import read_instant
-from marketplace.web.http import AnyRequest, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, path_id, services, wants_csv
 from routing.lifecycle import AssignmentState
 
 HOME: Final = "/business/delivery"
@@ -197,7 +198,7 @@ async def _delivery_page(
     hook: tuple[str, str] | None = None,
 ) -> Response[bytes]:
     now = clock.now()
-    attempts, cursor = await _attempts(request, viewer, page_limit(request))
+    attempts, cursor = await _attempts(request, viewer, list_limit(request))
     async with session(services(request).pool) as connection:
         endpoints = await directory_store.list_endpoints(connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS)
         health = await store.list_health(connection, viewer.owner, now - DAY)

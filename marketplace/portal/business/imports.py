@@ -40,7 +40,7 @@ from marketplace.portal.forms import (
     upload,
 )
 from marketplace.portal.frame import redirect
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
@@ -48,7 +48,7 @@ from marketplace.shared_leads.csv_import import SharedLeadRow, guess
 from marketplace.shared_leads.http import warning_of
 from marketplace.shared_leads.wire import FIELDS, REQUIRED, SharedLeadMapping, Text
 from marketplace.text.faults import FaultCode
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/business/imports"
 PREVIEWED: Final = 12
@@ -87,7 +87,7 @@ async def list_imports(request: AnyRequest) -> Response[bytes]:
 
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    limit, before = page_limit(request), page_cursor(request, "imp")
+    limit, before = list_limit(request), page_cursor(request, "imp")
     async with session(services(request).pool) as connection:
         runs = await imports_store.list_imports(connection, viewer.owner, viewer.mode, None, before, limit + 1)
     next_cursor = next_page("imp", [row.id for row in runs], limit)
@@ -131,7 +131,7 @@ async def show_import(request: AnyRequest, import_id: FromPath[str]) -> Response
     run = await imports_of(request).load(path_id("imp", import_id), viewer.owner)
     if run.state is ImportState.previewed:
         return await _preview_page(request, viewer, run)
-    limit, outcome, as_file = page_limit(request), request.query_params.get("outcome"), wants_csv(request)
+    limit, outcome, as_file = list_limit(request), request.query_params.get("outcome"), wants_csv(request)
     if outcome not in (*CHOICES, None):
         raise errors.NotFound("There are no such rows.")
     most = CSV_LINES if as_file else limit + 1

@@ -18,7 +18,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.frame import badge, duration, money, words, zone_of
 from marketplace.portal.listing import Column, Listing, Money, muted, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
 from marketplace.runtime import clock, errors, ids
@@ -26,7 +26,7 @@ from marketplace.security import access, audit
 from marketplace.security.auth import CallerKind
 from marketplace.security.sealing import Sealer
 from marketplace.text.values import read_day
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 from routing.lifecycle import SEEN, AssignmentState, LeadState
 
 CSV_ROWS: Final = 2_000
@@ -129,7 +129,7 @@ LEADS: Final = Listing[LeadRow](
         "value_minor",
     ),
 )
-NEWEST_LEADS: Final = msgspec.structs.replace(LEADS, caption="Newest leads")
+NEWEST_LEADS: Final = msgspec.structs.replace(LEADS, caption="Newest leads", sortable=False)
 
 
 @get("/business/leads")
@@ -137,7 +137,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
     """Show the leads that were sold to the business, newest first, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     as_file = wants_csv(request)
-    limit, before = CSV_ROWS if as_file else page_limit(request), page_cursor(request, "asg")
+    limit, before = CSV_ROWS if as_file else list_limit(request), page_cursor(request, "asg")
     if as_file and not viewer.may_change:
         raise errors.RoleMissing(
             "Your role can view leads but not download them. Ask a member or an owner of your team."

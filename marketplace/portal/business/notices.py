@@ -15,11 +15,11 @@ from marketplace.portal.forms import changing
 from marketplace.portal.frame import badge, redirect, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.notice_words import NOTICE_KINDS, NOTICE_STATES, NOTICE_TONES, channels_of, read_state
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind, Principal
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/business/notices"
 MOST_IN_FILE: Final = 10_000
@@ -58,7 +58,7 @@ async def show_notices(request: AnyRequest) -> Response[bytes]:
     """Show the notices to the business, newest first, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     as_file = wants_csv(request)
-    limit = MOST_IN_FILE if as_file else page_limit(request)
+    limit = MOST_IN_FILE if as_file else list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await notices_store.list_notices(
             connection,

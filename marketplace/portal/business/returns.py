@@ -12,11 +12,11 @@ from marketplace.portal.business import wording
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.frame import badge, short
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 
 
 def _lead_id(request: ReturnRequest) -> str:
@@ -60,7 +60,7 @@ async def show_returns(request: AnyRequest) -> Response[bytes]:
     """Show the returns that the business requested, newest first, on a page or as a file."""
     viewer = await visitor(request, CallerKind.business)
     as_file = wants_csv(request)
-    limit, before = 2_000 if as_file else page_limit(request), page_cursor(request, "ret")
+    limit, before = 2_000 if as_file else list_limit(request), page_cursor(request, "ret")
     word = request.query_params.get("state")
     state = ReturnState(word) if word in tuple(ReturnState) else None
     async with session(services(request).pool) as connection:

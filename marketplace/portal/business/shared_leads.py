@@ -13,12 +13,12 @@ from marketplace.portal.business.reports import TABS
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.frame import badge
 from marketplace.portal.listing import Column, Listing, Money, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.security.auth import CallerKind
 from marketplace.shared_leads import store as shared_leads_store
 from marketplace.shared_leads.store import SharedLead
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 
 HOME: Final = f"{REPORTS}/shared-leads"
 IMPORTS_SHOWN: Final = 10
@@ -63,7 +63,7 @@ async def show_shared(request: AnyRequest) -> Response[bytes]:
 async def shared_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     """Return the page of shared leads and their imports."""
     as_file = wants_csv(request)
-    limit, after = 20_000 if as_file else page_limit(request), page_cursor(request, "shl")
+    limit, after = 20_000 if as_file else list_limit(request), page_cursor(request, "shl")
     async with session(services(request).pool) as connection:
         wallet_summary = await load_wallet_summary(connection, viewer)
         rows = await shared_leads_store.list_leads(connection, viewer.owner, after, limit + 1)

@@ -20,14 +20,14 @@ from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import Amount, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import field_amount, redirect, short, words, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.question import midnight
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import InvalidInput
 from marketplace.security.auth import CallerKind
 from marketplace.text.values import read_day
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 CSV_LINES: Final = 10_000
 
@@ -108,7 +108,7 @@ async def show_wallet(request: AnyRequest) -> Response[bytes]:
 
 async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     as_file, lead = wants_csv(request), request.query_params.get("lead")
-    limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "txn")
+    limit, after = CSV_LINES if as_file else list_limit(request), page_cursor(request, "txn")
     async with session(services(request).pool) as connection:
         wallet_summary = await load_wallet_summary(connection, viewer)
         lines: tuple[WalletLine, ...]

@@ -8,11 +8,11 @@ from litestar import Response, get, post
 from marketplace.database.db import session
 from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import DASH, badge, changed_address, page, short
+from marketplace.portal.frame import DASH, badge, page, short
 from marketplace.portal.listing import Column, Link, Listing, code, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import changed_address, list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.question import midnight
@@ -21,7 +21,7 @@ from marketplace.security import audit
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault
 from marketplace.text.values import read_day
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 
 HOME: Final = "/operator/audit"
 CSV_LINES: Final = 10_000
@@ -72,7 +72,7 @@ async def verify_audit(request: AnyRequest) -> Response[bytes]:
 
 async def _audit_page(request: AnyRequest, viewer: Viewer, report: audit.ChainReport | None = None) -> Response[bytes]:
     as_file = wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     query = {name: value for name, value in request.query_params.items() if value}
     async with session(services(request).reports) as connection:
         rows = await back_office_store.list_audit(

@@ -11,11 +11,11 @@ from marketplace.portal.certificate_words import CERTIFICATE_KINDS, CERTIFICATE_
 from marketplace.portal.frame import badge, page, short
 from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.operator.compliance import TABS
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.runtime import ids
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 from routing.certificate import CertificateState
 
 HOME: Final = "/operator/compliance/certificates"
@@ -82,7 +82,7 @@ async def show_certificates(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, CallerKind.operator)
     as_file, text = wants_csv(request), request.query_params.get("state")
     state = CertificateState(text) if text in set(CertificateState) else None
-    leads = MOST_LEADS_IN_FILE if as_file else page_limit(request)
+    leads = MOST_LEADS_IN_FILE if as_file else list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await certificates_store.list_newest(connection, page_cursor(request, "lead"), state, leads + 1)
     lead_ids = list(dict.fromkeys(row.lead_id for row in rows))

@@ -28,7 +28,7 @@ from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry, SuppressedKey, Suppression
 from marketplace.portal.operator.links import business_link, lead_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.runtime import clock, errors, ids
@@ -37,7 +37,7 @@ from marketplace.security.auth import CallerKind, Principal
 from marketplace.suppression_lists import store as lists_store
 from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.text.values import read_instant
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/compliance"
 TABS: Final = (
@@ -134,7 +134,7 @@ async def _suppressions_page(
     matches: tuple[SuppressedKey, ...] | None = None,
     list_names: tuple[str, ...] = (),
 ) -> Response[bytes]:
-    limit = page_limit(request)
+    limit = list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await back_office_store.list_suppressions(
             connection, read_instant(request.query_params.get("cursor")), limit + 1
@@ -310,7 +310,7 @@ async def show_erasures(request: AnyRequest) -> Response[bytes]:
 
 
 async def _erasures_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    limit = page_limit(request)
+    limit = list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await erasure_store.list_erasures(
             connection, page_cursor(request, "lead"), _read_notice(request), limit + 1
@@ -369,7 +369,7 @@ async def _erase(request: AnyRequest, viewer: Viewer, form: EraseForm) -> tuple[
 async def show_reveals(request: AnyRequest) -> Response[bytes]:
     """Show each time that contact data was shown to an operator, with the operator's reason."""
     viewer = await visitor(request, CallerKind.operator)
-    limit = page_limit(request)
+    limit = list_limit(request)
     async with session(services(request).reports) as connection:
         rows = await back_office_store.list_audit(
             connection, page_cursor(request, "aud"), limit + 1, action=access.REVEALED

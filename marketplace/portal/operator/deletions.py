@@ -23,13 +23,13 @@ from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.notice_words import NOTICE_STATES, NOTICE_TONES
 from marketplace.portal.operator.compliance import TABS, Country, Mark, caller_of
 from marketplace.portal.operator.links import business_link, lead_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.receipts.flow import Signer
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/compliance/deletions"
 MOST_IN_FILE: Final = 10_000
@@ -164,7 +164,7 @@ async def _load_rows(request: AnyRequest, limit: int) -> tuple[DeletionRow, ...]
 
 
 async def _queue_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    limit = page_limit(request)
+    limit = list_limit(request)
     rows = await _load_rows(request, limit + 1)
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     values = {

@@ -16,19 +16,19 @@ from marketplace.directory import flow as directory_flow
 from marketplace.directory.store import TenantScope
 from marketplace.portal.business.wording import OUTCOMES, outcome_badge
 from marketplace.portal.forms import Reason, submitted
-from marketplace.portal.frame import badge, changed_address, page, redirect, short, words
+from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, Money, muted, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AttemptRow, PendingRetry, TroubledEndpoint, UnconfirmedLead
 from marketplace.portal.operator.compliance import caller_of
 from marketplace.portal.operator.links import business_link, lead_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import changed_address, list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.question import read_question
 from marketplace.reports.rows import Filters, find_ids
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/deliveries"
 SUSPENDED: Final = f"{HOME}/suspended"
@@ -137,7 +137,7 @@ async def show_attempts(request: AnyRequest) -> Response[bytes]:
     """Show the attempts at every endpoint, newest first."""
     viewer = await visitor(request, CallerKind.operator)
     query, as_file = request.query_params, wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     business_id, lead_id = _read_id(query.get("business"), "biz"), _read_id(query.get("lead"), "lead")
     outcome = query["outcome"] if query.get("outcome") in OUTCOMES else None
     async with session(services(request).reports) as connection:
@@ -239,7 +239,7 @@ UNCONFIRMED: Final = Listing[UnconfirmedLead](
 async def show_not_charged(request: AnyRequest) -> Response[bytes]:
     """Show the leads of the last 30 days that one business may have seen and that were not charged, newest first."""
     viewer = await visitor(request, CallerKind.operator)
-    pools, limit, after = services(request), page_limit(request), page_cursor(request, "lead")
+    pools, limit, after = services(request), list_limit(request), page_cursor(request, "lead")
     state = request.query_params.get("state") or "lapsed"
     if state not in NOT_CHARGED:
         raise errors.NotFound("There is no such list.")

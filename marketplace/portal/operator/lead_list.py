@@ -9,7 +9,7 @@ from marketplace.portal.frame import badge, duration, page, words
 from marketplace.portal.listing import Column, Listing, muted
 from marketplace.portal.operator.lead_store import RecentDecision
 from marketplace.portal.operator.links import business_link, lead_link, provider_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
 from marketplace.reports.question import read_question
@@ -17,7 +17,7 @@ from marketplace.reports.rows import ReportRow, find_ids, list_rows, read_filter
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 
 HOME: Final = "/operator/leads"
 CSV_LINES: Final = 10_000
@@ -74,6 +74,7 @@ def _outcome(decision: RecentDecision) -> tuple[object, ...]:
 
 DECISIONS: Final = Listing[RecentDecision](
     caption="Decisions",
+    sortable=False,
     columns=(
         Column("Time", lambda decision: decision.made_at, time="clock", style="nowrap"),
         Column("Lead", _decided_lead),
@@ -109,7 +110,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
             fault = Fault(pointer="/cursor", code="cursor_invalid", detail="Start again on the first page.")
             raise errors.InvalidInput((fault,))
         lead_ids = lead_ids[lead_ids.index(after) + 1 :]
-    limit = CSV_LINES if wants_csv(request) else page_limit(request)
+    limit = CSV_LINES if wants_csv(request) else list_limit(request)
     rows = await list_rows(pool, lead_ids[:limit])
     if wants_csv(request):
         return await LEADS.download(rows)

@@ -16,12 +16,12 @@ from marketplace.portal.listing import Column, Link, Listing, only_in_file
 from marketplace.portal.notice_words import NOTICE_KINDS, NOTICE_STATES, NOTICE_TONES, channels_of, read_state
 from marketplace.portal.operator.compliance import TABS, Country, Mark, caller_of, read_people
 from marketplace.portal.operator.links import business_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.revocations import flow as revocations_flow
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 from routing.consent import Channel
 
 HOME: Final = "/operator/compliance/notices"
@@ -94,7 +94,7 @@ async def show_notices(request: AnyRequest) -> Response[bytes]:
 
 
 async def _notices_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    limit = page_limit(request)
+    limit = list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await notices_store.list_notices(
             connection, state=read_state(request), before=page_cursor(request, "ntc"), limit=limit + 1

@@ -37,13 +37,13 @@ from marketplace.portal.listing import Column, Link, Listing, Money, only_in_fil
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.audit_trail import recent_changes
 from marketplace.portal.operator.back_office_store import BusinessRow, ProviderRow, SubscriptionRow
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, auth
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS, Fault, FaultCode
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 from routing.subscription import PRIORITY, WEIGHT, BusinessTerms
 
 BUSINESSES: Final = "/operator/businesses"
@@ -258,7 +258,7 @@ async def show_parties(request: AnyRequest) -> Response[bytes]:
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     kind, query, as_file = _kind_of(request), request.query_params, wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await kind.load(
             connection,

@@ -21,13 +21,13 @@ from marketplace.portal.listing import TOOK, Column, Link, Listing, Money, muted
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import LeadAttempt, ReturnRequestDetail, ReturnRequestRow
 from marketplace.portal.operator.links import business_link, provider_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, audit
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/returns"
 TABS: Final = ((HOME, "To decide"), (f"{HOME}?state=granted", "Granted"), (f"{HOME}?state=denied", "Denied"))
@@ -145,7 +145,7 @@ async def show_desk(request: AnyRequest) -> Response[bytes]:
     state = ReturnState(_read_choice(request, "state", tuple(ReturnState)) or ReturnState.requested)
     reason = _read_choice(request, "reason", tuple(ReturnReason))
     as_file = wants_csv(request)
-    limit, after = CSV_LINES if as_file else page_limit(request), page_cursor(request, "ret")
+    limit, after = CSV_LINES if as_file else list_limit(request), page_cursor(request, "ret")
     undecided = state is ReturnState.requested
     async with session(services(request).reports) as connection:
         rows = await lead_store.list_returns(connection, state, reason, after, limit + 1, oldest_first=undecided)

@@ -21,11 +21,12 @@ from marketplace.portal.forms import ReasonForm, submitted
 from marketplace.portal.frame import DASH, badge, number, page, percent, redirect
 from marketplace.portal.listing import Column, Link, Listing
 from marketplace.portal.operator.back_office_store import list_actor_names
+from marketplace.portal.paging import list_limit
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, services, wants_csv
 from routing.ranking import Strategy
 from routing.scorecard import FEATURE_TITLES, NumberFeature
 
@@ -205,7 +206,7 @@ async def show_scorecards(request: AnyRequest, slug: FromPath[str]) -> Response[
     """Show the scorecards of a vertical, the newest first, and which one ranks."""
     viewer = await visitor(request, CallerKind.operator)
     as_file = wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     cursor = request.query_params.get("cursor")
     async with session(services(request).pool) as connection:
         vertical = await _load_vertical(request, slug)

@@ -26,6 +26,7 @@ from marketplace.portal.listing import Column, Listing, muted, only_in_file
 from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import SubscriptionName, WaitingLead
 from marketplace.portal.operator.links import lead_link, provider_link
+from marketplace.portal.paging import list_limit
 from marketplace.portal.session import Viewer, visitor
 from marketplace.reports.figures import load_weighed
 from marketplace.reports.question import Question, read_question
@@ -34,7 +35,7 @@ from marketplace.reports.unsold import FIELDS, MISSES, Widening, unsold_of
 from marketplace.runtime import clock, ids
 from marketplace.security import audit
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, services, wants_csv
 from routing.decision import CandidateRecord, OpenLead, nearest_recorded
 from routing.lifecycle import LeadState
 
@@ -166,7 +167,7 @@ async def show_unroutable(request: AnyRequest) -> Response[bytes]:
     question, pool = question_of(request, viewer), services(request).reports
     why = request.query_params.get("why") or None
     as_file = wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     decided_again = request.query_params.get("today") == "1" and not as_file
     weighed, waiting = await asyncio.gather(
         load_weighed(pool, question, (*FIELDS, "lead"), MISSES), _list_waiting(pool, question.mode)

@@ -31,14 +31,14 @@ from marketplace.portal.operator.vertical_form import (
     apply_figures,
     show_figures,
 )
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services
+from marketplace.web.http import AnyRequest, page_cursor, services
 from routing.person import PERSON_IN_WORDS
 from routing.policy_lint import lint_policy
 from routing.qualification import LONGEST_NURTURE_DAYS
@@ -103,7 +103,7 @@ async def show_verticals(request: AnyRequest) -> Response[bytes]:
 
 
 async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
-    limit = page_limit(request)
+    limit = list_limit(request)
     async with session(services(request).pool) as connection:
         rows = await directory_store.list_verticals(connection, page_cursor(request, "vert"), limit + 1)
     return page(

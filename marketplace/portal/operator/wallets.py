@@ -15,20 +15,20 @@ from marketplace.funds.http import HIGHEST_TOP_UP_MINOR
 from marketplace.ledger import money
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import Amount, Reason, changing, fill, label, show_again, show_form
-from marketplace.portal.frame import badge, changed_address, page, redirect, short
+from marketplace.portal.frame import badge, page, redirect, short
 from marketplace.portal.frame import money as format_money
 from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import LowWallet, TransferRow, WalletDifference
 from marketplace.portal.operator.links import business_link, provider_link
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import changed_address, list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.store import Role
 from marketplace.reports.money_report import ACCOUNTS, load_balance
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS, FaultCode
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/wallets"
 TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"))
@@ -226,7 +226,7 @@ async def show_ledger(request: AnyRequest) -> Response[bytes]:
     """Show the transfers that match the filter, newest first."""
     viewer = await visitor(request, CallerKind.operator)
     query, as_file = request.query_params, wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     kind = query["kind"] if query.get("kind") in KINDS else None
     async with session(services(request).reports) as connection:
         rows = await back_office_store.list_transfers(

@@ -18,7 +18,7 @@ from marketplace.portal.operator import lead_store
 from marketplace.portal.operator.lead_store import SubscriptionName
 from marketplace.portal.operator.links import business_link
 from marketplace.portal.operator.verticals import HOME as VERTICALS
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
 from marketplace.rules.catalog import Rules, Vertical
 from marketplace.runtime import clock, errors, ids
@@ -41,7 +41,7 @@ from marketplace.simulations.store import StoredSimulation
 from marketplace.simulations.wire import OPEN, UNKNOWN, SimulationRequest
 from marketplace.simulations.wording import describe_changes
 from marketplace.text.faults import Fault, FaultCode
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 from routing.calendar import CapWindow
 from routing.ranking import Strategy
 from routing.subscription import CAP_COUNT, PRICE_MINOR, Cap, Subscription
@@ -134,7 +134,7 @@ async def _form_page(request: AnyRequest, viewer: Viewer, slug: str) -> Response
     rules = await services(request).catalog.current()
     vertical = _vertical_of(rules, slug)
     subscriptions = {each.id: each for each in rules_of(rules, vertical).subscriptions}
-    limit, before = page_limit(request), page_cursor(request, "sim")
+    limit, before = list_limit(request), page_cursor(request, "sim")
     async with session(services(request).pool) as connection:
         names = await lead_store.list_subscriptions(connection, subscriptions)
         rows = await simulations_store.list_simulations(connection, slug, before, limit + 1)

@@ -13,7 +13,7 @@ from marketplace.database.db import session
 from marketplace.portal import charts
 from marketplace.portal.frame import money, page, zone_of
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.store import EarningsMonth, MonthSums, Movement
 from marketplace.portal.provider.submissions import submission_link
@@ -22,7 +22,7 @@ from marketplace.reports.question import midnight
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.values import read_day
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, services, wants_csv
 
 MOST_MONTHS: Final = 36
 MONTHS_DRAWN: Final = 13
@@ -100,7 +100,7 @@ SUMS: Final = Listing[MonthSums](
 async def show_earnings(request: AnyRequest) -> Response[bytes]:
     """Show the amount owed, the earnings of each month, and the latest payouts."""
     viewer = await visitor(request, CallerKind.provider)
-    limit, before = page_limit(request), page_cursor(request, "txn")
+    limit, before = list_limit(request), page_cursor(request, "txn")
     as_file = wants_csv(request)
     most = CSV_LINES if as_file else limit + 1
     async with session(services(request).pool) as connection:

@@ -32,7 +32,7 @@ from marketplace.portal.forms import ShownForm, changing, fields, fill, label, s
 from marketplace.portal.frame import badge, duration, money, page, redirect, short, words
 from marketplace.portal.journey_words import journey_events
 from marketplace.portal.listing import Column, Link, Listing, Money, muted, only_in_file
-from marketplace.portal.paging import next_page
+from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.provider import store
 from marketplace.portal.provider.page_filters import question_of
 from marketplace.portal.provider.spec import list_verticals
@@ -44,7 +44,7 @@ from marketplace.reports.rows import find_ids, read_filters
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.text.characters import LONGEST_PHONE, clean_line
-from marketplace.web.http import AnyRequest, page_cursor, page_limit, parse, path_id, services, wants_csv
+from marketplace.web.http import AnyRequest, page_cursor, parse, path_id, services, wants_csv
 from routing.currency import minor_digits
 from routing.inquiry import Authority
 from routing.joining import JOINED
@@ -120,7 +120,7 @@ async def show_submissions(request: AnyRequest) -> Response[bytes]:
     """Show all submissions, newest first, or those of the filter or search in the address."""
     viewer = await visitor(request, CallerKind.provider)
     as_file = wants_csv(request)
-    limit = CSV_LINES if as_file else page_limit(request)
+    limit = CSV_LINES if as_file else list_limit(request)
     result = await _find(request, viewer, limit)
     if as_file:
         return await SUBMISSIONS.download(result.rows)
