@@ -59,8 +59,9 @@ def test_a_business_signs_up_is_funded_receives_a_lead_wins_it_and_sees_that_in_
         assert market.ask_for_work(market.deserted).state == "delivered"
         follow(page, "Leads")
         page.locator('main a[href^="/business/leads/lead_"]').first.click()
+        page.locator("main summary").get_by_text("Won", exact=True).click()
         page.get_by_label(re.compile("Won")).fill("8,400")
-        press(page, "Won")
+        press(page, "Record as won")
         expect(page.locator("main")).to_contain_text(re.compile("Now: (Won|Signed)"))
         follow(page, "Reports")
         expect(page.get_by_text("the outcome of 1 exclusive lead is known")).to_be_visible()

@@ -50,9 +50,11 @@ def test_a_business_comes_in_reads_a_lead_and_records_an_outcome_by_keyboard_alo
         tab_to(page, first)
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/lead_"))
+        tab_to(page, "Won")
+        page.keyboard.press("Enter")
         tab_to(page, "value")
         page.keyboard.type("1,200")
-        tab_to(page, "Won")
+        tab_to(page, "Record as won")
         page.keyboard.press("Enter")
         page.get_by_text(re.compile("Now: (Won|Signed)")).wait_for()
         assert eyes.faults == []

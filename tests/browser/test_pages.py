@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from marketplace.portal.navigation import NAVIGATION
 from marketplace.security.auth import CallerKind
-from tests.browser.eyes import come_in, tab
+from tests.browser.eyes import PHONE, come_in, tab
 from tests.browser.installation import Marketplace
 
 FIRST_PAGE_BYTES: Final = 60_000
@@ -41,6 +41,31 @@ def test_every_page_is_accessible_quiet_and_light(market: Marketplace, browser: 
                     shapes.add(shape(path))
                     waiting.append(path)
         assert len(NAVIGATION[kind]) < len(waiting) < MOST_PAGES
+        assert eyes.faults == []
+
+
+def test_the_first_screen_of_a_lead_on_a_phone_has_person_job_call_contact_and_outcome(
+    market: Marketplace, browser: Browser
+) -> None:
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        come_in(eyes, market, CallerKind.business)
+        page.set_viewport_size(PHONE)
+        page.goto(f"{market.url}/business/leads")
+        page.goto(market.url + str(page.locator('main a[href^="/business/leads/lead_"]').first.get_attribute("href")))
+        content = page.locator("main")
+        parts = {
+            "name": content.locator("h1"),
+            "call": content.get_by_role("link", name=re.compile("^Call ")),
+            "phone": content.locator("dl a[href^='tel:']"),
+            "e-mail": content.locator("dl a[href^='mailto:']"),
+            "job": content.locator("dl dt", has_text="Job"),
+            "answered": content.get_by_role("button", name="Contacted", exact=True),
+            "no answer": content.get_by_role("button", name="No answer", exact=True),
+            "won": content.locator("summary").get_by_text("Won", exact=True),
+        }
+        boxes = {name: part.first.bounding_box() for name, part in parts.items()}
+        assert [name for name, box in boxes.items() if box is None or box["y"] + box["height"] > PHONE["height"]] == []
         assert eyes.faults == []
 
 
