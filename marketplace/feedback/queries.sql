@@ -1,6 +1,6 @@
 -- name: list_leads
 -- Leads that a business was shown, newest award first, with their latest disposition. $3 is the last assignment of the
--- previous page; a `disposition` of 'none' selects leads without any.
+-- previous page; a `disposition` of 'none' selects leads without any, $8 the leads with these ids.
 select a.id as assignment_id, a.lead_id, a.subscription_id, a.mode, a.state, v.slug as vertical,
        i.facts -> 'place' ->> 'country' as country, i.facts -> 'place' ->> 'region' as region,
        i.facts -> 'place' ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
@@ -25,7 +25,7 @@ left join lateral (
 where a.business_id = $1 and ($2::text is null or a.mode = $2) and ($3::uuid is null or a.id < $3)
     and a.state in ('exposed', 'delivered', 'refused', 'lapsed', 'returned')
     and ($4::text is null or a.state = $4) and ($5::timestamptz is null or a.exposed_at >= $5)
-    and ($6::text is null or coalesce(latest.kind, 'none') = $6)
+    and ($6::text is null or coalesce(latest.kind, 'none') = $6) and ($8::uuid[] is null or a.lead_id = any($8))
 order by a.id desc
 limit $7;
 

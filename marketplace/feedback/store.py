@@ -298,13 +298,15 @@ async def list_leads(
     state: AssignmentState | None = None,
     since: datetime | None = None,
     disposition: str | None = None,
+    leads: Sequence[UUID] | None = None,
 ) -> tuple[ListedLead, ...]:
     """Return leads that the business was shown, newest award first, after the assignment `before`.
 
-    `disposition` filters by the latest one; "none" selects leads without any.
+    `disposition` filters by the latest one; "none" selects leads without any. `leads` selects leads by their ids.
     """
+    filters = (state, since, disposition)
     return await fetch_rows(
-        connection, SQL["list_leads"], ListedLead, business_id, mode, before, state, since, disposition, limit
+        connection, SQL["list_leads"], ListedLead, business_id, mode, before, *filters, limit, leads
     )
 
 

@@ -23,6 +23,7 @@ from marketplace.intake.contact import Contact
 from marketplace.portal.business import board_store, store, wording
 from marketplace.portal.business.board_store import BoardLead
 from marketplace.portal.business.lead_list import spaced
+from marketplace.portal.business.lead_search import LONGEST_SEARCH, fits
 from marketplace.portal.business.leads import field_fault, holder_of, read_amount, read_local_time
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import Amount, ShownForm, changing, fill, label, show_again, show_form, submitted
@@ -51,7 +52,6 @@ LEAST_STAYS: Final = 8
 "Leads that must have left a stage before their stay counts as usual."
 ENDS: Final = frozenset({DispositionKind.won, DispositionKind.lost})
 "Kinds in which a lead is never stuck."
-LONGEST_SEARCH: Final = 80
 SNOOZE_WORDS: Final = {Snooze.hour: "1 hour", Snooze.day: "1 day", Snooze.week: "1 week"}
 NEW: Final = "new"
 OTHER: Final = "other"
@@ -123,10 +123,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     is_due: bool
 
     def matches(self, text: str) -> bool:
-        """Return whether the text is in the name, need or place, or its digits in the phone number."""
-        digits = "".join(filter(str.isdigit, text))
-        in_phone = len(digits) >= 3 and digits in "".join(filter(str.isdigit, self.phone))
-        return in_phone or text.casefold() in f"{self.who} {self.need} {self.where}".casefold()
+        """Return whether the words of the text are in the name, need or place, or its digits in the phone number."""
+        return not text or fits(text, self.phone, self.who, self.need, self.where)
 
 
 def limits_of(

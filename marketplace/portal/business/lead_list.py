@@ -1,13 +1,14 @@
 """List of the leads of a business, on its page, in the overview and as a file."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import msgspec
 import phonenumbers
-from litestar import Response, get
+from litestar import Response, get, post
 from markupsafe import Markup
 
 from marketplace.database.db import Connection, session, transaction
@@ -15,11 +16,14 @@ from marketplace.feedback import store as feedback_store
 from marketplace.feedback.store import DispositionKind, ListedLead
 from marketplace.intake.contact import Contact
 from marketplace.portal.business import store, wording
+from marketplace.portal.business.lead_search import LeadSearchForm, contact_fits, hash_person
 from marketplace.portal.business.wallet_summary import business_page
+from marketplace.portal.forms import changing, fill, show_again, show_form
 from marketplace.portal.frame import badge, duration, money, words, zone_of
 from marketplace.portal.listing import Column, Listing, Money, muted, only_in_file
 from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
+from marketplace.portal.store import Role
 from marketplace.reports.question import midnight
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import access, audit
@@ -59,6 +63,14 @@ class LeadRow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def public_id(self) -> str:
         return ids.encode("lead", self.lead_id)
+
+
+class LeadSearchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Leads that a search found, how many it compared, and the assignment behind which it can be continued."""
+
+    rows: tuple[LeadRow, ...]
+    compared: int
+    last: UUID | None
 
 
 def _who(row: LeadRow) -> Markup:
@@ -132,6 +144,46 @@ LEADS: Final = Listing[LeadRow](
 NEWEST_LEADS: Final = msgspec.structs.replace(LEADS, caption="Newest leads", sortable=False)
 
 
+@post("/business/leads")
+async def search_leads(request: AnyRequest) -> Response[bytes]:
+    """Show the leads that a search finds. Its text comes in the body, so that no address or log has a person's name."""
+    viewer, fields = await changing(request, CallerKind.business, role=Role.viewer)
+    app = services(request)
+    try:
+        form = fill(LeadSearchForm, fields)
+    except errors.InvalidInput as error:
+        return await show_again(request, fields, error, _leads_page(request, viewer, result=None))
+    before = ids.decode("asg", form.before or "")
+    async with session(app.pool) as connection:
+        result = await search_rows(connection, app.sealer, viewer, form.q.strip(), before)
+    return await _leads_page(request, viewer, rows=result.rows, result=result, search=form.q.strip())
+
+
+async def _leads_page(
+    request: AnyRequest,
+    viewer: Viewer,
+    *,
+    rows: tuple[LeadRow, ...] = (),
+    next_cursor: str | None = None,
+    result: LeadSearchResult | None,
+    search: str = "",
+) -> Response[bytes]:
+    return await business_page(
+        request,
+        viewer,
+        "business/leads.html",
+        listing=LEADS,
+        rows=rows,
+        next_cursor=next_cursor,
+        search_form=show_form(LeadSearchForm, {"q": search}),
+        search=search,
+        result=result,
+        older=ids.encode("asg", result.last) if result and result.last else "",
+        states=[(state.value, wording.STATES[state]) for state in STATES],
+        outcomes=[(NO_OUTCOME, "No outcome yet"), *((kind.value, name) for kind, name in wording.KINDS.items())],
+    )
+
+
 @get("/business/leads")
 async def show_leads(request: AnyRequest) -> Response[bytes]:
     """Show the leads that were sold to the business, newest first, on a page or as a file."""
@@ -163,16 +215,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
             await audit.record(connection, clock.now(), viewer.actor, "leads.export", viewer.account, leads=count)
         return await LEADS.download(rows[:limit])
     next_cursor = next_page("asg", [row.assignment_id for row in rows], limit)
-    return await business_page(
-        request,
-        viewer,
-        "business/leads.html",
-        listing=LEADS,
-        rows=rows[:limit],
-        next_cursor=next_cursor,
-        states=[(state.value, wording.STATES[state]) for state in STATES],
-        outcomes=[(NO_OUTCOME, "No outcome yet"), *((kind.value, name) for kind, name in wording.KINDS.items())],
-    )
+    return await _leads_page(request, viewer, rows=rows[:limit], next_cursor=next_cursor, result=None)
 
 
 async def load_rows(
@@ -193,17 +236,73 @@ async def load_rows(
     leads = await feedback_store.list_leads(
         connection, viewer.owner, viewer.mode, before, limit, state=state, since=since, disposition=disposition
     )
+    return await _open_rows(connection, sealer, viewer, leads)
+
+
+async def _open_rows(
+    connection: Connection, sealer: Sealer, viewer: Viewer, leads: Sequence[ListedLead], search: str = ""
+) -> tuple[LeadRow, ...]:
+    """Return the rows of leads with the contacts of the delivered ones; only those that fit a search, if there is one.
+
+    Contacts that are compared and do not fit are not shown, so they are no reveal.
+    """
     delivered = [lead.lead_id for lead in leads if lead.state is AssignmentState.delivered]
-    await access.record_reveals(connection, viewer.opened, viewer.actor, delivered)
     sealed = await store.list_contacts(connection, viewer.owner, delivered) if delivered else {}
+    towns = await _list_towns(connection, leads) if search else {}
 
-    def show(lead: ListedLead) -> LeadRow:
+    def show(lead: ListedLead) -> LeadRow | None:
         box = sealed.get(lead.lead_id)
-        if box is None:
-            return _row(lead, None)
-        return _row(lead, msgspec.json.decode(sealer.open_contact(lead.lead_id, box), type=Contact))
+        contact = None if box is None else msgspec.json.decode(sealer.open_contact(lead.lead_id, box), type=Contact)
+        if search:
+            place = (lead.region, lead.postal_code, towns.get(lead.postal_code or ""), words(lead.vertical))
+            if contact is None or not contact_fits(search, contact, *place):
+                return None
+        return _row(lead, contact)
 
-    return await asyncio.to_thread(lambda: tuple(map(show, leads)))
+    rows = await asyncio.to_thread(lambda: tuple(row for lead in leads if (row := show(lead))))
+    shown = [row.lead_id for row in rows if row.state is AssignmentState.delivered]
+    await access.record_reveals(connection, viewer.opened, viewer.actor, shown)
+    return rows
+
+
+async def _list_towns(connection: Connection, leads: Sequence[ListedLead]) -> dict[str, str]:
+    """Return the towns of the leads by postal code; codes that two countries have are those of the later country."""
+    codes: dict[str, set[str]] = {}
+    for lead in leads:
+        if lead.country and lead.postal_code:
+            codes.setdefault(lead.country, set()).add(lead.postal_code)
+    towns: dict[str, str] = {}
+    for country in sorted(codes):
+        places = await store.list_places(connection, country, sorted(codes[country]))
+        towns |= {code: place.city for code, place in places.items()}
+    return towns
+
+
+async def search_rows(
+    connection: Connection, sealer: Sealer, viewer: Viewer, text: str, before: UUID | None
+) -> LeadSearchResult:
+    """Return the leads of a whole phone number or e-mail address, or else those of the newest leads that fit the text.
+
+    At most CSV_ROWS leads behind the assignment `before` are compared, and only delivered ones, which show a contact.
+    """
+    delivered = AssignmentState.delivered
+    keys = await asyncio.to_thread(hash_person, sealer, text)
+    if keys and before is None:
+        lead_ids = await store.find_leads_of_person(connection, viewer.owner, viewer.mode, keys, CSV_ROWS)
+        leads = await feedback_store.list_leads(
+            connection, viewer.owner, viewer.mode, None, CSV_ROWS, state=delivered, leads=lead_ids
+        )
+        if rows := await _open_rows(connection, sealer, viewer, leads):
+            return LeadSearchResult(rows=rows, compared=0, last=None)
+    leads = await feedback_store.list_leads(
+        connection, viewer.owner, viewer.mode, before, CSV_ROWS + 1, state=delivered
+    )
+    compared = leads[:CSV_ROWS]
+    return LeadSearchResult(
+        rows=await _open_rows(connection, sealer, viewer, compared, text),
+        compared=len(compared),
+        last=compared[-1].assignment_id if len(leads) > CSV_ROWS else None,
+    )
 
 
 def _row(lead: ListedLead, contact: Contact | None) -> LeadRow:
@@ -249,4 +348,4 @@ def _start_of_day(text: str | None, zone: str) -> datetime | None:
     return None if day is None else midnight(day, zone_of(zone).key)
 
 
-handlers = (show_leads,)
+handlers = (show_leads, search_leads)

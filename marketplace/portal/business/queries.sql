@@ -3,6 +3,12 @@
 select requested.lead_id, c.sealed as box, c.wrapped, c.master_key_id, c.corrections
 from unnest($1::uuid[]) as requested (lead_id) cross join lateral read_contact(requested.lead_id, $2) c;
 
+-- name: find_leads_of_person
+-- The delivered leads of a business that have one of the keyed hashes. An erased person has none.
+select distinct a.lead_id from person_key k join assignment a on a.lead_id = k.lead_id
+where k.key = any($1::bytea[]) and a.business_id = $2 and a.mode = $3 and a.state = 'delivered'
+limit $4;
+
 -- name: count_days
 -- Leads shown to the business since $3, by days in the zone $4. Their assignments have ids from $5 on.
 select (exposed_at at time zone $4)::date as day, count(*) as leads

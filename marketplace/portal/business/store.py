@@ -150,6 +150,14 @@ async def list_contacts(connection: Connection, business_id: UUID, leads: Sequen
     return {row["lead_id"]: convert_row(row, SealedContact) for row in rows}
 
 
+async def find_leads_of_person(
+    connection: Connection, business_id: UUID, mode: str, keys: Sequence[bytes], limit: int
+) -> tuple[UUID, ...]:
+    """Return the leads delivered to the business that have one of the keyed hashes."""
+    rows = await connection.fetch(SQL["find_leads_of_person"], list(keys), business_id, mode, limit)
+    return tuple(row["lead_id"] for row in rows)
+
+
 async def count_days(
     connection: Connection, business_id: UUID, mode: str, since: datetime, zone: str
 ) -> dict[date, int]:

@@ -88,6 +88,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/inbox/devices": Change(kinds=BUSINESS),
     "/business/inbox/devices/{device_id=psh}/remove": tenants(BUSINESS, Role.viewer),
     "/business/inbox/{assignment_id=asg}/take": tenants(BUSINESS),
+    "/business/leads": Change(kinds=BUSINESS, role=Role.viewer, form={"q": "Robin"}),
     "/business/leads/{lead_id=lead}/move": tenants(BUSINESS, stage="x"),
     "/business/leads/{lead_id=lead}/next-action": tenants(BUSINESS, note="x", due_at="2027-01-01T10:00"),
     "/business/leads/{lead_id=lead}/next-action/done": tenants(BUSINESS),
