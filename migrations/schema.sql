@@ -629,12 +629,12 @@ create table transfer (
         assignment(id, business_id, currency, chargeable_minor),
     constraint transfer_wallet foreign key (business_id, currency) references wallet(business_id, currency),
     constraint transfer_amount check (amount_minor > 0),
-    constraint transfer_cause check ( case when kind in ('top_up', 'withdrawal') then event_id is not null and
+    constraint transfer_cause check ( case when kind in ('top_up', 'withdrawal', 'paid') then event_id is not null and
         assignment_id is null else event_id is null and assignment_id is not null end),
     constraint transfer_kind check (kind in ('top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund',
-        'claw_back')),
-    constraint transfer_parties check ( case when kind in ('payout', 'claw_back') then provider_id is not null and
-        business_id is null else provider_id is null and business_id is not null end)
+        'claw_back', 'paid')),
+    constraint transfer_parties check ( case when kind in ('payout', 'claw_back', 'paid') then provider_id is not null
+        and business_id is null else provider_id is null and business_id is not null end)
 );
 alter table transfer enable row level security;
 create index transfer_by_business on transfer (business_id, id) include (kind, amount_minor, made_at) where
@@ -655,12 +655,14 @@ create unique index transfer_one_settlement on transfer (assignment_id) where (k
 create index transfer_seldom on transfer (kind, id) where (kind <> all (array['hold', 'capture', 'payout']));
 create trigger transfer_is_final before delete or update on transfer for each row execute function refuse_change();
 create trigger transfer_is_kept before truncate on transfer for each statement execute function refuse_change();
+create trigger transfer_is_owed after insert on transfer for each row when (new.kind = 'paid') execute function
+    refuse_unowed_payment();
 create policy transfer_of_erasures on transfer for insert to marketplace_eraser with check (kind = 'release');
 create policy transfer_of_feeds on transfer for insert to marketplace_feeder with check (kind in ('capture', 'payout'));
 create policy transfer_of_leads on transfer for insert to marketplace_worker with check (kind <> all (array['top_up',
-    'withdrawal']));
+    'withdrawal', 'paid']));
 create policy transfer_of_payments on transfer for insert to marketplace_api with check (kind in ('top_up',
-    'withdrawal'));
+    'withdrawal', 'paid'));
 create policy transfer_of_returns on transfer for insert to marketplace_returner with check (kind in ('refund',
     'claw_back'));
 create policy transfer_seen_by_all on transfer for select using (true);
@@ -695,8 +697,8 @@ create view entry as
          ('withdrawal','outside',1), ('hold','available','-1'::int), ('hold','held',1), ('release','held','-1'::int),
          ('release','available',1), ('capture','held','-1'::int), ('capture','revenue',1),
          ('payout','revenue','-1'::int), ('payout','payable',1), ('refund','revenue','-1'::int),
-         ('refund','available',1), ('claw_back','payable','-1'::int), ('claw_back','revenue',1)) side(kind, account,
-         sign) on side.kind = t.kind;
+         ('refund','available',1), ('claw_back','payable','-1'::int), ('claw_back','revenue',1),
+         ('paid','payable','-1'::int), ('paid','outside',1)) side(kind, account, sign) on side.kind = t.kind;
 grant select on entry to marketplace_api, marketplace_reports, marketplace_worker;
 
 -- How much of each cap is used, per calendar window of the subscription's own zone.
@@ -1874,13 +1876,13 @@ cross join lateral (values
 ) as c (field, data)
 $$;
 
--- What a lead moved belongs to its business and to its provider: a transfer that names one of them is kept with the number of
--- the other too (`money_other`; 0 where no lead moved it), so that each party's revenue can be told apart.
+-- `money_total` has one sum for each kind, so that it grows by one; nothing else in these columns is new.
 create function money_columns(since timestamptz, until timestamptz) returns table(part text, field text, hour
     timestamptz, data bytea) language sql stable as $$
 with moved as materialized (
     select t.currency, date_trunc('hour', t.made_at, 'UTC') as at_hour, t.made_at, t.id, t.amount_minor,
-           array_position(array['top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund', 'claw_back'],
+           array_position(array['top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund', 'claw_back',
+               'paid'],
                t.kind) as kind,
            coalesce(b.number, p.number) as party, coalesce(theirs.number, its.number, 0) as other
     from transfer t
@@ -1901,7 +1903,7 @@ with moved as materialized (
 ), total as (
     select p.currency, p.at_hour, string_agg(int8send(coalesce(m.minor, 0)::bigint), ''::bytea order by n.nth) as total
     from packed p
-    cross join generate_series(1, 8) as n (nth)
+    cross join generate_series(1, 9) as n (nth)
     left join (
         select currency, at_hour, kind, sum(amount_minor) as minor from moved group by currency, at_hour, kind
     ) m on (m.currency, m.at_hour, m.kind) = (p.currency, p.at_hour, n.nth)
@@ -3790,3 +3792,25 @@ create table push_subscription (
 create index push_subscription_of_member on push_subscription (member_id, made_at);
 grant delete, insert, select on push_subscription to marketplace_api;
 grant delete, select on push_subscription to marketplace_worker;
+
+
+-- Payments to providers (migration 0097) ------------------------------------------------------------------------------
+
+-- What a provider is owed has no balance row that a CHECK could guard. The provider's row is locked, so that two payments are
+-- booked one after the other, and the sum is read after that: it includes the payment itself. Claw-backs may come later and
+-- leave the provider owing; then nothing more is paid until payouts have made up for them.
+create function refuse_unowed_payment() returns trigger language plpgsql as $$
+begin
+    perform from provider where id = new.provider_id for no key update;
+    if not found then
+        raise foreign_key_violation using message = 'there is no such provider',
+            table = 'transfer', constraint = 'transfer_of_provider';
+    end if;
+    if (select sum(amount_minor) < 0 from entry
+        where of_provider = new.provider_id and account = 'payable' and currency = new.currency) then
+        raise check_violation using message = 'more is paid than the provider is owed',
+            table = 'transfer', constraint = 'transfer_owed';
+    end if;
+    return null;
+end
+$$;

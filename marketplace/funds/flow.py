@@ -1,4 +1,7 @@
-"""Top up a wallet, set its credit limit and its low-balance alert, each in one transaction with its audit row."""
+"""Top up a wallet, set its credit limit and its low-balance alert, and record payments to providers.
+
+Each in one transaction with its audit row.
+"""
 
 from uuid import UUID
 
@@ -32,6 +35,23 @@ async def top_up(
             detail = {} if reason is None else {"reason": reason}
             await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **detail)
         return await funds_store.load_top_up(connection, event_id), is_new
+
+
+async def record_provider_payment(
+    pool: Pool, actor: str, provider_id: UUID, amount_minor: int, currency: str, event_id: str, reason: str
+) -> bool:
+    """Record once a payment that was made to a provider, and return whether this call recorded it.
+
+    `event_id` is the payment's own reference. Raises NotFound and Conflict as `money.pay_provider` does.
+    """
+    now = clock.now()
+    async with transaction(pool) as connection:
+        is_new = await money.pay_provider(connection, provider_id, amount_minor, currency, event_id, now)
+        if is_new:
+            subject = ids.encode("prov", provider_id)
+            detail: dict[str, str | int] = {"amount_minor": amount_minor, "currency": currency, "reason": reason}
+            await audit.record(connection, now, actor, "provider.paid", subject, **detail)
+    return is_new
 
 
 async def set_credit_limit(

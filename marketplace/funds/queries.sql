@@ -53,7 +53,7 @@ from moved
 order by id desc;
 
 -- name: sum_payable
--- Amounts owed to a provider, by currency: payouts less claw-backs.
+-- Amounts owed to a provider, by currency: payouts less claw-backs and payments.
 select currency, sum(amount_minor)::bigint as owed_minor from entry
 where of_provider = $1 and account = 'payable'
 group by currency

@@ -1,16 +1,19 @@
 """Movements of money: each is an immutable transfer and the new balance of the wallet, in one transaction.
 
 An award holds the price; evidence of receipt captures it, and otherwise it is released. A granted return refunds a
-capture. Constraints in migrations/0003_money.sql prevent a second settlement, another price than the quoted one and an
-overdrawn wallet; they are not checked again here. Amounts are integer minor units of the wallet's one currency.
+capture. What a provider has earned is paid outside this system and booked here. Constraints in
+migrations/0003_money.sql and 0097_payments_to_providers.sql prevent a second settlement, another price than the quoted
+one, an overdrawn wallet, and a payment of more than is owed; they are not checked again here. Amounts are integer minor
+units of one currency.
 """
 
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, find_row, load_record
+from marketplace.database.db import Connection, Queries, find_row, load_record, violated
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, NotFound
 
@@ -66,6 +69,33 @@ async def top_up(
     earlier = await load_record(connection, SQL["find_event"], event_id)
     if (earlier["business_id"], earlier["amount_minor"], earlier["currency"]) != (business_id, amount_minor, currency):
         raise Conflict("This event_id names another payment. Send each payment event under its own id.")
+    return False
+
+
+async def pay_provider(
+    connection: Connection, provider_id: UUID, amount_minor: int, currency: str, event_id: str, now: datetime
+) -> bool:
+    """Book a payment to a provider once. Returns False when the same payment was booked before.
+
+    Raises NotFound for an unknown provider, Conflict for more than the provider is owed in this currency, or when the
+    event id names another payment.
+    """
+    arguments = (clock.new_id(), amount_minor, currency, provider_id, event_id, now)
+    try:
+        booked = await connection.fetchrow(SQL["pay_provider"], *arguments)
+    except asyncpg.ForeignKeyViolationError as error:
+        if violated(error) != "transfer_of_provider":
+            raise
+        raise NotFound("There is no such provider.") from error
+    except asyncpg.CheckViolationError as error:
+        if violated(error) != "transfer_owed":
+            raise
+        raise Conflict("The provider is owed less than this. Enter at most the amount that is owed.") from error
+    if booked is not None:
+        return True
+    earlier = await load_record(connection, SQL["find_event"], event_id)
+    if (earlier["provider_id"], earlier["amount_minor"], earlier["currency"]) != (provider_id, amount_minor, currency):
+        raise Conflict("This reference names another payment. Record each payment under its own reference.")
     return False
 
 

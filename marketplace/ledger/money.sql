@@ -17,7 +17,7 @@ where business_id = $4 and currency = $3
 returning available_minor;
 
 -- name: find_event
-select id, kind, amount_minor, currency, business_id, made_at from transfer where event_id = $1;
+select id, kind, amount_minor, currency, business_id, provider_id, made_at from transfer where event_id = $1;
 
 -- name: release
 -- Without evidence of receipt nothing is charged: the held price is returned.
@@ -38,6 +38,13 @@ with moved as (
     select $7, 'payout', $8::bigint, $3, $9, $5, $6 where $8::bigint > 0
 )
 update wallet set held_minor = held_minor - $2 where business_id = $4;
+
+-- name: pay_provider
+-- A payment to a provider, once for each reference: a repeated one conflicts on its unique id and changes nothing.
+insert into transfer (id, kind, amount_minor, currency, provider_id, event_id, made_at)
+values ($1, 'paid', $2, $3, $4, $5, $6)
+on conflict (event_id) where event_id is not null do nothing
+returning id;
 
 -- name: refund
 -- A granted return: the charged price is returned to the business, and the payout is deducted from what the provider is

@@ -139,6 +139,16 @@ left join (
     where t.kind in ('capture', 'payout') group by t.assignment_id
 ) t on t.assignment_id = a.id;
 
+-- name: paid_within_payouts
+-- No provider was paid more than all its payouts, in no currency.
+select p.provider_id, p.currency, p.paid_minor, p.payout_minor,
+       case when p.paid_minor > p.payout_minor then 'paid more than was earned' end as fault
+from (
+    select provider_id, currency, coalesce(sum(amount_minor) filter (where kind = 'paid'), 0)::bigint as paid_minor,
+           coalesce(sum(amount_minor) filter (where kind = 'payout'), 0)::bigint as payout_minor
+    from transfer where provider_id is not null group by provider_id, currency
+) p;
+
 -- name: return_refunded_once
 -- A returned lead is refunded once and its payout is clawed back once; no other lead is refunded.
 select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.refunds, 0) as refunds,

@@ -86,6 +86,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "provider.approve_live": "Approved a provider for live leads",
     "provider.change": "Changed a provider",
     "provider.create": "Added a provider",
+    "provider.paid": "Recorded a payment to a provider",
     "provider.request_live": "Asked to go live",
     "return.judge": "Decided a return",
     "return.request": "Requested a return",

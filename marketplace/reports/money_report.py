@@ -24,9 +24,9 @@ from marketplace.reports.figures import (
 )
 from marketplace.reports.question import Question, ReportBasis, basis, midnight
 
-KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back")
+KINDS: Final = ("top_up", "withdrawal", "hold", "release", "capture", "payout", "refund", "claw_back", "paid")
 "Kinds of transfers, numbered from 1 in the columns."
-OF_PROVIDERS: Final = (6, 8)
+OF_PROVIDERS: Final = (6, 8, 9)
 "Numbers of the kinds whose own party is a provider. The party of all others is a business."
 NO_PARTY: Final = "No lead"
 "Name of the line with transfers without a lead, such as top-ups, in a report by provider."
@@ -40,6 +40,7 @@ BOTH_SIDES: Final[Mapping[str, tuple[str, str]]] = {
     "payout": ("revenue", "payable"),
     "refund": ("revenue", "available"),
     "claw_back": ("payable", "revenue"),
+    "paid": ("payable", "outside"),
 }
 ACCOUNTS: Final = ("outside", "available", "held", "revenue", "payable")
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,7 +70,8 @@ class MoneyReportLine(msgspec.Struct, frozen=True, kw_only=True):
     """Transfers of one period in one currency. The lines of a grouping add up to those of everybody.
 
     A party's line has all transfers of its leads: a provider's has the revenue of its leads beside its earnings. `net`
-    is gross minus refunds and payouts plus claw-backs; `held` is holds minus releases and charges.
+    is gross minus refunds and payouts plus claw-backs; `held` is holds minus releases and charges. `payouts` is what
+    providers earned, `paid` what was paid to them.
     """
 
     begins: date
@@ -82,6 +84,7 @@ class MoneyReportLine(msgspec.Struct, frozen=True, kw_only=True):
     refunds_minor: int
     payouts_minor: int
     claw_backs_minor: int
+    paid_minor: int
     net_minor: int
     held_minor: int
 
@@ -281,6 +284,7 @@ def _line(begins: date, currency: str, whose: tuple[str, str], sums: Numbers) ->
         refunds_minor=of["refund"],
         payouts_minor=of["payout"],
         claw_backs_minor=of["claw_back"],
+        paid_minor=of["paid"],
         net_minor=of["capture"] - of["refund"] - of["payout"] + of["claw_back"],
         held_minor=of["hold"] - of["release"] - of["capture"],
     )

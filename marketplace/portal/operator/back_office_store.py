@@ -409,6 +409,19 @@ class LowWallet(msgspec.Struct, frozen=True, kw_only=True):
     low_below_minor: int | None
 
 
+class OwedToProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's earnings, claw-backs and payments in one currency, in minor units, and what is owed after them."""
+
+    provider_id: UUID
+    provider: str
+    currency: str
+    earned_minor: int
+    taken_minor: int
+    paid_minor: int
+    owed_minor: int
+    last_paid_at: datetime | None
+
+
 class WalletDifference(msgspec.Struct, frozen=True, kw_only=True):
     """A wallet whose stored amounts differ from the sums of its entries."""
 
@@ -440,6 +453,11 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
 async def list_low_wallets(connection: Connection, limit: int) -> tuple[LowWallet, ...]:
     """Return the wallets with the least to spend, credit included."""
     return await fetch_rows(connection, SQL["list_low_wallets"], LowWallet, limit)
+
+
+async def list_owed(connection: Connection, limit: int) -> tuple[OwedToProvider, ...]:
+    """Return what is owed to providers, the largest amount first."""
+    return await fetch_rows(connection, SQL["list_owed"], OwedToProvider, limit)
 
 
 async def list_differences(connection: Connection) -> tuple[WalletDifference, ...]:

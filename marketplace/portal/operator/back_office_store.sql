@@ -175,6 +175,22 @@ from wallet w join business b on b.id = w.business_id
 order by w.available_minor + w.credit_limit_minor, w.business_id
 limit $1;
 
+-- name: list_owed
+-- Earnings, claw-backs and payments of each provider by currency, the largest amount owed first; from an index alone.
+select p.id as provider_id, p.name as provider, t.currency, t.earned_minor, t.taken_minor, t.paid_minor,
+       t.earned_minor - t.taken_minor - t.paid_minor as owed_minor, t.last_paid_at
+from provider p
+cross join lateral (
+    select currency::text as currency,
+           coalesce(sum(amount_minor) filter (where kind = 'payout'), 0)::bigint as earned_minor,
+           coalesce(sum(amount_minor) filter (where kind = 'claw_back'), 0)::bigint as taken_minor,
+           coalesce(sum(amount_minor) filter (where kind = 'paid'), 0)::bigint as paid_minor,
+           max(made_at) filter (where kind = 'paid') as last_paid_at
+    from transfer where provider_id = p.id group by currency
+) t
+order by owed_minor desc, p.id, t.currency
+limit $1;
+
 -- name: list_differences
 -- Wallets that differ from the sums of their entries; one pass over the ledger, on one snapshot.
 select w.business_id, b.name as business, w.currency, w.available_minor, w.held_minor,

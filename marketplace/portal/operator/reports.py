@@ -287,6 +287,7 @@ MONEY: Final = Listing[MoneyReportLine](
         _amount("Refunded", "refunds_minor"),
         _amount("To providers", "payouts_minor"),
         _amount("Clawed back", "claw_backs_minor"),
+        _amount("Paid to providers", "paid_minor"),
         _amount("Net", "net_minor"),
         only_in_file("held_minor", lambda line: line.held_minor),
     ),

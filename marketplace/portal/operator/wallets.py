@@ -31,7 +31,7 @@ from marketplace.text.faults import WORDS, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 HOME: Final = "/operator/wallets"
-TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"))
+TABS: Final = ((HOME, "Balance"), (f"{HOME}/ledger", "Ledger"), (f"{HOME}/providers", "Owed to providers"))
 LOWEST_SHOWN: Final = 20
 CSV_LINES: Final = 10_000
 KINDS: Final = {
@@ -40,9 +40,10 @@ KINDS: Final = {
     "hold": "Hold",
     "release": "Release",
     "capture": "Charge",
-    "payout": "Payout",
+    "payout": "Earned by the provider",
     "refund": "Refund",
     "claw_back": "Claw-back",
+    "paid": "Paid to the provider",
 }
 ACCOUNT_WORDS: Final = {
     "outside": "Paid in from outside",
@@ -161,7 +162,7 @@ async def top_up(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(TopUpForm, fields)
         wallet = await _find_wallet(request, form.business)
-        minor = _read_amount(form.amount, wallet.currency, "amount", least=1)
+        minor = read_amount_between(form.amount, wallet.currency, "amount", least=1)
         booked, fresh = await funds_flow.top_up(
             services(request).pool,
             viewer.actor,
@@ -187,7 +188,7 @@ async def set_credit_limit(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(CreditForm, fields)
         wallet = await _find_wallet(request, form.business)
-        minor = _read_amount(form.limit, wallet.currency, "limit", least=0)
+        minor = read_amount_between(form.limit, wallet.currency, "limit", least=0)
         await funds_flow.set_credit_limit(
             services(request).pool, viewer.actor, wallet.business_id, minor, form.reason.strip()
         )
@@ -210,7 +211,7 @@ async def _find_wallet(request: AnyRequest, text: str) -> money.Wallet:
     return wallet
 
 
-def _read_amount(text: str, currency: str, name: str, *, least: int) -> int:
+def read_amount_between(text: str, currency: str, name: str, *, least: int) -> int:
     """Return the amount in minor units. Raises InvalidInput for one below `least` or above the highest payment."""
     minor = read_amount(text, currency, name)
     if minor is None or not least <= minor <= HIGHEST_TOP_UP_MINOR:

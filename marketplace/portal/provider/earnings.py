@@ -1,4 +1,4 @@
-"""Earnings of a provider: the amount owed, a statement for each month, and each payout."""
+"""Earnings of a provider: the amount owed, a statement for each month, each payout and each payment."""
 
 import re
 from collections import Counter
@@ -33,6 +33,18 @@ CSV_LINES: Final = 10_000
 MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
+def _purpose(movement: Movement) -> object:
+    """Return the link to the submission, or the reference of a payment."""
+    if movement.lead_id is None:
+        return movement.event_id
+    return submission_link(movement.lead_id, movement.provider_reference)
+
+
+MOVEMENT_KINDS: Final = {
+    "payout": "Sold",
+    "claw_back": "Taken back: the lead was returned",
+    "paid": "Paid to you",
+}
 MOVEMENTS: Final = Listing[Movement](
     caption="Earnings, newest first",
     name="earnings",
@@ -46,14 +58,15 @@ MOVEMENTS: Final = Listing[Movement](
         ),
         Column(
             "Type",
-            lambda movement: "Taken back: the lead was returned" if movement.kind == "claw_back" else "Sold",
+            lambda movement: MOVEMENT_KINDS[movement.kind],
             file="kind",
             value=lambda movement: movement.kind,
         ),
-        only_in_file("lead_id", lambda movement: ids.encode("lead", movement.lead_id)),
+        only_in_file("lead_id", lambda movement: ids.encode("lead", movement.lead_id) if movement.lead_id else ""),
+        only_in_file("payment", lambda movement: movement.event_id or ""),
         Column(
-            "Submission",
-            lambda movement: submission_link(movement.lead_id, movement.provider_reference),
+            "Submission or payment",
+            _purpose,
             file="provider_reference",
             value=lambda movement: movement.provider_reference or "",
         ),
@@ -79,9 +92,10 @@ MONTHS: Final = Listing[EarningsMonthRow](
             "Month",
             lambda month: Link(f"/provider/earnings/statement?month={month.first:%Y-%m}", f"{month.first:%B %Y}"),
         ),
-        Column("Earned", lambda month: Money(month.sums.paid_minor, month.sums.currency), style="num"),
+        Column("Earned", lambda month: Money(month.sums.earned_minor, month.sums.currency), style="num"),
         Column("Taken back", lambda month: Money(-month.sums.taken_minor, month.sums.currency), style="num"),
         Column("Net", lambda month: Money(month.sums.net_minor, month.sums.currency), style="num"),
+        Column("Paid to you", lambda month: Money(month.sums.paid_minor, month.sums.currency), style="num"),
     ),
 )
 SUMS: Final = Listing[MonthSums](
@@ -89,8 +103,9 @@ SUMS: Final = Listing[MonthSums](
     columns=(
         Column("Currency", lambda sums: sums.currency),
         Column("Owed before", lambda sums: Money(sums.opening_minor, sums.currency), style="num"),
-        Column("Earned", lambda sums: Money(sums.paid_minor, sums.currency), style="num"),
+        Column("Earned", lambda sums: Money(sums.earned_minor, sums.currency), style="num"),
         Column("Taken back", lambda sums: Money(-sums.taken_minor, sums.currency), style="num"),
+        Column("Paid to you", lambda sums: Money(-sums.paid_minor, sums.currency), style="num"),
         Column("Owed after", lambda sums: Money(sums.closing_minor, sums.currency), style="num"),
     ),
 )
@@ -129,10 +144,10 @@ async def show_earnings(request: AnyRequest) -> Response[bytes]:
 
 
 def _owed(months: Sequence[EarningsMonth]) -> dict[str, int]:
-    """Return the net earnings of all months by currency; payments to providers are made outside this system."""
+    """Return the net earnings of all months by currency, less what was paid."""
     owed: Counter[str] = Counter()
     for month in months:
-        owed[month.currency] += month.net_minor
+        owed[month.currency] += month.net_minor - month.paid_minor
     return dict(sorted(owed.items()))
 
 

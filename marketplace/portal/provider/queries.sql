@@ -50,43 +50,45 @@ order by r.hour;
 select t.currency::text as currency,
        sum(case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end)::bigint as earned_minor
 from transfer t
-where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
+where t.provider_id = $1 and t.kind in ('payout', 'claw_back') and t.made_at >= $2 and t.made_at < $3
 group by t.currency
 order by t.currency;
 
 -- name: list_earnings
--- Payouts and claw-backs, newest first.
-select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
-       case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
+-- Payouts, claw-backs and payments, newest first.
+select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference, t.event_id,
+       case when t.kind = 'payout' then t.amount_minor else -t.amount_minor end as amount_minor
 from transfer t
-join assignment a on a.id = t.assignment_id
-join inquiry i on i.id = a.lead_id
+left join assignment a on a.id = t.assignment_id
+left join inquiry i on i.id = a.lead_id
 where t.provider_id = $1 and ($2::uuid is null or t.id < $2)
 order by t.id desc
 limit $3;
 
 -- name: list_statement
--- Payouts and claw-backs of one month, oldest first.
-select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference,
-       case when t.kind = 'claw_back' then -t.amount_minor else t.amount_minor end as amount_minor
+-- Payouts, claw-backs and payments of one month, oldest first.
+select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference, t.event_id,
+       case when t.kind = 'payout' then t.amount_minor else -t.amount_minor end as amount_minor
 from transfer t
-join assignment a on a.id = t.assignment_id
-join inquiry i on i.id = a.lead_id
+left join assignment a on a.id = t.assignment_id
+left join inquiry i on i.id = a.lead_id
 where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
 order by t.made_at, t.id
 limit $4;
 
 -- name: sum_months
--- Payouts and claw-backs by month of a time zone, newest first; their sum is the amount owed.
+-- Payouts, claw-backs and payments by month of a time zone, newest first; their sum is the amount owed.
 -- One index range per month, because computing the month of each transfer takes longer.
 with first as (select min(made_at) as at from transfer where provider_id = $1)
-select month.begins at time zone $2 as begins, moved.currency, moved.paid_minor, moved.taken_minor
+select month.begins at time zone $2 as begins, moved.currency, moved.earned_minor, moved.taken_minor,
+       moved.paid_minor
 from first
 cross join generate_series(date_trunc('month', first.at at time zone $2), clock_timestamp() at time zone $2,
     interval '1 month') as month (begins)
 cross join lateral (
-    select t.currency, coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0)::bigint as paid_minor,
-           coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back'), 0)::bigint as taken_minor
+    select t.currency, coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0)::bigint as earned_minor,
+           coalesce(sum(t.amount_minor) filter (where t.kind = 'claw_back'), 0)::bigint as taken_minor,
+           coalesce(sum(t.amount_minor) filter (where t.kind = 'paid'), 0)::bigint as paid_minor
     from transfer t
     where t.provider_id = $1 and t.made_at >= month.begins at time zone $2
       and t.made_at < (month.begins + interval '1 month') at time zone $2
@@ -95,7 +97,7 @@ cross join lateral (
 order by month.begins desc, moved.currency;
 
 -- name: sum_statement
--- Owed at the start of the month, and payouts, claw-backs and lines of the whole month, however many lines are shown.
+-- Owed at the start of the month, and payouts, claw-backs, payments and lines of the whole month, however many are shown.
 with moved as (
     select t.currency, t.kind, t.made_at >= $2 as inside, sum(t.amount_minor) as minor, count(*) as lines
     from transfer t
@@ -103,10 +105,11 @@ with moved as (
     group by t.currency, t.kind, inside
 )
 select m.currency,
-       coalesce(sum(case when m.kind = 'claw_back' then -m.minor else m.minor end) filter (where not m.inside), 0)::bigint
+       coalesce(sum(case when m.kind = 'payout' then m.minor else -m.minor end) filter (where not m.inside), 0)::bigint
            as opening_minor,
-       coalesce(sum(m.minor) filter (where m.kind = 'payout' and m.inside), 0)::bigint as paid_minor,
+       coalesce(sum(m.minor) filter (where m.kind = 'payout' and m.inside), 0)::bigint as earned_minor,
        coalesce(sum(m.minor) filter (where m.kind = 'claw_back' and m.inside), 0)::bigint as taken_minor,
+       coalesce(sum(m.minor) filter (where m.kind = 'paid' and m.inside), 0)::bigint as paid_minor,
        coalesce(sum(m.lines) filter (where m.inside), 0)::bigint as lines
 from moved m
 group by m.currency

@@ -32,42 +32,51 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True):
-    """A payout, or a claw-back with a negative amount; in minor units."""
+    """A payout, or with a negative amount a claw-back or a payment to the provider; in minor units.
+
+    A payment has the payment's reference `event_id` in place of a lead.
+    """
 
     id: UUID
     kind: str
     currency: str
     made_at: datetime
-    lead_id: UUID
+    lead_id: UUID | None
     provider_reference: str | None
+    event_id: str | None
     amount_minor: int
 
 
 class MonthSums(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums of a month's statement in one currency, in minor units; `lines` counts its payouts and claw-backs."""
+    """Sums of a month's statement in one currency, in minor units; `lines` counts its transfers."""
 
     currency: str
     opening_minor: int
-    paid_minor: int
+    earned_minor: int
     taken_minor: int
+    paid_minor: int
     lines: int
 
     @property
     def closing_minor(self) -> int:
-        return self.opening_minor + self.paid_minor - self.taken_minor
+        return self.opening_minor + self.earned_minor - self.taken_minor - self.paid_minor
 
 
 class EarningsMonth(msgspec.Struct, frozen=True, kw_only=True):
-    """Payouts and claw-backs of a month in one currency, in minor units; `begins` is the start of the month."""
+    """Payouts, claw-backs and payments of a month in one currency, in minor units; `begins` is its start.
+
+    `net_minor` is what was earned in the month, whether it was paid or not.
+    """
 
     begins: datetime
     currency: str
-    paid_minor: int
+    earned_minor: int
     taken_minor: int
+    paid_minor: int
 
     @property
     def net_minor(self) -> int:
-        return self.paid_minor - self.taken_minor
+        return self.earned_minor - self.taken_minor
 
 
 class RefusalCount(msgspec.Struct, frozen=True, kw_only=True):

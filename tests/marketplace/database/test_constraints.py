@@ -403,6 +403,21 @@ async def test_one_payment_event_is_booked_once(world: World) -> None:
     await refused(world, "transfer_one_event", sql)
 
 
+PAY = """insert into transfer (id, kind, amount_minor, currency, provider_id, event_id, assignment_id)
+    values (gen_random_uuid(), 'paid', $1, 'USD', $2, $3, $4)"""
+
+
+async def test_a_provider_is_never_paid_more_than_it_is_owed(world: World) -> None:
+    await refused(world, "transfer_owed", PAY, 1, world.provider, "wire 1", None)
+    lead = await world.lead("delivered")
+    await refused(world, "transfer_owed", PAY, 2401, world.provider, "wire 1", None)
+    await world.connection.execute(PAY, 2400, world.provider, "wire 1", None)
+    await refused(world, "transfer_owed", PAY, 1, world.provider, "wire 2", None)
+    await refused(world, "transfer_cause", PAY, 1, world.provider, "wire 2", lead.assignment_id)
+    await refused(world, "transfer_cause", PAY, 1, world.provider, None, None)
+    await refused(world, "transfer_of_provider", PAY, 1, world.business, "wire 2", None)
+
+
 async def test_a_wallet_is_not_overdrawn_beyond_its_credit(world: World) -> None:
     overdraw = "update wallet set available_minor = -1 where business_id = $1"
     await refused(world, "wallet_covers", overdraw, world.business)

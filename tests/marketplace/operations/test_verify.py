@@ -259,6 +259,11 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         where assignment_id = '{delivered}' and kind = 'payout'""",
     ),
     (
+        "paid_within_payouts", "paid more than was earned", "provider",
+        """insert into transfer (id, kind, amount_minor, currency, provider_id, event_id)
+        values (gen_random_uuid(), 'paid', 1000000, 'USD', '{provider}', 'wire 1')""",
+    ),
+    (
         "return_refunded_once", "not refunded once", "returned",
         """delete from transfer where assignment_id = '{returned}' and kind = 'refund';
         update wallet set available_minor = available_minor - 4000 where business_id = '{business}'""",

@@ -154,6 +154,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/verticals/{slug=roofing}/try": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/verticals/{slug=roofing}/what-if": Change(kinds=OPERATOR),
     "/operator/wallets/credit": Change(kinds=OPERATOR),
+    "/operator/wallets/providers": Change(kinds=OPERATOR),
     "/operator/wallets/reconcile": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/wallets/top-up": Change(kinds=OPERATOR),
     "/provider/console": Change(kinds=PROVIDER),

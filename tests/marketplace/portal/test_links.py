@@ -59,6 +59,7 @@ PROMISED: Final = {
     "Explain the routing": "Why this lead went where it went",
     "See the attempts": "Attempts",
     "Routing": "How far do leads come, and who gets them?",
+    "Revenue by provider": "What was earned, refunded and owed?",
     "Money": "What was earned, refunded and owed?",
     "Quality": "What are each provider's leads worth?",
     "Unsold": "Why are leads unsold, and what would have sold them?",

@@ -411,10 +411,11 @@ async def test_a_statement_adds_up_from_what_was_owed_before_to_what_is_owed_aft
     month = clock.now().strftime("%Y-%m")
     page = unescape(await office.page(f"/provider/earnings/statement?month={month}"))
     cash = re.findall(r'data-name="([A-Za-z ]+)" class="num[^"]*">([^<]+)<', page)
-    assert cash[:4] == [
+    assert cash[:5] == [
         ("Owed before", "$0.00"),
         ("Earned", "$60.00"),
         ("Taken back", "$0.00"),
+        ("Paid to you", "$0.00"),
         ("Owed after", "$60.00"),
     ]
     assert sum(name == "Amount" for name, _ in cash) == 2
