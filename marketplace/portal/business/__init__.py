@@ -17,6 +17,7 @@ from marketplace.portal.business import (
     reports,
     returns,
     shared_leads,
+    statement,
     wallet,
 )
 from marketplace.portal.live import LivePart
@@ -35,6 +36,7 @@ handlers = (
     *customers.handlers,
     *delivery.handlers,
     *wallet.handlers,
+    *statement.handlers,
     *returns.handlers,
     *notices.handlers,
     *reports.handlers,

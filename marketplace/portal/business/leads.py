@@ -220,6 +220,7 @@ async def _lead_page(
         cards=_cards(detail),
         interest=detail.lead.verdict.interest if detail.lead.verdict else (),
         facts=_facts(detail.lead.facts, detail),
+        job=_job(detail),
         reportable=detail.lead.state in feedback_flow.REPORTABLE and viewer.may_change,
         latest=latest,
         action=detail.action,
@@ -282,6 +283,14 @@ def _facts(facts: Facts, detail: LeadDetail) -> tuple[tuple[str, str], ...]:
         ("Form", facts.form),
     )
     return (*answers, *((name, str(value)) for name, value in extra if value is not None))
+
+
+def _job(detail: LeadDetail) -> str:
+    """Return the job in the person's own words, or the answers that name it, or the name of the service."""
+    if detail.contact and detail.contact.summary:
+        return f"“{detail.contact.summary}”"
+    answers = [answer_words(value) for value in detail.lead.facts.need_fields.values() if isinstance(value, str)]
+    return ", ".join([words(detail.lead.vertical), *answers])
 
 
 # History.

@@ -87,6 +87,19 @@ where of_business = $1 and account in ('available', 'held') and made_at < $3
 group by kind, account
 order by kind, account;
 
+-- name: list_month
+-- What changed a wallet's balance from $2 until $3, oldest first, with the service and place of each lead.
+select s.id, s.kind, s.amount_minor, s.currency, a.lead_id, s.event_id, s.made_at, v.slug as vertical,
+       i.facts -> 'place' ->> 'region' as region, i.facts -> 'place' ->> 'postal_code' as postal_code
+from statement_line s
+left join assignment a on a.id = s.assignment_id
+left join lead l on l.id = a.lead_id
+left join inquiry i on i.id = a.lead_id
+left join vertical v on v.id = l.vertical_id
+where s.business_id = $1 and s.made_at >= $2 and s.made_at < $3
+order by s.made_at, s.id
+limit $4;
+
 -- name: find_low_below
 -- The balance below which the business wants a warning.
 select low_below_minor from wallet where business_id = $1;

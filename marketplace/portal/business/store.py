@@ -105,6 +105,21 @@ class TransferTotal(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
 
 
+class MonthLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a wallet's balance, in minor units: for a lead of a service at a place, or for a payment."""
+
+    id: UUID
+    kind: str
+    amount_minor: int
+    currency: str
+    lead_id: UUID | None
+    event_id: str | None
+    made_at: datetime
+    vertical: str | None
+    region: str | None
+    postal_code: str | None
+
+
 class WalletBalances(msgspec.Struct, frozen=True, kw_only=True):
     """Wallet at a moment: available money, money held for leads in delivery, and their sum."""
 
@@ -258,6 +273,13 @@ async def sum_month(
         if amount != 0
     )
     return WalletBalances(**opening), totals, WalletBalances(**closing)
+
+
+async def list_month(
+    connection: Connection, business_id: UUID, since: datetime, until: datetime, limit: int
+) -> tuple[MonthLine, ...]:
+    """Return what changed the wallet's balance in a month, oldest first."""
+    return await fetch_rows(connection, SQL["list_month"], MonthLine, business_id, since, until, limit)
 
 
 async def find_low_below(connection: Connection, business_id: UUID) -> int | None:

@@ -1,6 +1,6 @@
-"""Wallet of a business: its balance, every transaction, and monthly statements."""
+"""Wallet of a business: its balance and every transaction."""
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -13,7 +13,7 @@ from marketplace.directory.store import TenantScope
 from marketplace.funds import flow as funds_flow
 from marketplace.funds import store as funds_store
 from marketplace.funds.store import StatementLine, WalletLine
-from marketplace.portal.business import store, wording
+from marketplace.portal.business import wording
 from marketplace.portal.business.leads import read_amount
 from marketplace.portal.business.wallet_summary import business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
@@ -22,11 +22,9 @@ from marketplace.portal.frame import field_amount, redirect, short, words, zone_
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import Viewer, visitor
-from marketplace.reports.question import midnight
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import InvalidInput
 from marketplace.security.auth import CallerKind
-from marketplace.text.values import read_day
 from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 
 CSV_LINES: Final = 10_000
@@ -136,7 +134,7 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         lines=lines[:limit],
         lead=lead,
         next_cursor=next_cursor,
-        months=_months(clock.now(), viewer.zone),
+        months=months_of(clock.now(), viewer.zone),
         next_leads=[
             NextLead(
                 name=subscription.name,
@@ -150,7 +148,7 @@ async def _wallet_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
     )
 
 
-def _months(now: datetime, zone: str) -> list[tuple[str, str]]:
+def months_of(now: datetime, zone: str) -> list[tuple[str, str]]:
     """Return the last twelve months, newest first: the value for a statement's address, and the name."""
     first = now.astimezone(zone_of(zone)).date().replace(day=1)
     months = []
@@ -176,36 +174,4 @@ async def set_low(request: AnyRequest) -> Response[bytes]:
     return redirect(request, "/business/wallet", "Saved.")
 
 
-@get("/business/wallet/statement")
-async def show_statement(request: AnyRequest) -> Response[bytes]:
-    """Show a monthly statement of the wallet, for printing."""
-    viewer = await visitor(request, CallerKind.business)
-    zone = zone_of(viewer.zone).key
-    first = _month(request.query_params.get("month"), clock.now().astimezone(zone_of(zone)).date())
-    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    since, until = midnight(first, zone), midnight(following, zone)
-    async with session(services(request).pool) as connection:
-        wallet_summary = await load_wallet_summary(connection, viewer)
-        opening, totals, closing = await store.sum_month(connection, viewer.owner, since, until)
-    return await business_page(
-        request,
-        viewer,
-        "business/statement.html",
-        wallet_summary=wallet_summary,
-        first=first,
-        since=since,
-        until=until,
-        opening=opening,
-        totals=totals,
-        closing=closing,
-        months=_months(clock.now(), zone),
-        made_at=clock.now(),
-    )
-
-
-def _month(text: str | None, today: date) -> date:
-    """Return the first day of the month in the address; of this month if it names none."""
-    return read_day(f"{text}-01") or today.replace(day=1)
-
-
-handlers = (show_wallet, set_low, show_statement)
+handlers = (show_wallet, set_low)

@@ -26,9 +26,9 @@ STATE_TONES: Final = {
     AssignmentState.returned: "muted",
 }
 STATE_NOTES: Final = {
-    AssignmentState.exposed: "Your server has not confirmed it yet. We try for a day; you pay nothing until it does.",
-    AssignmentState.refused: "Your server refused this lead. It was not charged.",
-    AssignmentState.lapsed: "Your server did not confirm this lead within a day. It was not charged.",
+    AssignmentState.exposed: "We do not know yet that you have received it. We try for a day; you pay nothing until you have.",
+    AssignmentState.refused: "This lead was refused on your side. It was not charged.",
+    AssignmentState.lapsed: "You did not receive this lead within a day. It was not charged.",
     AssignmentState.returned: "You returned this lead and were refunded.",
 }
 KINDS: Final = {

@@ -409,6 +409,25 @@ async def test_a_statement_adds_up_and_a_leads_own_lines_are_found(shop: Shop) -
     assert (await shop.browser.get("/business/wallet/statement?month=x")).status_code == 200
 
 
+async def test_a_statement_has_a_line_for_each_lead_charged_with_the_balance_after_it(shop: Shop) -> None:
+    leads = [await shop.desk.sold(number) for number in (1, 2)]
+    path = f"/business/wallet/statement?month={clock.now().astimezone(ZoneInfo('America/Chicago')):%Y-%m}"
+    file = (await shop.browser.get(f"{path}&format=csv")).text.splitlines()
+    rows = [line.split(",") for line in file[1:]]
+    assert [row[-3:] for row in rows] == [
+        ["1000000", "1000000", "USD"],
+        ["-5000", "995000", "USD"],
+        ["-5000", "990000", "USD"],
+    ]
+    assert all(lead in line for lead, line in zip(leads, file[2:], strict=True))
+    page = await shop.page(path)
+    assert balances(page)[-3:] == ["$10,000.00", "$9,950.00", "$9,900.00"]
+    assert "Lead charged: Roofing, IL 60614" in page
+    pdf = await shop.browser.get(f"{path}&format=pdf")
+    assert pdf.headers["content-type"] == "application/pdf"
+    assert pdf.content.startswith(b"%PDF-1.7")
+
+
 async def test_a_lead_is_one_line_with_its_price_however_it_ended(shop: Shop) -> None:
     charged = await shop.desk.sold(1)
     shop.desk.behave(refuse("other"))
