@@ -160,7 +160,8 @@ async def create_business(
         await money.insert_wallet(connection, business_id, currency, credit_limit_minor)
         await insert_usual_stages(connection, business_id)
         subject = ids.encode("biz", business_id)
-        await audit.record(connection, now, actor, "business.create", subject, credit_limit_minor=credit_limit_minor)
+        detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor, "currency": currency}
+        await audit.record(connection, now, actor, "business.create", subject, **detail)
         return await _load_business(connection, business_id)
 
 
@@ -529,7 +530,7 @@ async def create_subscription(
 async def revise_subscription(
     pool: Pool, actor: str, reach: TenantScope, subscription_id: UUID, read: int, draft: SubscriptionRequest
 ) -> SubscriptionRecord:
-    """Create the next version of a subscription.
+    """Create the next version of a subscription; the same content again changes nothing.
 
     Raises NotFound, InvalidInput, and Conflict if the current version is not `read`, the one that the caller edited, or
     if the subscription has ended.
@@ -546,15 +547,25 @@ async def revise_subscription(
         vertical = await _check(connection, business_id, current.vertical, draft, current.mode, current.endpoint_id)
         before, terms = await _agree_terms(connection, vertical, business_id, draft)
         definition = terms.applied_to(draft.definition)
-        version = current.version + 1
         fields = {"name": draft.name, "endpoint_id": draft.endpoint_id, "definition": definition}
+        if msgspec.structs.replace(current, **fields) == current and terms == before:
+            return current
+        version = current.version + 1
         revised = msgspec.structs.replace(current, version=version, made_at=now, **fields)
         await directory_store.revise_subscription(connection, revised, actor)
-        subject = ids.encode("sub", subscription_id)
-        await audit.record(connection, now, actor, "subscription.revise", subject, version=version)
+        subject, detail = ids.encode("sub", subscription_id), {"version": version, **_price_change(current, revised)}
+        await audit.record(connection, now, actor, "subscription.revise", subject, **detail)
         if terms != before:
             await _change_terms(connection, actor, now, vertical, business_id, before, terms)
     return revised
+
+
+def _price_change(before: SubscriptionRecord, after: SubscriptionRecord) -> dict[str, str | int]:
+    """Return a changed price and the price before it for the audit row; empty if the price is the same."""
+    price, earlier = after.definition.price_minor, before.definition.price_minor
+    if price == earlier:
+        return {}
+    return {"price_minor": price, "price_before_minor": earlier, "currency": after.definition.currency}
 
 
 SUSPENDED: Final = (

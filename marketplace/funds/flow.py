@@ -32,8 +32,9 @@ async def top_up(
         is_new = await money.top_up(connection, business_id, amount_minor, currency, event_id, now)
         if is_new:
             subject = ids.encode("biz", business_id)
-            detail = {} if reason is None else {"reason": reason}
-            await audit.record(connection, now, actor, "wallet.top_up", subject, amount_minor=amount_minor, **detail)
+            detail: dict[str, str | int] = {"amount_minor": amount_minor, "currency": currency}
+            detail |= {} if reason is None else {"reason": reason}
+            await audit.record(connection, now, actor, "wallet.top_up", subject, **detail)
         return await funds_store.load_top_up(connection, event_id), is_new
 
 
@@ -67,7 +68,7 @@ async def set_credit_limit(
         if wallet is None:
             raise errors.NotFound("There is no such business.")
         subject = ids.encode("biz", business_id)
-        detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor}
+        detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor, "currency": wallet.currency}
         detail |= {} if reason is None else {"reason": reason}
         await audit.record(connection, now, actor, "wallet.credit_limit", subject, **detail)
     return wallet

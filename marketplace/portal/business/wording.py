@@ -26,7 +26,7 @@ STATE_TONES: Final = {
     AssignmentState.returned: "muted",
 }
 STATE_NOTES: Final = {
-    AssignmentState.exposed: "We do not know yet that you have received it. We try for a day; you pay nothing until you have.",
+    AssignmentState.exposed: "We do not know yet that you have it. We try for a day; you pay nothing until you do.",
     AssignmentState.refused: "This lead was refused on your side. It was not charged.",
     AssignmentState.lapsed: "You did not receive this lead within a day. It was not charged.",
     AssignmentState.returned: "You returned this lead and were refunded.",

@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from marketplace.database.db import session
 from marketplace.portal.audit_words import describe_action
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import DASH, badge, page, short
+from marketplace.portal.frame import DASH, badge, money, page, short
 from marketplace.portal.listing import Column, Link, Listing, code, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.back_office_store import AuditEntry
@@ -174,14 +174,37 @@ def recent_changes(names: dict[str, str]) -> Listing[AuditEntry]:
 
 
 def describe_detail(change: AuditEntry) -> str:
-    """Return the detail of a change as text, such as `state: frozen; reason: payments bounced`."""
+    """Return the detail of a change as text, such as `price: from $40.00 to $52.50; reason: asked by telephone`.
+
+    Amounts are shown in the currency that the detail names. Rows from before it named one have them in minor units.
+    """
     detail = {name: value for name, value in change.detail.items() if value is not None}
-    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in detail.items())
+    currency, parts = detail.get("currency"), []
+    for name, value in detail.items():
+        if name in ("currency", *map(_before, detail)):
+            continue
+        is_amount = isinstance(currency, str) and name.endswith(MINOR) and isinstance(value, int)
+        heading = (name.removesuffix(MINOR) if is_amount else name).replace("_", " ")
+        text, earlier = value, detail.get(_before(name))
+        if isinstance(currency, str) and is_amount:
+            text = money(int(value), currency)
+            earlier = money(earlier, currency) if isinstance(earlier, int) else earlier
+        parts.append(f"{heading}: {text}" if earlier is None else f"{heading}: from {earlier} to {text}")
+    return "; ".join(parts)
+
+
+MINOR: Final = "_minor"
+"End of the name of an amount in minor units."
+
+
+def _before(name: str) -> str:
+    """Return the name under which a detail holds the value before the change: `price_before_minor`, `weight_before`."""
+    return f"{name.removesuffix(MINOR)}_before{MINOR if name.endswith(MINOR) else ''}"
 
 
 def object_page(object: str) -> str:
     """Return the address of the changed object's page, or an empty text."""
-    pages = {"biz": "/operator/businesses/", "prov": "/operator/providers/"}
+    pages = {"biz": "/operator/businesses/", "prov": "/operator/providers/", "sub": "/operator/subscriptions/"}
     kind = object.partition("_")[0]
     return pages[kind] + object if kind in pages else ""
 

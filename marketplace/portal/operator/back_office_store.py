@@ -12,6 +12,7 @@ from marketplace.database.db import Connection, Queries, fetch_rows, load_row
 from marketplace.runtime import ids
 from marketplace.security import auth
 from routing.quota import SuspensionReason
+from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__, "back_office_store.sql")
@@ -360,6 +361,23 @@ class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
     price_minor: int
     weight: int
     priority: int
+
+
+class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a subscription, and who saved it."""
+
+    version: int
+    definition: SubscriptionDefinition
+    made_at: datetime
+    made_by: str
+
+
+async def list_subscription_versions(
+    connection: Connection, subscription_id: UUID, before: int | None, limit: int
+) -> tuple[SubscriptionVersion, ...]:
+    """Return the versions of a subscription from behind the version `before` on, newest first."""
+    sql = SQL["list_subscription_versions"]
+    return await fetch_rows(connection, sql, SubscriptionVersion, subscription_id, before, limit)
 
 
 async def list_businesses(

@@ -167,6 +167,13 @@ where s.business_id = $1
 order by s.id desc
 limit $2;
 
+-- name: list_subscription_versions
+-- Versions of a subscription, newest first.
+select version, definition, made_at, made_by from subscription_version
+where subscription_id = $1 and ($2::int is null or version < $2)
+order by version desc
+limit $3;
+
 -- name: list_low_wallets
 -- Wallets, those with the least to spend first, credit included.
 select w.business_id, b.name as business, b.state, w.currency, w.available_minor, w.held_minor, w.credit_limit_minor,

@@ -315,7 +315,7 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
 SUBSCRIPTIONS: Final = Listing[SubscriptionRow](
     caption="Subscriptions",
     columns=(
-        Column("Subscription", lambda row: row.name),
+        Column("Subscription", lambda row: Link(f"/operator/subscriptions/{ids.encode('sub', row.id)}", row.name)),
         Column("Vertical", lambda row: Link(f"/operator/verticals/{row.slug}", row.vertical)),
         Column("State", lambda row: badge(row.state)),
         Column("Mode", lambda row: badge(row.mode, "good" if row.mode == "live" else "warn")),

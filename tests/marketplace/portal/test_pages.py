@@ -53,6 +53,7 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/returns/{return_id}": (OPERATORS, {"return_id": "ret"}),
     "/operator/providers/{provider_id}": (OPERATORS, {"provider_id": "prov"}),
     "/operator/simulations/{simulation_id}": (OPERATORS, {"simulation_id": "sim"}),
+    "/operator/subscriptions/{subscription_id}": (OPERATORS, {"subscription_id": "sub"}),
     "/operator/verticals/{slug}": (OPERATORS, {"slug": "slug"}),
     "/operator/verticals/{slug}/what-if": (OPERATORS, {"slug": "slug"}),
     "/operator/verticals/{slug}/scorecards": (OPERATORS, {"slug": "slug"}),

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from marketplace.distribution.policy_dry_run import PastAward, rerank
-from marketplace.portal.operator.back_office_store import ServiceActivity
+from marketplace.portal.operator.audit_trail import describe_detail
+from marketplace.portal.operator.back_office_store import AuditEntry, ServiceActivity
 from marketplace.portal.operator.system import check_activity
 from marketplace.runtime import clock, ids
 from marketplace.runtime.queue import QueueStatus
@@ -139,6 +140,63 @@ async def test_a_suspended_subscription_is_shown_with_its_figures_and_resumed_wi
         await office.market.value("select detail ->> 'reason' from audit where action = 'subscription.switch'")
         == "They mended it."
     )
+
+
+# --- subscriptions ----------------------------------------------------------------------------------------------------
+
+
+async def revise(office: Office, version: int, **changes: Any) -> dict[str, Any]:
+    subscription = ids.encode("sub", office.desk.buyer.subscription_id)
+    body = {
+        "name": "All roofs",
+        "endpoint_id": ids.encode("whe", office.desk.buyer.endpoint_id),
+        "definition": msgspec.to_builtins(anywhere()) | changes,
+        "version": version,
+    }
+    reply = await office.desk.call("PUT", f"/v1/subscriptions/{subscription}", body)
+    assert reply.status_code == 200, reply.text
+    revised: dict[str, Any] = reply.json()
+    return revised
+
+
+async def test_a_subscription_shows_each_change_of_its_price_and_who_made_it(office: Office) -> None:
+    first = await revise(office, 1, price_minor=4_000)
+    await revise(office, first["version"], price_minor=5_250)
+    subscription = ids.encode("sub", office.desk.buyer.subscription_id)
+    text = unescape(await office.page(f"/operator/subscriptions/{subscription}"))
+    assert "Price: from 40.00 USD to 52.50 USD" in text
+    assert "First version" in text
+    audited = unescape(await office.page(f"/operator/audit?object={subscription}"))
+    assert "price: from $40.00 to $52.50" in audited
+    assert f"/operator/subscriptions/{subscription}" in await office.page(
+        f"/operator/businesses/{office.desk.business_id}"
+    )
+
+
+async def test_the_same_subscription_saved_twice_is_one_version(office: Office) -> None:
+    first = await revise(office, 1, price_minor=4_000)
+    again = await revise(office, first["version"], price_minor=4_000)
+    assert (first["version"], again["version"], again["updated_at"]) == (2, 2, first["updated_at"])
+    assert await office.market.value("select count(*) from audit where action = 'subscription.revise'") == 1
+
+
+def entry(**detail: object) -> AuditEntry:
+    return AuditEntry(id=clock.new_id(), at=clock.now(), actor="", action="", object="", detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        ({"price_minor": 5_250, "price_before_minor": 4_000, "currency": "USD"}, "price: from $40.00 to $52.50"),
+        ({"amount_minor": 500, "currency": "JPY", "reason": "wire"}, "amount: JPY\N{NO-BREAK SPACE}500; reason: wire"),
+        ({"weight": 2, "weight_before": 1, "vertical": "roofing"}, "weight: from 1 to 2; vertical: roofing"),
+        ({"amount_minor": 500}, "amount minor: 500"),
+        ({"low_below_minor": None}, ""),
+        ({"state": "frozen"}, "state: frozen"),
+    ],
+)
+def test_a_detail_of_the_audit_is_in_words_and_amounts_in_their_currency(detail: dict[str, Any], text: str) -> None:
+    assert describe_detail(entry(**detail)) == text
 
 
 # --- audit ------------------------------------------------------------------------------------------------------------
