@@ -289,7 +289,9 @@ def _job(detail: LeadDetail) -> str:
     """Return the job in the person's own words, or the answers that name it, or the name of the service."""
     if detail.contact and detail.contact.summary:
         return f"“{detail.contact.summary}”"
-    answers = [answer_words(value) for value in detail.lead.facts.need_fields.values() if isinstance(value, str)]
+    answers = [
+        wording.answer_words(value) for value in detail.lead.facts.need_fields.values() if isinstance(value, str)
+    ]
     return ", ".join([words(detail.lead.vertical), *answers])
 
 
