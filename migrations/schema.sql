@@ -310,6 +310,7 @@ create table lead (
     reopened_at timestamptz,
     consent_until timestamptz,
     certificates text,
+    waits_for text[],
     constraint lead_pkey primary key (id),
     constraint lead_seen unique (id, seen),
     constraint lead_whose unique (provider_id, id, mode),
@@ -320,7 +321,9 @@ create table lead (
         'rejected', 'nurturing', 'expired', 'prospect', 'unsold'))),
     constraint lead_due check ((due_at is not null) = (state in ('received', 'nurturing', 'prospect'))),
     constraint lead_state check (state in ('received', 'rejected', 'duplicate', 'suppressed', 'nurturing', 'expired',
-        'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned'))
+        'prospect', 'unsold', 'held', 'exposed', 'delivered', 'refused', 'lapsed', 'returned')),
+    constraint lead_waits_for check (cardinality(waits_for) > 0 and waits_for <@ array['date', 'budget', 'authority',
+        'need', 'timing', 'points', 'interest'])
 ) with (fillfactor=80);
 -- Neither index below names the state, so that a move that leaves their columns alone writes no index entry (a HOT update).
 create index lead_due_soon on lead (due_at) where (due_at is not null);
@@ -341,7 +344,7 @@ grant update (reason, settled_at, state) on lead to marketplace_eraser;
 grant select, update (reason, settled_at, state) on lead to marketplace_feeder;
 grant select on lead to marketplace_reports;
 grant update (reason, state) on lead to marketplace_returner;
-grant select, update (due_at, qualified_at, reason, settled_at, state) on lead to marketplace_worker;
+grant select, update (due_at, qualified_at, reason, settled_at, state, waits_for) on lead to marketplace_worker;
 
 -- Moves of a lead whose facts have changed: a prospect is qualified again, and one that ended unsold or rejected is opened
 -- again.

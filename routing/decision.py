@@ -35,7 +35,7 @@ from routing.matching import (
     earliest_retry,
     nearest_miss,
 )
-from routing.qualification import Nurture, Prospect, Rejection, Verdict, qualify
+from routing.qualification import Nurture, Prospect, Rejection, Verdict, WaitsFor, qualify
 from routing.ranking import RankedCandidate, Strategy, is_drawn, rank, recorded_credit
 from routing.scorecard import BUSINESS_FEATURE, CompiledScorecard, FeatureValue, chance, feature_values, reads_business
 from routing.shares import business_weights, credit_changes
@@ -180,7 +180,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     """Keep the lead in `state`, nurturing or prospect, and decide again at `until`, for `reason`.
 
     `outcome` is the word of the decision record. The person's window is extended to `protected_until`, unless it is
-    None.
+    None. `waits_for` says what a nurtured lead lacks.
     """
 
     state: LeadState
@@ -188,6 +188,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     until: datetime
     protected_until: datetime | None = None
+    waits_for: tuple[WaitsFor, ...] = ()
     verdict: Verdict
     candidates: tuple[CandidateRecord, ...] = ()
     left_out: int = 0
@@ -482,6 +483,7 @@ def _nurture(lead: OpenLead, vertical: VerticalDefinition, outcome: Nurture, now
         reason=outcome.why,
         until=outcome.until,
         protected_until=outcome.until + timedelta(days=vertical.window_days),
+        waits_for=outcome.waits_for,
         verdict=outcome.verdict,
     )
 

@@ -248,6 +248,25 @@ class Prospect(msgspec.Struct, frozen=True, kw_only=True, tag="prospect"):
     verdict: Verdict
 
 
+class WaitsFor(StrEnum):
+    """What a nurtured lead waits for. A lead may wait for several."""
+
+    date = "date"
+    """The day from which the date that the person named is near enough."""
+    budget = "budget"
+    """A better answer about the budget."""
+    authority = "authority"
+    """A better answer about the authority."""
+    need = "need"
+    """A better answer about the need."""
+    timing = "timing"
+    """A better answer about the timing."""
+    points = "points"
+    """Points of the minimum score."""
+    interest = "interest"
+    """Touches that a criterion of interest gives points for, while points are lacking."""
+
+
 class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
     """Outcome: acceptable, but not yet. Qualify again at `until` (UTC); `why` is the reason in words.
 
@@ -262,6 +281,18 @@ class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
     starts_at: datetime | None = None
     missing: tuple[Dimension, ...] = ()
     lacking_points: int = 0
+
+    @property
+    def waits_for(self) -> tuple[WaitsFor, ...]:
+        """Return what the lead waits for, in the order of WaitsFor."""
+        reasons = {WaitsFor(dimension) for dimension in self.missing}
+        if self.starts_at is not None:
+            reasons.add(WaitsFor.date)
+        if self.lacking_points > 0:
+            reasons.add(WaitsFor.points)
+            if any(finding.result is not DimensionResult.meets for finding in self.verdict.interest):
+                reasons.add(WaitsFor.interest)
+        return tuple(reason for reason in WaitsFor if reason in reasons)
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True, tag="rejection"):

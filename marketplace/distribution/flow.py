@@ -206,8 +206,8 @@ class Distribution:
         decision = decision_without_award(case, rules, result)
         async with session(self._pool) as connection:
             match result:
-                case Wait(state=state, until=until, protected_until=protected_until):
-                    await distribution_store.keep_lead(connection, case, state, until, decision, protected_until)
+                case Wait():
+                    await distribution_store.keep_lead(connection, case, result, decision)
                 case End(state=state):
                     await distribution_store.end_lead(connection, case, state, decision)
                 case _:

@@ -65,10 +65,11 @@ left join cap_usage u on u.subscription_id = s.id and (u.cap_window, u.starts_at
 where s.id = $1;
 
 -- name: keep_lead
--- A lead that waits until $17, as prospect or nurtured; the person of a nurtured lead stays protected until $18. One
--- statement with the record of the decision. A lead that has changed its state or its facts meanwhile is left as it is.
+-- A lead that waits until $17, as prospect or nurtured; the person of a nurtured lead stays protected until $18, and $19
+-- says what it waits for. One statement with the record of the decision. A lead that has changed its state or its facts
+-- meanwhile is left as it is.
 with waiting as (
-    update lead set state = $4, due_at = $17, reason = $5,
+    update lead set state = $4, due_at = $17, reason = $5, waits_for = coalesce($19, waits_for),
         qualified_at = case when $4 = 'prospect' then coalesce(qualified_at, $3) else qualified_at end
     where id = $1 and state = $2 and revision = $16
     returning id

@@ -12,7 +12,7 @@ import msgspec
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
-from routing.decision import CandidateRecord, OpenLead
+from routing.decision import CandidateRecord, OpenLead, Wait
 from routing.inquiry import Mode
 from routing.lifecycle import LeadState
 from routing.matching import Cap, CapsAndWallet, Usage
@@ -311,16 +311,11 @@ async def find_current(
     return current, _standing(rows)
 
 
-async def keep_lead(
-    connection: Connection,
-    case: RoutingCase,
-    state: LeadState,
-    due_at: datetime,
-    decision: Decision,
-    protected_until: datetime | None = None,
-) -> None:
-    """Let a lead wait until `due_at`, and record the decision. A lead that has changed its state is left as it is."""
-    await connection.execute(SQL["keep_lead"], *_decision_arguments(case, state, decision), due_at, protected_until)
+async def keep_lead(connection: Connection, case: RoutingCase, wait: Wait, decision: Decision) -> None:
+    """Let a lead wait, and record the decision. A lead that has changed its state is left as it is."""
+    arguments = _decision_arguments(case, wait.state, decision)
+    waits_for = wait.waits_for or None
+    await connection.execute(SQL["keep_lead"], *arguments, wait.until, wait.protected_until, waits_for)
 
 
 async def end_lead(connection: Connection, case: RoutingCase, state: LeadState, decision: Decision) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from marketplace.database.db import Pool, session, transaction
 from marketplace.nurturing import store as nurturing_store
-from marketplace.nurturing.store import GIVEN_BACK, NurturedLead
+from marketplace.nurturing.store import GIVEN_BACK, LaneFilter, NurturedLead
 from marketplace.rules.catalog import Catalog, Rules
 from marketplace.runtime import clock, ids
 from marketplace.runtime.errors import Conflict, NotFound
@@ -46,18 +46,12 @@ async def give_back(pool: Pool, caller: Principal, lead_id: UUID) -> None:
 
 
 async def list_waiting(
-    pool: Pool,
-    catalog: Catalog,
-    provider_id: UUID | None,
-    mode: str,
-    vertical: str | None,
-    before: UUID | None,
-    limit: int,
+    pool: Pool, catalog: Catalog, filters: LaneFilter, before: UUID | None, limit: int
 ) -> tuple[LaneEntry, ...]:
     """List one page of the lane, newest first, each lead with what would unlock it."""
     rules = await catalog.recent()
     async with session(pool) as connection:
-        leads = await nurturing_store.list_nurtured(connection, provider_id, mode, vertical, before, limit)
+        leads = await nurturing_store.list_nurtured(connection, filters, before, limit)
     return await asyncio.to_thread(_with_unlocks, leads, rules, clock.now())
 
 

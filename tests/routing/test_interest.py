@@ -9,7 +9,17 @@ from routing.inquiry import Direction, Touch, TouchAmount
 from routing.interest import InterestCriterion, count_interest, interest_in_words, touches_that_meet
 from routing.journey import TouchEntry, revise
 from routing.policy_lint import PolicyWarningCode, lint_policy
-from routing.qualification import DimensionResult, Prospect, Rejection, RejectionReason, TouchTime, qualify
+from routing.qualification import (
+    DimensionResult,
+    Nurture,
+    Prospect,
+    Rejection,
+    RejectionReason,
+    ResultConsequence,
+    TouchTime,
+    WaitsFor,
+    qualify,
+)
 from tests.builders.inquiries import NOW, ROOFING_NEEDS, roofing_facts, roofing_policy
 from tests.builders.marketplaces import roofing
 
@@ -126,3 +136,13 @@ def test_the_lint_names_a_criterion_that_decides_nothing() -> None:
     idle = InterestCriterion(name="opened", kinds=("email_open",))
     assert PolicyWarningCode.interest_idle in codes(interest=(idle,))
     assert PolicyWarningCode.interest_idle not in codes(interest=(PRICING,))
+
+
+def test_a_lead_that_lacks_points_waits_for_interest_as_long_as_a_criterion_is_not_met() -> None:
+    policy = roofing_policy(interest=(PRICING,), minimum_score=100, on_low_score=ResultConsequence.nurture)
+    cold = qualify(roofing_facts(budget=None), ROOFING_NEEDS, policy, NOW)
+    warm = qualify(roofing_facts(budget=None, touches=(visit(0), visit(1))), ROOFING_NEEDS, policy, NOW)
+    assert isinstance(cold, Nurture)
+    assert isinstance(warm, Nurture)
+    assert cold.waits_for == (WaitsFor.points, WaitsFor.interest)
+    assert warm.waits_for == (WaitsFor.points,)

@@ -22,6 +22,7 @@ from routing.qualification import (
     RejectionReason,
     ResultConsequence,
     TimingPolicy,
+    WaitsFor,
     qualify,
 )
 from tests.builders.inquiries import (
@@ -593,7 +594,11 @@ def test_no_lead_waits_without_an_end(
     outcome = judge(facts, policy)
     if not isinstance(outcome, Nurture):
         return
-    assert outcome.starts_at or outcome.missing or outcome.lacking_points
+    assert outcome.waits_for
+    assert (WaitsFor.date in outcome.waits_for) == (outcome.starts_at is not None)
+    assert (WaitsFor.points in outcome.waits_for) == (outcome.lacking_points > 0)
+    dimensions = [Dimension(wait) for wait in outcome.waits_for if wait in list(map(str, Dimension))]
+    assert dimensions == list(outcome.missing)
     assert NOW < outcome.until <= min(NOW + timedelta(days=548), expires_at or outcome.until)
     again = judge(facts, policy, outcome.until)
     if isinstance(again, Nurture) and outcome.until != expires_at:
@@ -650,6 +655,7 @@ def test_a_lead_that_waits_for_its_date_and_an_answer_waits_until_the_later_of_b
     outcome = judge(roofing_facts(**early), WAITING_POLICY)
     assert isinstance(outcome, Nurture)
     assert (outcome.starts_at, outcome.until) == (NOW + timedelta(days=10), NOW + timedelta(days=30))
+    assert outcome.waits_for == (WaitsFor.date, WaitsFor.budget)
 
 
 def test_no_lead_waits_beyond_the_end_of_its_consent_and_earlier_rules_do_not_know_it() -> None:

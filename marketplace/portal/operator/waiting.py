@@ -2,20 +2,31 @@
 
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from litestar import Response, get
 
 from marketplace.nurturing.flow import LaneEntry
-from marketplace.portal.frame import page, zone_of
+from marketplace.portal.frame import zone_of
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator.links import lead_link, provider_link
 from marketplace.portal.session import visitor
-from marketplace.portal.waiting_list import QUESTIONS, SERVICE, SINCE, UNTIL, WAITS_FOR, load_file, load_waiting
+from marketplace.portal.waiting_list import (
+    KINDS_OF_WAIT,
+    QUESTIONS,
+    SERVICE,
+    SINCE,
+    UNTIL,
+    WAITS_FOR,
+    read_filters,
+    waiting_file,
+    waiting_page,
+)
 from marketplace.reports.lane import load_lane
 from marketplace.reports.question import Question
 from marketplace.runtime import clock, ids
 from marketplace.security.auth import CallerKind
-from marketplace.web.http import AnyRequest, services, wants_csv
+from marketplace.web.http import AnyRequest, path_id, services, wants_csv
 
 HOME: Final = "/operator/waiting"
 LANE_DAYS: Final = 90
@@ -39,6 +50,7 @@ LANE: Final = Listing[LaneEntry](
             value=lambda row: row.lead.provider,
         ),
         WAITS_FOR,
+        KINDS_OF_WAIT,
         SINCE,
         UNTIL,
         QUESTIONS,
@@ -50,32 +62,36 @@ LANE: Final = Listing[LaneEntry](
 async def show_lane(request: AnyRequest) -> Response[bytes]:
     """Show the waiting leads of all providers or of one, newest first, or send them as a file."""
     viewer = await visitor(request, CallerKind.operator)
-    provider_id = ids.decode("prov", request.query_params.get("provider") or "")
     mode = "test" if request.query_params.get("mode") == "test" else "live"
+    filters = read_filters(request, mode, _provider(request))
     if wants_csv(request):
-        return await LANE.download(await load_file(request, provider_id, mode))
-    rows, next_cursor = await load_waiting(request, provider_id, mode)
-    rules = await services(request).catalog.recent()
+        return await waiting_file(request, LANE, filters)
     today = clock.now().astimezone(zone_of(viewer.zone)).date()
     question = Question(
         first=today - timedelta(days=LANE_DAYS - 1),
         last=today,
         zone=zone_of(viewer.zone).key,
         mode=mode,
-        provider_id=provider_id,
-        vertical=request.query_params.get("vertical") or None,
+        provider_id=filters.provider_id,
+        vertical=filters.vertical,
     )
-    return page(
+    return await waiting_page(
         request,
         viewer,
         "operator/waiting.html",
-        listing=LANE,
-        rows=rows,
+        LANE,
+        filters,
+        basis="Below are the leads that wait now.",
+        nothing="No lead is waiting.",
         lane=await load_lane(services(request).reports, question),
         lane_days=LANE_DAYS,
-        next_cursor=next_cursor,
-        services=sorted(rules.verticals.values(), key=lambda vertical: vertical.slug),
     )
+
+
+def _provider(request: AnyRequest) -> UUID | None:
+    """Return the provider in the address, if there is one. Raises NotFound for an id that is none of a provider."""
+    text = request.query_params.get("provider")
+    return path_id("prov", text) if text else None
 
 
 handlers: tuple[Any, ...] = (show_lane,)

@@ -7,12 +7,21 @@ from litestar.params import FromPath
 
 from marketplace.nurturing.flow import LaneEntry, give_back
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import page, redirect
+from marketplace.portal.frame import redirect
 from marketplace.portal.listing import Column, Listing
-from marketplace.portal.provider.spec import list_verticals
 from marketplace.portal.provider.submissions import submission_link
 from marketplace.portal.session import visitor
-from marketplace.portal.waiting_list import QUESTIONS, SERVICE, SINCE, UNTIL, WAITS_FOR, load_file, load_waiting
+from marketplace.portal.waiting_list import (
+    KINDS_OF_WAIT,
+    QUESTIONS,
+    SERVICE,
+    SINCE,
+    UNTIL,
+    WAITS_FOR,
+    read_filters,
+    waiting_file,
+    waiting_page,
+)
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.web.http import AnyRequest, path_id, services, wants_csv
@@ -31,6 +40,7 @@ WAITING: Final = Listing[LaneEntry](
         ),
         SERVICE,
         WAITS_FOR,
+        KINDS_OF_WAIT,
         SINCE,
         UNTIL,
         QUESTIONS,
@@ -42,17 +52,17 @@ WAITING: Final = Listing[LaneEntry](
 async def show_waiting(request: AnyRequest) -> Response[bytes]:
     """Show the provider's waiting leads, newest first, or send them as a file."""
     viewer = await visitor(request, CallerKind.provider)
+    filters = read_filters(request, viewer.mode, viewer.owner)
     if wants_csv(request):
-        return await WAITING.download(await load_file(request, viewer.owner, viewer.mode))
-    rows, next_cursor = await load_waiting(request, viewer.owner, viewer.mode)
-    return page(
+        return await waiting_file(request, WAITING, filters)
+    return await waiting_page(
         request,
         viewer,
         "provider/waiting.html",
-        listing=WAITING,
-        rows=rows,
-        next_cursor=next_cursor,
-        services=await list_verticals(request),
+        WAITING,
+        filters,
+        basis="Your leads that wait now.",
+        nothing="None of your leads is waiting.",
     )
 
 

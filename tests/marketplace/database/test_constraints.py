@@ -758,7 +758,7 @@ PRIVILEGES = {
         scorecard_training(tried_at leads refusal)
         cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
         notice(state due_at result acknowledged_at attempts)
-        lead(state reason due_at qualified_at settled_at) person_window(during)
+        lead(state reason due_at qualified_at settled_at waits_for) person_window(during)
         subscription(name state suspended_at suspended_counted suspended_for suspended_shown)
         wallet(available_minor held_minor)
         report_month_open(since) report_progress(at frontier seen)""",

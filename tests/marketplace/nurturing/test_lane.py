@@ -3,16 +3,19 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 
 from marketplace.intake.http import load_inquiry
 from marketplace.nurturing.flow import give_back, list_waiting
+from marketplace.nurturing.store import LaneFilter
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime.errors import Conflict, NotFound
 from marketplace.runtime.settings import Settings
-from routing.qualification import Dimension, ResultConsequence
+from routing.qualification import Dimension, ResultConsequence, WaitsFor
 from tests.builders.inquiries import roofing_policy
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
 
@@ -41,6 +44,10 @@ def bant(**answers: Any) -> dict[str, Any]:
     return {name: value for name, value in (complete | answers).items() if value is not None}
 
 
+def of_provider(provider_id: UUID) -> LaneFilter:
+    return LaneFilter(mode="live", provider_id=provider_id)
+
+
 async def test_the_answer_to_a_waiting_inquiry_names_the_question_worth_asking(market: Marketplace) -> None:
     for _ in range(2):
         await market.buyer("http://127.0.0.1:1/hook")
@@ -62,17 +69,37 @@ async def test_the_lane_lists_waiting_leads_newest_first_page_by_page(market: Ma
     second = await market.sold(2, bant=bant(budget=None))
     await market.sold(3)
     catalog = Catalog(market.api)
-    page = await list_waiting(market.api, catalog, market.provider.owner, "live", None, None, 10)
+    page = await list_waiting(market.api, catalog, of_provider(market.provider.owner), None, 10)
     assert [row.lead.lead_id for row in page] == [second, first]
     assert [[each.dimension for each in row.unlocks.questions] for row in page if row.unlocks] == [
         [Dimension.budget],
         [Dimension.timing],
     ]
     assert all(row.lead.nurtured_at is not None for row in page)
-    older = await list_waiting(market.api, catalog, None, "live", "roofing", second, 10)
+    older = await list_waiting(market.api, catalog, LaneFilter(mode="live", vertical="roofing"), second, 10)
     assert [row.lead.lead_id for row in older] == [first]
     other = await market.another_provider()
-    assert await list_waiting(market.api, catalog, other.owner, "live", None, None, 10) == ()
+    assert await list_waiting(market.api, catalog, of_provider(other.owner), None, 10) == ()
+
+
+async def test_the_lane_is_filtered_by_what_its_leads_wait_for(market: Marketplace) -> None:
+    undated = await market.sold(1, bant=bant(timing=None))
+    early = await market.sold(2, bant=bant(timing={"within_days": 70}, budget=None))
+    await market.sold(3)
+    catalog = Catalog(market.api)
+    expected = {WaitsFor.date: [early], WaitsFor.budget: [early], WaitsFor.timing: [undated], WaitsFor.points: []}
+    for waits_for, leads in expected.items():
+        page = await list_waiting(market.api, catalog, LaneFilter(mode="live", waits_for=waits_for), None, 10)
+        assert [row.lead.lead_id for row in page] == leads
+        assert all(waits_for in (row.lead.waits_for or ()) for row in page)
+
+
+async def test_the_database_knows_everything_that_a_lead_can_wait_for(market: Marketplace) -> None:
+    lead_id = await market.sold(bant=bant(timing=None))
+    await market.owner.execute("update lead set waits_for = $2 where id = $1", lead_id, list(WaitsFor))
+    for waits_for in ([], ["patience"]):
+        with pytest.raises(asyncpg.CheckViolationError, match="lead_waits_for"):
+            await market.owner.execute("update lead set waits_for = $2 where id = $1", lead_id, waits_for)
 
 
 async def test_a_lead_given_back_expires_and_frees_its_person(market: Marketplace) -> None:

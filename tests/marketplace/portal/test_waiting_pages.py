@@ -38,6 +38,10 @@ async def test_a_waiting_lead_is_shown_with_its_question_and_can_be_given_back(o
     assert "When is it wanted? 2 subscriptions would take it." in text
     assert lead in text
     assert "No waiting lead matches" in (await provider.get("/provider/waiting?vertical=other")).text
+    assert lead in (await provider.get("/provider/waiting?waits_for=timing")).text
+    assert "No waiting lead matches" in (await provider.get("/provider/waiting?waits_for=budget")).text
+    unknown = await provider.get("/provider/waiting?waits_for=luck")
+    assert (unknown.status_code, "Choose one of date, budget" in unknown.text) == (422, True)
     assert "a better answer" in (await provider.get("/provider/waiting?format=csv")).text.lower()
     home = f"/provider/submissions/{lead}"
     assert "Give this lead back" in (await provider.get(home)).text
@@ -54,5 +58,6 @@ async def test_an_operator_sees_the_waiting_leads_of_every_provider(office: Desk
     assert lead in text
     assert "When is it wanted?" in text
     assert lead in (await operator.get("/operator/waiting?format=csv")).text
+    assert (await operator.get("/operator/waiting?provider=nobody")).status_code == 404
     other = ids.encode("prov", office.market.vertical_id)
     assert "No waiting lead matches" in (await operator.get(f"/operator/waiting?provider={other}")).text
