@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from marketplace.database.db import Pool, session
@@ -54,3 +55,16 @@ def name_group(by: LeadGrouping, code: int, parties: Mapping[int, Party]) -> Gro
         return GroupName(monday, monday)
     party = parties[code]
     return GroupName(ids.encode("prov", party.id) if by is LeadGrouping.provider else party.name, party.name)
+
+
+def group_question(question: Question, by: LeadGrouping, key: str) -> Question:
+    """Return the question about one group alone, by its key."""
+    match by:
+        case LeadGrouping.vertical:
+            return msgspec.structs.replace(question, vertical=key)
+        case LeadGrouping.provider:
+            return msgspec.structs.replace(question, provider_id=ids.decode("prov", key))
+        case LeadGrouping.week:
+            monday = date.fromisoformat(key)
+            first, last = max(monday, question.first), min(monday + timedelta(days=6), question.last)
+            return msgspec.structs.replace(question, first=first, last=last)

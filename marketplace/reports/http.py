@@ -20,7 +20,7 @@ from marketplace.reports.figures import CHANNELS, STATES, STEPS
 from marketplace.reports.funnel import RoutingReport, load_routing
 from marketplace.reports.grouping import LeadGrouping
 from marketplace.reports.journey import JourneyGroup, JourneyReport, load_journey
-from marketplace.reports.lane import LaneFigures, LaneMoney, LaneReport, LaneRow, lane_rows, load_lane
+from marketplace.reports.lane import LANE_COUNTS, LaneMoney, LaneReport, LaneRow, lane_rows, load_lane
 from marketplace.reports.money_report import MoneyReport, MoneyReportLine, PartyGrouping, Period, load_money_report
 from marketplace.reports.quality import Quality, QualityReport, load_quality
 from marketplace.reports.question import DATE, Question, read_question
@@ -249,16 +249,12 @@ async def show_nurturing(
     report = await load_lane(services.reports, question, by)
     if not wants_csv(request):
         return report
-    columns = ("key", "name", *LANE_COUNTS, *LaneMoney.__struct_fields__)
+    columns = ("key", "name", *LANE_COUNTS, "conversion", *LaneMoney.__struct_fields__)
     return _file("nurturing", columns, map(_lane_line, lane_rows((report.total, *report.groups))))
 
 
-LANE_COUNTS: Final = LaneFigures.__struct_fields__[2:-1]
-"Columns of a file between the name and the money."
-
-
 def _lane_line(row: LaneRow) -> Sequence[Any]:
-    counts = [getattr(row.figures, name, None) for name in LANE_COUNTS]
+    counts = [getattr(row.figures, name, None) for name in (*LANE_COUNTS, "conversion")]
     return (row.key, row.name, *counts, *(getattr(row.money, name, None) for name in LaneMoney.__struct_fields__))
 
 
@@ -409,6 +405,7 @@ FILTERS: Final = (
         name="within", about="Largest distance by which the rule failed.", schema={"type": "number", "minimum": 0}
     ),
     QueryParameter(name="missed_by", about="Subscription that the rule kept from the lead.", schema=id_of("sub")),
+    QueryParameter(name="lane", about="Figure of the nurture lane that counts it.", schema=_words(*LANE_COUNTS)),
 )
 
 

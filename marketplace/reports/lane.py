@@ -21,7 +21,14 @@ from marketplace.reports.figures import (
     list_subscriptions,
     load_unready,
 )
-from marketplace.reports.grouping import GroupName, LeadGrouping, group_codes, list_group_parties, name_group
+from marketplace.reports.grouping import (
+    GroupName,
+    LeadGrouping,
+    group_codes,
+    group_question,
+    list_group_parties,
+    name_group,
+)
 from marketplace.reports.question import Question, ReportBasis, basis
 
 ENDS: Final = ("", "given_back", "withdrawn")
@@ -35,6 +42,24 @@ class LaneMoney(msgspec.Struct, frozen=True, kw_only=True):
     revenue_minor: int
     payout_minor: int
     margin_minor: int
+
+
+class LaneRows(msgspec.Struct, frozen=True, kw_only=True):
+    """URLs of the lists of leads behind the figures of a group."""
+
+    entered: str
+    waiting: str
+    reentered: str
+    sold: str
+    returned: str
+    expired: str
+    given_back: str
+    withdrawn: str
+    rejected: str
+
+
+LANE_COUNTS: Final = LaneRows.__struct_fields__
+"Names of the figures that count leads."
 
 
 class LaneFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +83,7 @@ class LaneFigures(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     conversion: float | None
     money: tuple[LaneMoney, ...]
+    rows: LaneRows
 
 
 class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,15 +161,50 @@ def _lane(
     codes = group_codes(question, unready.leads, by)[unready.place][nurtured]
     counted = _count(lane, codes)
     names = {code: name_group(by, code, parties) for code in counted}
-    groups = [_figures(counts, names[code]) for code, counts in counted.items()]
+    groups = [
+        _figures(counts, names[code], group_question(question, by, names[code].key)) for code, counts in counted.items()
+    ]
     groups.sort(key=lambda group: group.key if by is LeadGrouping.week else (-group.entered, group.name))
     total = _count(lane, np.zeros(len(codes), np.int64)).get(0, _NONE)
     return LaneReport(
         basis=basis(question, "received time", unready.leads.as_of, demo=bool(unready.leads["demo"].any())),
-        total=_figures(total, GroupName("all", "All")),
+        total=_figures(total, GroupName("all", "All"), question),
         by=by,
         groups=tuple(groups),
     )
+
+
+def _mask(figure: str, state: Numbers, step: Numbers, end: Numbers) -> Numbers:
+    """Return a mask of the leads that a figure counts, from columns of leads that entered the lane."""
+    match figure:
+        case "entered":
+            mask = np.ones(len(state), bool)
+        case "waiting":
+            mask = np.isin(state, [STATES.index("nurturing"), STATES.index("received")])
+        case "reentered":
+            mask = step >= STEPS.index("qualified")
+        case "sold":
+            mask = step >= STEPS.index("delivered")
+        case "expired":
+            mask = (state == STATES.index("expired")) & (end == ENDS.index(""))
+        case "given_back" | "withdrawn":
+            mask = end == ENDS.index(figure)
+        case _:
+            mask = state == STATES.index(figure)
+    return np.asarray(mask)
+
+
+LANE_FIELDS: Final = ("unready_nurtured", "unready_end")
+"Columns beside those of leads, `state` and `step`, from which `lane_mask` reads."
+
+
+def lane_mask(unready: UnreadyLeads, figure: str) -> Numbers:
+    """Return a mask of the question's leads that a figure of the lane counts, one of LANE_COUNTS."""
+    nurtured = unready["unready_nurtured"] == 1
+    columns = (unready[name][nurtured] for name in ("state", "step", "unready_end"))
+    mask = np.zeros(len(unready.leads), bool)
+    mask[unready.place[nurtured][_mask(figure, *columns)]] = True
+    return mask
 
 
 class _Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,24 +220,10 @@ _NONE: Final = _Counts(leads={}, money=())
 def _count(lane: _Lane, codes: Numbers) -> dict[int, _Counts]:
     """Return the counts of each group that has a lead."""
 
-    def ended(state: str) -> Numbers:
-        return np.asarray(lane.state == STATES.index(state))
-
-    expired = ended("expired")
-    withdrawn, given_back = (lane.end == ENDS.index(end) for end in ("withdrawn", "given_back"))
-    masks = {
-        "entered": np.ones(len(codes), bool),
-        "waiting": ended("nurturing") | ended("received"),
-        "reentered": lane.step >= STEPS.index("qualified"),
-        "sold": lane.step >= STEPS.index("delivered"),
-        "returned": ended("returned"),
-        "expired": expired & ~withdrawn & ~given_back,
-        "given_back": given_back,
-        "withdrawn": withdrawn,
-        "rejected": ended("rejected"),
-    }
     size = int(codes.max(initial=0)) + 1
-    counts = {name: np.bincount(codes[mask], minlength=size) for name, mask in masks.items()}
+    counts = {
+        name: np.bincount(codes[_mask(name, lane.state, lane.step, lane.end)], minlength=size) for name in LANE_COUNTS
+    }
     money = _sum_money(lane, codes, size)
     return {
         int(code): _Counts(
@@ -206,7 +253,7 @@ def _sum_money(lane: _Lane, codes: Numbers, size: int) -> list[list[LaneMoney | 
     return money
 
 
-def _figures(counts: _Counts, group: GroupName) -> LaneFigures:
+def _figures(counts: _Counts, group: GroupName, question: Question) -> LaneFigures:
     def of(name: str) -> int:
         return counts.leads.get(name, 0)
 
@@ -225,4 +272,5 @@ def _figures(counts: _Counts, group: GroupName) -> LaneFigures:
         rejected=of("rejected"),
         conversion=round(of("sold") / entered, 4) if entered else None,
         money=counts.money,
+        rows=LaneRows(**{figure: question.rows(lane=figure) for figure in LANE_COUNTS}),
     )

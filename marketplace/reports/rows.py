@@ -17,9 +17,11 @@ from marketplace.reports.figures import (
     LeadsAndCandidates,
     Numbers,
     list_subscriptions,
+    load_unready,
     load_weighed,
     local_hours,
 )
+from marketplace.reports.lane import LANE_COUNTS, LANE_FIELDS, lane_mask
 from marketplace.reports.question import Question
 from marketplace.reports.unsold import MISSES, missed
 from marketplace.runtime import ids
@@ -38,7 +40,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """Conditions on the leads of a list, all of which must hold; None for no condition.
 
     `reached` is the least step, `stopped` the last one. `missed` is the only rule that kept the lead from a
-    subscription (`missed_by`, or any) by at most `within`, in `unit`.
+    subscription (`missed_by`, or any) by at most `within`, in `unit`. `lane` is a figure of the nurture lane
+    that counts the lead; a list is either by `lane` or by `missed`.
     """
 
     reached: str | None = None
@@ -53,6 +56,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     unit: str | None = None
     within: float | None = None
     missed_by: UUID | None = None
+    lane: str | None = None
 
 
 class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +122,10 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         unit=parameters.get("unit"),
         within=number("within", 1e9),
         missed_by=subscription("missed_by"),
+        lane=one_of("lane", LANE_COUNTS),
     )
+    if filters.lane and filters.missed:
+        faults.append(Fault(pointer="/lane", code=FaultCode.value_not_allowed, detail="Send lane or missed, not both."))
     if faults:
         raise InvalidInput(faults)
     return filters
@@ -181,25 +188,35 @@ async def find_ids(pool: Pool, question: Question, filters: Filters) -> LeadIds:
     """Return the ids of the leads that pass the filters, newest first."""
     criteria = {name: value for name, value in msgspec.structs.asdict(filters).items() if value is not None}
     fields = {"lead", "state", *(FIELDS[name] for name in criteria if name in FIELDS)}
-    candidates = MISSES if filters.missed else ()
-    weighed = await load_weighed(pool, question, sorted(fields), candidates)
+    in_lane: Numbers | None = None
+    if filters.lane:
+        unready = await load_unready(pool, question, sorted(fields | {"step"}), LANE_FIELDS)
+        weighed = LeadsAndCandidates(leads=unready.leads, candidates=unready.columns)
+        in_lane = await asyncio.to_thread(lane_mask, unready, filters.lane)
+    else:
+        weighed = await load_weighed(pool, question, sorted(fields), MISSES if filters.missed else ())
     numbers: dict[UUID, int] = {}
     if filters.subscription_id or filters.missed_by:
         async with session(pool) as connection:
             subscriptions = await list_subscriptions(connection, question.mode)
         numbers = {each.id: number for number, each in subscriptions.items()}
-    return await asyncio.to_thread(pick_ids, question, filters, weighed, numbers)
+    return await asyncio.to_thread(pick_ids, question, filters, weighed, numbers, in_lane)
 
 
 def pick_ids(
-    question: Question, filters: Filters, weighed: LeadsAndCandidates, subscriptions: Mapping[UUID, int] = NO_NUMBERS
+    question: Question,
+    filters: Filters,
+    weighed: LeadsAndCandidates,
+    subscriptions: Mapping[UUID, int] = NO_NUMBERS,
+    in_lane: Numbers | None = None,
 ) -> LeadIds:
     """Return the same as `find_ids` from loaded columns: `lead`, `state` and the fields that the filters need.
 
-    `subscriptions` has the number of each subscription, for filters that name one.
+    `subscriptions` has the number of each subscription, for filters that name one; `in_lane` is the mask of
+    `filters.lane`.
     """
     leads = weighed.leads
-    masks: list[Numbers] = [np.ones(len(leads), bool)]
+    masks: list[Numbers] = [np.ones(len(leads), bool) if in_lane is None else in_lane]
     if filters.reached:
         masks.append(leads["step"] >= STEPS.index(filters.reached))
     if filters.stopped:

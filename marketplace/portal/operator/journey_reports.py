@@ -1,23 +1,28 @@
 """Reports on the way from lead to prospect, and on what the nurture lane earned."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
 
+import msgspec
 from litestar import Response, get
 from markupsafe import Markup
 
 from billing.intervals import Figure
+from marketplace.database.db import Pool
 from marketplace.portal import charts
 from marketplace.portal.frame import duration, percent, words
-from marketplace.portal.listing import Column, Listing, Money, only_in_file
+from marketplace.portal.listing import Column, Link, Listing, Money, Row, only_in_file
 from marketplace.portal.operator.reports import HOME, question_of, report_page, rows_of
 from marketplace.portal.session import visitor
 from marketplace.portal.step_words import STEP_NAMES
 from marketplace.reports.grouping import LeadGrouping
 from marketplace.reports.journey import JourneyGroup, JourneyReport, TouchComparison, TouchEffect, load_journey
-from marketplace.reports.lane import LaneRow, lane_rows, load_lane
+from marketplace.reports.lane import LaneReport, LaneRow, lane_rows, load_lane
+from marketplace.reports.question import Question
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services, wants_csv
+
+Report = TypeVar("Report")
 
 COMPARISONS: Final = {
     TouchComparison.more: "More become prospects",
@@ -25,6 +30,32 @@ COMPARISONS: Final = {
     TouchComparison.unclear: "No clear difference",
     TouchComparison.not_enough_data: "Not enough data",
 }
+
+
+class _Tables(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
+    """Tables of a report: the list that its file holds with the rows of it, and what its template shows."""
+
+    listing: Listing[Row]
+    file_rows: Sequence[Row]
+    context: dict[str, Any]
+
+
+async def _grouped_report(
+    request: AnyRequest,
+    template: str,
+    load: Callable[[Pool, Question, LeadGrouping], Awaitable[Report]],
+    tables_of: Callable[[Report], _Tables[Row]],
+) -> Response[bytes]:
+    """Return a report by vertical, provider or week, as a page or as a file."""
+    viewer = await visitor(request, CallerKind.operator)
+    question, by = question_of(request, viewer), _grouping(request)
+    report = await load(services(request).reports, question, by)
+    tables = tables_of(report)
+    if wants_csv(request):
+        return await tables.listing.download(tables.file_rows)
+    return await report_page(
+        request, viewer, template, question, report=report, by=by, groupings=tuple(LeadGrouping), **tables.context
+    )
 
 
 def _grouping(request: AnyRequest) -> LeadGrouping:
@@ -90,23 +121,12 @@ TOUCHES: Final = Listing[TouchEffect](
 @get(f"{HOME}/journey")
 async def show_journey(request: AnyRequest) -> Response[bytes]:
     """Show how many inquiries become leads, prospects and customers, and what precedes a promotion."""
-    viewer = await visitor(request, CallerKind.operator)
-    question, by = question_of(request, viewer), _grouping(request)
-    report = await load_journey(services(request).reports, question, by)
-    if wants_csv(request):
-        return await GROUPS.download(report.groups)
-    return await report_page(
-        request,
-        viewer,
-        "report_journey",
-        question,
-        report=report,
-        by=by,
-        groupings=tuple(LeadGrouping),
-        funnel=_funnel(report),
-        groups=GROUPS,
-        touches=TOUCHES,
-    )
+    return await _grouped_report(request, "report_journey", load_journey, _journey_tables)
+
+
+def _journey_tables(report: JourneyReport) -> _Tables[JourneyGroup]:
+    context = {"funnel": _funnel(report), "groups": GROUPS, "touches": TOUCHES}
+    return _Tables(listing=GROUPS, file_rows=report.groups, context=context)
 
 
 def _funnel(report: JourneyReport) -> Markup:
@@ -118,7 +138,12 @@ def _funnel(report: JourneyReport) -> Markup:
 
 
 def _lane_count(heading: str, name: str) -> Column[LaneRow]:
-    return Column(heading, lambda row: getattr(row.figures, name, None), file=name, style="num")
+    """Return a column of numbers of leads, each with a link to the leads."""
+
+    def cell(row: LaneRow) -> Link | None:
+        return Link(rows_of(getattr(row.figures.rows, name)), getattr(row.figures, name)) if row.figures else None
+
+    return Column(heading, cell, file=name, value=lambda row: getattr(row.figures, name, None), style="num")
 
 
 def _lane_money(heading: str, name: str) -> Column[LaneRow]:
@@ -164,23 +189,12 @@ LANE: Final = Listing[LaneRow](
 @get(f"{HOME}/nurturing")
 async def show_nurturing(request: AnyRequest) -> Response[bytes]:
     """Show what became of the leads in the nurture lane, and what those that were sold earned."""
-    viewer = await visitor(request, CallerKind.operator)
-    question, by = question_of(request, viewer), _grouping(request)
-    report = await load_lane(services(request).reports, question, by)
-    rows: Sequence[LaneRow] = tuple(lane_rows(report.groups))
-    if wants_csv(request):
-        return await LANE.download((*lane_rows((report.total,)), *rows))
-    return await report_page(
-        request,
-        viewer,
-        "report_nurturing",
-        question,
-        report=report,
-        by=by,
-        groupings=tuple(LeadGrouping),
-        lane=LANE,
-        rows=rows,
-    )
+    return await _grouped_report(request, "report_nurturing", load_lane, _lane_tables)
+
+
+def _lane_tables(report: LaneReport) -> _Tables[LaneRow]:
+    rows = tuple(lane_rows(report.groups))
+    return _Tables(listing=LANE, file_rows=(*lane_rows((report.total,)), *rows), context={"lane": LANE, "rows": rows})
 
 
 handlers: tuple[Any, ...] = (show_journey, show_nurturing)

@@ -12,6 +12,7 @@ from marketplace.portal.operator.links import business_link, lead_link, provider
 from marketplace.portal.paging import list_limit, next_page
 from marketplace.portal.session import visitor
 from marketplace.reports.figures import STATES, STEPS
+from marketplace.reports.lane import LANE_COUNTS
 from marketplace.reports.question import read_question
 from marketplace.reports.rows import ReportRow, find_ids, list_rows, read_filters
 from marketplace.runtime import clock, errors, ids
@@ -23,6 +24,19 @@ HOME: Final = "/operator/leads"
 CSV_LINES: Final = 10_000
 PARTIES: Final = {"provider_id": "prov", "business_id": "biz"}
 
+
+LANE_FIGURES: Final = {
+    "entered": "Entered",
+    "waiting": "Still waiting",
+    "reentered": "Became prospects",
+    "sold": "Sold",
+    "returned": "Sold and returned",
+    "expired": "Expired",
+    "given_back": "Given back",
+    "withdrawn": "Withdrawn by the person",
+    "rejected": "Rejected",
+}
+"Choices of the filter by figures of the nurture lane."
 
 LEADS: Final = Listing[ReportRow](
     caption="Leads",
@@ -123,6 +137,7 @@ async def show_leads(request: AnyRequest) -> Response[bytes]:
         question=question,
         step_options=[(step, words(step)) for step in STEPS[1:]],
         state_options=[(state, words(state)) for state in STATES[1:]],
+        lane_options=[(figure, LANE_FIGURES[figure]) for figure in LANE_COUNTS],
         remaining=len(lead_ids),
         next_cursor=next_page("lead", lead_ids, limit),
     )

@@ -10,6 +10,7 @@ from marketplace.nurturing.flow import LaneEntry
 from marketplace.portal.frame import zone_of
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator.links import lead_link, provider_link
+from marketplace.portal.operator.reports import rows_of
 from marketplace.portal.session import visitor
 from marketplace.portal.waiting_list import (
     KINDS_OF_WAIT,
@@ -85,6 +86,7 @@ async def show_lane(request: AnyRequest) -> Response[bytes]:
         nothing="No lead is waiting.",
         lane=await load_lane(services(request).reports, question),
         lane_days=LANE_DAYS,
+        rows_of=rows_of,
     )
 
 

@@ -2,12 +2,18 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from marketplace.reports.grouping import LeadGrouping
-from marketplace.reports.lane import LaneFigures, LaneMoney, load_lane
+from marketplace.reports.lane import LANE_COUNTS, LaneFigures, LaneMoney, load_lane
+from marketplace.reports.question import Question, read_question
+from marketplace.reports.rows import Filters, find_ids, read_filters
+from marketplace.runtime import ids
+from marketplace.runtime.errors import InvalidInput
 from tests.marketplace.reports.conftest import DAY, PAYOUT, PRICE, Ledger, asked
 
 NOON = DAY + timedelta(hours=12)
@@ -72,6 +78,32 @@ async def test_each_lead_of_the_lane_counts_in_one_place(ledger: Ledger, stored:
         "rejected": 1,
     }
     assert report.total.conversion == round(3 / 11, 4)
+
+
+@pytest.mark.parametrize("by", LeadGrouping)
+async def test_each_figure_links_to_the_leads_that_it_counts(ledger: Ledger, by: LeadGrouping) -> None:
+    await story(ledger)
+    await ledger.keep()
+    report = await load_lane(ledger.reports, asked(), by)
+    for group in (report.total, *report.groups):
+        for figure in LANE_COUNTS:
+            question, filters = read_link(getattr(group.rows, figure))
+            leads = await find_ids(ledger.reports, question, filters)
+            assert len(leads) == getattr(group, figure), (group.name, figure)
+
+
+def read_link(url: str) -> tuple[Question, Filters]:
+    """Return what the list of leads reads from the address of a link."""
+    parameters = dict(parse_qsl(urlsplit(url).query))
+    question = read_question(parameters, NOON)
+    provider_id = ids.decode("prov", parameters["provider_id"]) if "provider_id" in parameters else None
+    return msgspec.structs.replace(question, provider_id=provider_id), read_filters(parameters)
+
+
+def test_a_list_is_not_by_the_lane_and_by_a_missed_rule_at_once() -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        read_filters({"lane": "sold", "missed": "outside_area"})
+    assert [fault.pointer for fault in refusal.value.faults] == ["/lane"]
 
 
 async def test_money_is_that_of_sold_leads_that_were_not_returned(ledger: Ledger) -> None:

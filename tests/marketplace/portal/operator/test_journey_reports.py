@@ -2,13 +2,16 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from html import unescape
 from typing import Any
 
 import msgspec
 import pytest
 
+from marketplace.runtime import ids
 from marketplace.runtime.settings import Settings
 from routing.qualification import ResultConsequence
 from tests.builders.feedback import Desk, desk
@@ -59,6 +62,17 @@ async def test_the_lane_is_shown_by_group_and_above_the_waiting_leads(office: De
     total, roofing_line = await table(operator, f"{HOME}/nurturing?format=csv")
     assert (total["entered"], total["waiting"], total["sold"], total["revenue_minor"]) == ("1", "1", "0", "")
     assert (roofing_line["key"], roofing_line["entered"]) == ("roofing", "1")
+
+
+@pytest.mark.parametrize("page", ["/operator/waiting", f"{HOME}/nurturing", f"{HOME}/nurturing?by=provider"])
+async def test_a_figure_of_the_lane_leads_to_its_leads(office: Desk, operator: Browser, page: str) -> None:
+    waiting, sold = await office.market.sold(1, bant=undated()), await office.market.sold(2)
+    links = re.findall(r'href="(/operator/leads\?[^"]*lane=(\w+))"', (await operator.get(page)).text)
+    assert {"entered", "reentered", "sold"} <= {figure for _, figure in links}
+    for address, figure in links:
+        text = (await operator.get(unescape(address))).text
+        is_counted = figure in ("entered", "waiting")
+        assert (ids.encode("lead", waiting) in text, ids.encode("lead", sold) in text) == (is_counted, False), address
 
 
 async def test_the_journey_says_at_each_step_what_it_counts(office: Desk, operator: Browser) -> None:
