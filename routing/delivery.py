@@ -204,6 +204,30 @@ def classify(observation: Observation, exposed: bool) -> Classification:
             assert_never(observation)
 
 
+def is_evidence(observation: Observation) -> bool:
+    """Return whether an attempt is evidence that the endpoint has the message: of a lead, a notice or a change."""
+    return classify(observation, exposed=True).outcome is AttemptOutcome.accepted
+
+
+def result_code(observation: Observation | None) -> str:
+    """Return the result of an attempt to send a notice or a change as a code, such as `status_404`.
+
+    It is `no_active_endpoint` for None, and for a 2xx that is no evidence of receipt the reason, such as
+    `not_understood`.
+    """
+    match observation:
+        case None:
+            return "no_active_endpoint"
+        case NotSent(reason=reason) | NoAnswer(reason=reason):
+            return reason
+        case AnswerReceived(status=status) if 200 <= status <= 299 and not is_evidence(observation):
+            return classify(observation, exposed=True).reason
+        case AnswerReceived(status=status):
+            return f"status_{status}"
+        case _:
+            assert_never(observation)
+
+
 _BUSY = {408: AnswerReason.try_later, 425: AnswerReason.try_later, 429: AnswerReason.rate_limited}
 
 

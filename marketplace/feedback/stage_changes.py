@@ -24,7 +24,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
-from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, Observation, classify, next_attempt_at
+from routing.delivery import AnswerReceived, Observation, is_evidence, next_attempt_at, result_code
 
 SQL = Queries(__file__, "stage_changes.sql")
 log = logger("stage_changes")
@@ -201,7 +201,7 @@ class StageChangeSender:
         observation = None if change.url is None else await self._attempt(change, change.url)
         state, due_at = follow(change, observation, clock.DatabaseTime(change.read_at).now())
         async with session(self._pool) as connection:
-            await connection.execute(SQL["mark_sent"], change.id, state, due_at, result_of(observation))
+            await connection.execute(SQL["mark_sent"], change.id, state, due_at, result_code(observation))
 
     async def _attempt(self, change: DueStageChange, url: str) -> Observation:
         time = clock.DatabaseTime(change.read_at)
@@ -226,7 +226,7 @@ def follow(
     """Return the state after an attempt, and the time of the next one by the schedule of deliveries."""
     if observation is None:
         return ChangeState.given_up, None
-    if classify(observation, exposed=True).outcome is AttemptOutcome.accepted:
+    if is_evidence(observation):
         return ChangeState.received, None
     again_at = next_attempt_at(
         change.attempts,
@@ -236,17 +236,6 @@ def follow(
         retry_after_seconds=observation.retry_after_seconds if isinstance(observation, AnswerReceived) else None,
     )
     return (ChangeState.given_up, None) if again_at is None else (ChangeState.due, again_at)
-
-
-def result_of(observation: Observation | None) -> str:
-    """Return the result of an attempt as a code, such as `status_404` or `no_active_endpoint`."""
-    match observation:
-        case None:
-            return "no_active_endpoint"
-        case NotSent(reason=reason) | NoAnswer(reason=reason):
-            return reason
-        case AnswerReceived(status=status):
-            return f"status_{status}"
 
 
 async def delete_old(connection: Connection, before: datetime) -> None:

@@ -25,16 +25,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
-from routing.delivery import (
-    AnswerReceived,
-    AttemptOutcome,
-    EndpointKind,
-    NoAnswer,
-    NotSent,
-    Observation,
-    classify,
-    next_attempt_at,
-)
+from routing.delivery import AnswerReceived, EndpointKind, Observation, is_evidence, next_attempt_at, result_code
 
 log = logger("notices")
 
@@ -213,13 +204,13 @@ class Notices:
     ) -> NoticeState:
         """Record an acknowledgement, or the time of the next attempt."""
         async with transaction(self._pool) as connection:
-            if notice.endpoint_id is not None and observation is not None and _acknowledges(observation):
+            if notice.endpoint_id is not None and observation is not None and is_evidence(observation):
                 actor = ids.encode("whe", notice.endpoint_id)
-                await mark_acknowledged(connection, notice.id, actor, result_of(observation))
+                await mark_acknowledged(connection, notice.id, actor, result_code(observation))
                 return NoticeState.acknowledged
             now = time.now()
             due_at = _next_attempt(notice, observation, now)
-            await notices_store.mark_due(connection, notice.id, due_at, result_of(observation))
+            await notices_store.mark_due(connection, notice.id, due_at, result_code(observation))
             return NoticeState.due if now < notice.deadline_at else NoticeState.overdue
 
 
@@ -242,25 +233,3 @@ def _remind_at(notice: DueNotice, now: datetime) -> datetime | None:
     """Return the time of the next reminder of an overdue notice, or None after the last one."""
     again_at = now + REMINDER
     return again_at if again_at < notice.deadline_at + REMINDED else None
-
-
-def _acknowledges(observation: Observation) -> bool:
-    """Return whether the answer to a notice is evidence of receipt, by the same rule as the answer to a lead."""
-    return classify(observation, exposed=True).outcome is AttemptOutcome.accepted
-
-
-def result_of(observation: Observation | None) -> str:
-    """Return the result of an attempt as a code for operators, such as `status_404` or `no_active_endpoint`."""
-    match observation:
-        case None:
-            return "no_active_endpoint"
-        case NotSent(reason=reason):
-            return reason
-        case NoAnswer(reason=reason):
-            return reason
-        case AnswerReceived(status=status) if 200 <= status <= 299 and not _acknowledges(observation):
-            return classify(observation, exposed=True).reason
-        case AnswerReceived(status=status):
-            return f"status_{status}"
-        case _:
-            assert_never(observation)

@@ -25,10 +25,12 @@ from routing.delivery import (
     closed_from,
     endpoint_health,
     hold_window,
+    is_evidence,
     is_open,
     next_attempt_at,
     next_hold_attempt_at,
     record,
+    result_code,
     take_probe,
 )
 
@@ -136,6 +138,31 @@ def test_a_2xx_that_is_not_whole_or_not_understood_is_unknown(answer: AnswerRece
 )
 def test_a_whole_answer_that_is_understood_is_accepted(answer: AnswerReceived) -> None:
     assert classify(answer, True).outcome is AttemptOutcome.accepted
+
+
+@pytest.mark.parametrize(
+    ("observation", "code"),
+    [
+        (None, "no_active_endpoint"),
+        (NotSent(reason=NotSentReason.dns_failed), "dns_failed"),
+        (NoAnswer(reason=NoAnswerReason.timeout), "timeout"),
+        (AnswerReceived(status=200, body=b"OK"), "status_200"),
+        (AnswerReceived(status=200, body=b"<html>"), "not_understood"),
+        (AnswerReceived(status=200, body=b'{"status":"refused"}'), "other"),
+        (AnswerReceived(status=404), "status_404"),
+        (AnswerReceived(status=500, body=b"<html>"), "status_500"),
+    ],
+)
+def test_the_result_of_an_attempt_says_why_a_2xx_is_no_evidence(observation: Observation | None, code: str) -> None:
+    assert result_code(observation) == code
+
+
+@given(observations)
+def test_only_a_2xx_that_is_evidence_is_called_by_its_status(observation: Observation) -> None:
+    is_success = isinstance(observation, AnswerReceived) and 200 <= observation.status <= 299
+    assert not is_evidence(observation) or is_success
+    if is_success:
+        assert result_code(observation).startswith("status_") == is_evidence(observation)
 
 
 @given(answered)

@@ -14,7 +14,7 @@ from marketplace.runtime.settings import Settings
 from tests.builders.feedback import Desk, ago, desk
 from tests.builders.portal import Browser, signed_in
 from tests.marketplace.feedback.test_hook_and_file import secret_of, send
-from tests.receivers import Visit, ok, status
+from tests.receivers import Visit, answer, ok, status
 
 
 class Software:
@@ -99,6 +99,10 @@ async def test_a_change_that_is_not_taken_is_tried_again_and_given_up_after_a_da
     await sender.send_due()
     row = await shop.market.owner.fetchrow("select state, attempts, result, due_at > now() from stage_change")
     assert tuple(row) == ("due", 1, "status_500", True)
+    software.answer = answer(200, b"<html>thanks</html>")
+    await shop.market.owner.execute("update stage_change set due_at = now()")
+    await sender.send_due()
+    assert await shop.market.value("select result from stage_change") == "not_understood"
     await shop.market.owner.execute("update stage_change set due_at = now(), made_at = now() - interval '25 hours'")
     await sender.send_due()
     assert await shop.market.value("select state from stage_change") == "given_up"
