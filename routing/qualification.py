@@ -249,7 +249,7 @@ class Prospect(msgspec.Struct, frozen=True, kw_only=True, tag="prospect"):
 
 
 class WaitsFor(StrEnum):
-    """What a nurtured lead waits for. A lead may wait for several."""
+    """Things that a nurtured lead waits for, one or several of them."""
 
     date = "date"
     """The day from which the date that the person named is near enough."""

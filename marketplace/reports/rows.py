@@ -124,11 +124,15 @@ def read_filters(parameters: Mapping[str, str]) -> Filters:
         missed_by=subscription("missed_by"),
         lane=one_of("lane", LANE_COUNTS),
     )
-    if filters.lane and filters.missed:
-        faults.append(Fault(pointer="/lane", code=FaultCode.value_not_allowed, detail="Send lane or missed, not both."))
-    if faults:
+    if faults := faults or _contradictions(filters):
         raise InvalidInput(faults)
     return filters
+
+
+def _contradictions(filters: Filters) -> list[Fault]:
+    if filters.lane is None or filters.missed is None:
+        return []
+    return [Fault(pointer="/lane", code=FaultCode.value_not_allowed, detail="Send lane or missed, not both.")]
 
 
 FIELDS: Final[Mapping[str, str]] = {

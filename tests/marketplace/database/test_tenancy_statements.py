@@ -449,6 +449,12 @@ def candidates(site: Site, at: int, kind: str, pair: Pair) -> list[Any]:
     return list(dict.fromkeys([None, *fitting] if fitting else usual.get(plain, [None])))
 
 
+def _often_none(site: Site, at: int, values: list[Any]) -> list[Any]:
+    """The values with so many times None that a filter which may be left out is left out in every second try."""
+    is_filter = at != site.argument and re.search(rf"\${at}::\w+ is null or", site.sql)
+    return [None] * len(values) + values if is_filter else values
+
+
 def _fits(value: Any, kind: str) -> bool:
     shapes: dict[str, type | tuple[type, ...]] = {
         "uuid": UUID, "text": str, "bpchar": str, "int4": int, "int8": int, "bool": bool, "bytea": bytes,
@@ -460,7 +466,7 @@ def _fits(value: Any, kind: str) -> bool:
 async def missed(pair: Pair, site: Site) -> tuple[bool, list[str]]:
     """Whether anybody would miss the condition, and what the statement shows or changes of the twin with it."""
     parameters = (await pair.connection.prepare(site.sql)).get_parameters()
-    pools = [candidates(site, at, kind.name, pair) for at, kind in enumerate(parameters, 1)]
+    pools = [_often_none(site, at, candidates(site, at, kind.name, pair)) for at, kind in enumerate(parameters, 1)]
     touched = re.findall(r"(?:update|insert into|delete from) (\w+)", site.sql)
     tables = [table for table in dict.fromkeys(touched) if table in pair.tables]
     before = await pair.digest(tables)
