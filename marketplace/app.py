@@ -20,6 +20,7 @@ from marketplace.distribution import http as distribution_http
 from marketplace.erasure import http as erasure_http
 from marketplace.feed import http as feed_http
 from marketplace.feedback import http as feedback_http
+from marketplace.feedback import pipeline_http
 from marketplace.feedback.csv_import import Dispositions
 from marketplace.funds import http as funds_http
 from marketplace.imports import http as imports_http
@@ -100,6 +101,7 @@ def create_routes(docs: Docs) -> Litestar:
         *people_http.handlers,
         *receipts_http.handlers,
         *feedback_http.handlers,
+        *pipeline_http.handlers,
         *feed_http.handlers,
         *reports_http.handlers,
         *roi_http.handlers,

@@ -1195,17 +1195,20 @@ create table pipeline_stage (
     limit_days int,
     retired_at timestamptz,
     merged_into uuid,
+    colour text,
     constraint pipeline_stage_pkey primary key (id),
     constraint pipeline_stage_of_business unique (id, business_id),
     constraint pipeline_stage_business_id_fkey foreign key (business_id) references business(id),
     constraint pipeline_stage_merged foreign key (merged_into, business_id) references pipeline_stage(id, business_id),
+    constraint pipeline_stage_colour check (colour in ('blue', 'orange', 'teal', 'purple', 'green', 'amber', 'red',
+        'grey')),
     constraint pipeline_stage_kind check (kind in ('contacted', 'qualified', 'appointment', 'quoted', 'won', 'lost',
         'unreachable')),
     constraint pipeline_stage_limit check (limit_days >= 1 and limit_days <= 365),
     constraint pipeline_stage_successor check (merged_into is null or retired_at is not null)
 );
 create index pipeline_stage_by_business on pipeline_stage (business_id, "position");
-grant insert, select, update (kind, limit_days, merged_into, position, retired_at, stage) on pipeline_stage to
+grant insert, select, update (colour, kind, limit_days, merged_into, position, retired_at, stage) on pipeline_stage to
     marketplace_api;
 grant select on pipeline_stage to marketplace_reports, marketplace_worker;
 
@@ -3599,13 +3602,14 @@ create table stage_change (
     attempts int not null default 0,
     result text,
     made_at timestamptz not null,
+    position bigint not null,
     constraint stage_change_pkey primary key (id),
     constraint stage_change_once unique (disposition_id, undone),
+    constraint stage_change_place unique (business_id, "position"),
     constraint stage_change_business_id_fkey foreign key (business_id) references business(id),
     constraint stage_change_due check ((state = 'due') = (due_at is not null)),
-    constraint stage_change_state check (state in ('due', 'received', 'given_up'))
+    constraint stage_change_state check (state in ('listed', 'due', 'received', 'given_up'))
 );
-create index stage_change_newest on stage_change (business_id, id);
 create index stage_change_waiting on stage_change (due_at) where (due_at is not null);
 grant insert, select on stage_change to marketplace_api;
 grant delete, select, update (attempts, due_at, result, state) on stage_change to marketplace_worker;

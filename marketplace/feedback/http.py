@@ -115,7 +115,7 @@ LIVE_REPORTER: Final = require(Scope.feedback_write, mode="live")
 "Caller of routes that concern leads of both modes."
 
 
-def _holder(caller: Principal) -> LeadHolder:
+def holder_of(caller: Principal) -> LeadHolder:
     """Return the calling business with access to its leads in the mode of the key."""
     return LeadHolder(business_id=caller.owner, mode=caller.mode, actor=caller.key_id, opened=caller.opened)
 
@@ -134,15 +134,15 @@ def _read_filter(request: AnyRequest, name: str, allowed: tuple[str, ...]) -> st
     return text
 
 
-def _since(request: AnyRequest) -> datetime | None:
-    """Return the time of `?since=`, which needs an offset from UTC, or None without it. Raises InvalidInput."""
-    text = request.query_params.get("since")
+def read_time_filter(request: AnyRequest, name: str) -> datetime | None:
+    """Return the time of a filter of the query, which needs an offset from UTC, or None. Raises InvalidInput."""
+    text = request.query_params.get(name)
     if text is None:
         return None
     moment = read_instant(text)
     if moment is None:
         detail = "Give a time with its offset, such as 2026-11-21T10:00:00Z."
-        raise errors.InvalidInput((Fault(pointer="/since", code=FaultCode.type_wrong, detail=detail),))
+        raise errors.InvalidInput((Fault(pointer=f"/{name}", code=FaultCode.type_wrong, detail=detail),))
     return moment
 
 
@@ -159,12 +159,12 @@ async def list_leads(
     request: AnyRequest, caller: Caller, services: Injected[Services]
 ) -> Page[LeadSummary] | Response[bytes]:
     """Lists the leads that the business was shown, newest first, each with its latest disposition."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     as_file = wants_csv(request)
     limit = CSV_LINES if as_file and "limit" not in request.query_params else page_limit(request)
     state_name = _read_filter(request, "state", STATES)
     state = None if state_name is None else AssignmentState(state_name)
-    since, disposition = _since(request), _read_filter(request, "disposition", DISPOSITIONS)
+    since, disposition = read_time_filter(request, "since"), _read_filter(request, "disposition", DISPOSITIONS)
     before = page_cursor(request, "asg")
     async with session(services.pool) as connection:
         leads = await feedback_store.list_leads(
@@ -186,7 +186,7 @@ async def list_leads(
 @get("/leads/{lead_id:str}", tags=["leads"], dependencies={"caller": READER})
 async def show_lead(lead_id: FromPath[str], caller: Caller, services: Injected[Services]) -> LeadView:
     """Shows one lead: facts, verdict, contact once delivered, price, times, dispositions, and its return."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     async with session(services.pool) as connection:
         lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
         contact = await feedback_flow.open_contact(connection, services.sealer, holder, lead)
@@ -245,7 +245,7 @@ async def list_dispositions(
     lead_id: FromPath[str], caller: Caller, services: Injected[Services]
 ) -> Page[DispositionView]:
     """Lists the dispositions of one lead by the time at which they happened; the last one is current."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     async with session(services.pool) as connection:
         lead = await feedback_flow.load_lead(connection, holder, path_id("lead", lead_id))
         dispositions = await feedback_store.list_dispositions(connection, lead.assignment_id)
@@ -282,7 +282,7 @@ async def add_disposition(
     lead_id: FromPath[str], caller: Caller, disposition: Injected[DispositionBody], services: Injected[Services]
 ) -> Response[DispositionView]:
     """Records what became of a lead: 201, or 200 with what was recorded before under the same event_id."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     report = DispositionReport(body=disposition, lead_id=path_id("lead", lead_id))
     return _answer_recorded(await feedback_flow.report_one(services.pool, holder, DispositionSource.api, report))
 
@@ -299,7 +299,7 @@ async def preview_dispositions(
     caller: Caller, file: Injected[SentFile], imports: Injected[Imports]
 ) -> DispositionPreview:
     """Shows the result that an import of a file of dispositions would have. Nothing is stored."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     preview = await imports.preview(ImportSubject.dispositions, holder.business_id, holder.mode, file.raw, file.mapping)
     return show_preview(preview)
 
@@ -334,7 +334,7 @@ async def import_dispositions(
 
     The answer to a large file is 202 while rows wait. Sending the same file again continues the same import.
     """
-    holder = _holder(caller)
+    holder = holder_of(caller)
     import_id = await imports.submit(
         ImportSubject.dispositions, holder.business_id, holder.mode, holder.actor, file.raw, file.mapping
     )
@@ -361,7 +361,7 @@ async def import_dispositions(
 @get("/pipeline", tags=["leads"], dependencies={"caller": READER})
 async def show_pipeline(caller: Caller, services: Injected[Services]) -> Pipeline:
     """Shows the business's own stages, and the kind of disposition that each means."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     async with session(services.pool) as connection:
         return _pipeline(await stages_store.list_stages(connection, holder.business_id))
 
@@ -391,6 +391,7 @@ def _changes(pipeline: PipelineBody) -> tuple[StageChange, ...]:
             stage=row.stage.strip(),
             kind=row.kind,
             limit_days=row.limit_days,
+            colour=row.colour,
             names=row.names,
         )
         for row in pipeline.stages
@@ -405,6 +406,7 @@ def _pipeline(saved: tuple[PipelineStage, ...]) -> Pipeline:
                 stage=stage.stage,
                 kind=stage.kind,
                 limit_days=stage.limit_days,
+                colour=stage.colour,
                 names=stage.names,
             )
             for stage in saved
@@ -494,7 +496,7 @@ async def file_return(
     lead_id: FromPath[str], caller: Caller, form: Injected[ReturnBody], services: Injected[Services]
 ) -> ReturnView:
     """Requests to return a lead: decided at once if the record suffices, else by an operator."""
-    holder = _holder(caller)
+    holder = holder_of(caller)
     return_request = await returns.file_return(
         services.pool, holder, path_id("lead", lead_id), form.reason, form.note, form.claim, form.calls
     )

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, transaction
+from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback.flow import NOT_THERE, LeadHolder
 from marketplace.runtime import clock, errors, ids
 from marketplace.security import audit
@@ -103,6 +104,30 @@ async def _record(connection: Connection, holder: LeadHolder, change: str, actio
 async def find_action(connection: Connection, business_id: UUID, lead_id: UUID) -> NextAction | None:
     """Return the open next action of a lead of the business, or None."""
     return await find_row(connection, SQL["find_action"], NextAction, lead_id, business_id)
+
+
+async def load_action(connection: Connection, holder: LeadHolder, lead_id: UUID) -> NextAction:
+    """Return the open next action of a lead that the holder sees. Raises NotFound if there is none."""
+    lead = await feedback_flow.load_lead(connection, holder, lead_id)
+    action = await find_action(connection, holder.business_id, lead.lead_id)
+    if action is None:
+        raise errors.NotFound("This lead has no open next action.")
+    return action
+
+
+async def list_open(
+    connection: Connection,
+    business_id: UUID,
+    mode: str | None,
+    due_before: datetime | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[NextAction, ...]:
+    """Return open actions of the business, those of the newest leads first, from the assignment `before` on.
+
+    With `due_before`, only those that are due before that time.
+    """
+    return await fetch_rows(connection, SQL["list_open"], NextAction, business_id, mode, due_before, before, limit)
 
 
 async def list_due(

@@ -35,3 +35,12 @@ from next_action n join assignment a on a.id = n.assignment_id
 where n.business_id = $1 and a.mode = $2 and n.done_at is null and n.due_at <= $3
 order by n.due_at
 limit $4;
+
+-- name: list_open
+-- Open actions of a business page by page, those of the newest assignments first.
+select n.assignment_id, n.lead_id, n.note, n.due_at
+from next_action n join assignment a on a.id = n.assignment_id
+where n.business_id = $1 and ($2::text is null or a.mode = $2) and n.done_at is null
+    and ($3::timestamptz is null or n.due_at < $3) and ($4::uuid is null or n.assignment_id < $4)
+order by n.assignment_id desc
+limit $5;

@@ -211,13 +211,21 @@ where d.id = $2 and d.business_id = $1 and d.source = 'portal' and d.undone_at i
 returning d.id, d.assignment_id, d.lead_id, d.kind, d.value_minor, d.reason, d.note, d.stage, d.stage_id, d.starts_at,
           d.happened_at, d.recorded_at, d.source, d.event_id;
 
+-- name: lock_changes
+-- Changes of one business get their positions in the order in which their transactions end.
+select pg_advisory_xact_lock(hashtextextended('stage_changes:' || $1::uuid::text, 0));
+
 -- name: insert_changes
 -- Dispositions by which the lead's stage changed: the latest of their lead, after one in another stage, or undone ($4).
-insert into stage_change (id, business_id, disposition_id, previous_stage, undone, state, due_at, made_at)
-select r.id, d.business_id, d.id, coalesce(s.stage, p.stage, p.kind), $4, 'due', $5, $5
+-- The changes are sent if the business has an endpoint for them, else listed only.
+insert into stage_change (id, position, business_id, disposition_id, previous_stage, undone, state, due_at, made_at)
+select r.id, (select coalesce(max(c.position), 0) from stage_change c where c.business_id = d.business_id)
+           + row_number() over (order by r.id),
+       d.business_id, d.id, coalesce(s.stage, p.stage, p.kind), $4,
+       case when h.business_id is null then 'listed' else 'due' end, case when h.business_id is not null then $5::timestamptz end, $5
 from unnest($2::uuid[], $3::uuid[]) as r (id, disposition_id)
 join disposition d on d.id = r.disposition_id and (d.undone_at is not null) = $4
-join stage_hook h on h.business_id = d.business_id
+left join stage_hook h on h.business_id = d.business_id
 left join lateral (
     select o.kind, o.stage, o.stage_id from disposition o
     where o.assignment_id = d.assignment_id and o.id <> d.id and o.undone_at is null

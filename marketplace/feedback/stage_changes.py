@@ -21,6 +21,7 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.log import logger
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
+from marketplace.text.faults import Fault
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
@@ -36,12 +37,14 @@ AT_ONCE: Final = 20
 LOOK_SECONDS: Final = 1.0
 "Interval of the search for due changes."
 KEPT_FOR: Final = timedelta(days=30)
-"Age at which changes that were received or given up are deleted."
+"Age at which changes that are not due are deleted, and are no longer listed."
 
 
 class ChangeState(StrEnum):
     """State of a change of stage."""
 
+    listed = "listed"
+    "The business had no endpoint for changes: it is in the list of changes, and not sent."
     due = "due"
     "It is sent repeatedly for a day."
     received = "received"
@@ -50,14 +53,12 @@ class ChangeState(StrEnum):
     "The endpoint did not take it within a day, or the business has none for changes any more."
 
 
-class DueStageChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that is due, with the endpoint to send it to; `url` is None without an active one."""
+class StageChangeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A change as it is stored; with `undone`, the move from `previous_stage` to `stage` was undone."""
 
     id: UUID
-    business_id: UUID
     previous_stage: str | None
     undone: bool
-    attempts: int
     made_at: datetime
     lead_id: UUID
     assignment_id: UUID
@@ -68,6 +69,13 @@ class DueStageChange(msgspec.Struct, frozen=True, kw_only=True):
     value_minor: int | None
     starts_at: datetime | None
     happened_at: datetime
+
+
+class DueStageChange(StageChangeRecord, frozen=True, kw_only=True):
+    """A change that is due, with the endpoint to send it to; `url` is None without an active one."""
+
+    business_id: UUID
+    attempts: int
     endpoint_id: UUID | None
     url: str | None
     secret: bytes | None
@@ -143,14 +151,35 @@ async def list_changes(connection: Connection, business_id: UUID, limit: int) ->
     return await fetch_rows(connection, SQL["list_changes"], SentChange, business_id, limit)
 
 
+async def list_after(
+    connection: Connection, business_id: UUID, mode: str | None, after: UUID | None, limit: int
+) -> tuple[StageChangeRecord, ...]:
+    """Return changes of the business after the change `after`, or from the oldest one for None, oldest first.
+
+    Raises InvalidInput for a change that is not in the list, or not any more.
+    """
+    position = 0
+    if after is not None:
+        position = await connection.fetchval(SQL["find_position"], after, business_id)
+        if position is None:
+            detail = f"No change in your list has this id, or not any more after {KEPT_FOR.days} days. Leave out after."
+            raise errors.InvalidInput((Fault(pointer="/after", code="cursor_invalid", detail=detail),))
+    return await fetch_rows(connection, SQL["list_after"], StageChangeRecord, business_id, position, mode, limit)
+
+
 # Sending
 
 
 def compose_change(change: DueStageChange, now: datetime) -> bytes:
-    """Return the body of the webhook; an undone move is a change back to the stage before it."""
+    """Return the body of the webhook."""
+    return msgspec.json.encode(StageChangedEvent(timestamp=now, data=show_change(change)))
+
+
+def show_change(change: StageChangeRecord) -> StageChangedData:
+    """Return a change as its business sees it; an undone move is a change back to the stage before it."""
     names = (change.stage, change.previous_stage)
     stage, previous = reversed(names) if change.undone else names
-    data = StageChangedData(
+    return StageChangedData(
         lead_id=ids.encode("lead", change.lead_id),
         assignment_id=ids.encode("asg", change.assignment_id),
         mode=change.mode,
@@ -163,7 +192,6 @@ def compose_change(change: DueStageChange, now: datetime) -> bytes:
         starts_at=change.starts_at,
         happened_at=change.happened_at,
     )
-    return msgspec.json.encode(StageChangedEvent(timestamp=now, data=data))
 
 
 class StageChangeSender:

@@ -38,7 +38,24 @@ update stage_change set state = $2, due_at = $3, result = $4 where id = $1 and s
 
 -- name: list_changes
 -- The last changes of a business and what became of each.
-select id, state, attempts, result, made_at, due_at from stage_change where business_id = $1 order by id desc limit $2;
+select id, state, attempts, result, made_at, due_at from stage_change
+where business_id = $1 and state <> 'listed' order by position desc limit $2;
+
+-- name: find_position
+-- Position of a change in the list of its business.
+select position from stage_change where id = $1 and business_id = $2;
+
+-- name: list_after
+-- Changes of a business after a position, oldest first.
+select c.id, c.previous_stage, c.undone, c.made_at, d.lead_id, d.assignment_id, a.mode, a.currency, d.kind,
+       coalesce(s.stage, d.stage, d.kind) as stage, d.value_minor, d.starts_at, d.happened_at
+from stage_change c
+join disposition d on d.id = c.disposition_id
+join assignment a on a.id = d.assignment_id
+left join pipeline_stage s on s.id = d.stage_id
+where c.business_id = $1 and c.position > $2 and ($3::text is null or a.mode = $3)
+order by c.position
+limit $4;
 
 -- name: delete_old
-delete from stage_change where made_at < $1 and state <> 'due';
+delete from stage_change where made_at < $1 and due_at is null;

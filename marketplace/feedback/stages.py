@@ -19,7 +19,7 @@ from marketplace.database.db import Connection, Pool, transaction
 from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback import stages_store
 from marketplace.feedback.flow import UNMAPPED_AGE, DispositionReport, LeadHolder, RecordedDisposition, name_key
-from marketplace.feedback.stages_store import PipelineStage, UnmappedReport
+from marketplace.feedback.stages_store import PipelineStage, StageColour, UnmappedReport
 from marketplace.feedback.store import DispositionKind
 from marketplace.feedback.wire import ReportBody
 from marketplace.runtime import clock, errors, ids
@@ -53,6 +53,7 @@ class StageChange(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     kind: DispositionKind
     limit_days: Annotated[int, Meta(ge=1, le=365)] | None = None
+    colour: StageColour | None = None
     names: tuple[str, ...] = ()
 
 
@@ -105,6 +106,7 @@ def _identify(present: Sequence[PipelineStage], changes: Sequence[StageChange]) 
             stage=change.stage,
             kind=change.kind,
             limit_days=change.limit_days,
+            colour=change.colour,
         )
         for change in changes
     )
@@ -188,7 +190,14 @@ async def map_name(pool: Pool, holder: LeadHolder, name: str, stage_id: UUID) ->
 
 def unchanged(stage: PipelineStage, names: tuple[str, ...] = ()) -> StageChange:
     """Return the change that leaves a stage as it is, and adds names to it."""
-    return StageChange(id=stage.id, stage=stage.stage, kind=stage.kind, limit_days=stage.limit_days, names=names)
+    return StageChange(
+        id=stage.id,
+        stage=stage.stage,
+        kind=stage.kind,
+        limit_days=stage.limit_days,
+        colour=stage.colour,
+        names=names,
+    )
 
 
 async def insert_usual_stages(connection: Connection, business_id: UUID) -> None:

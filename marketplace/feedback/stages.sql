@@ -1,6 +1,6 @@
 -- name: list_stages
 -- Stages in use, in their order, each with all names that mean it.
-select s.id, s.stage, s.kind, s.limit_days,
+select s.id, s.stage, s.kind, s.limit_days, s.colour,
        array(select n.name from stage_name n where n.stage_id = s.id order by n.name) as names
 from pipeline_stage s where s.business_id = $1 and s.retired_at is null order by s.position;
 
@@ -26,11 +26,13 @@ delete from stage_name where business_id = $1;
 
 -- name: save_stages
 -- New stages, and new values of the present ones.
-insert into pipeline_stage (business_id, id, stage, kind, limit_days, position)
-select $1, s.id, s.stage, s.kind, s.limit_days, s.position
-from unnest($2::uuid[], $3::text[], $4::text[], $5::int[]) with ordinality as s (id, stage, kind, limit_days, position)
+insert into pipeline_stage (business_id, id, stage, kind, limit_days, colour, position)
+select $1, s.id, s.stage, s.kind, s.limit_days, s.colour, s.position
+from unnest($2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[])
+    with ordinality as s (id, stage, kind, limit_days, colour, position)
 on conflict (id) do update
-set stage = excluded.stage, kind = excluded.kind, limit_days = excluded.limit_days, position = excluded.position
+set stage = excluded.stage, kind = excluded.kind, limit_days = excluded.limit_days, colour = excluded.colour,
+    position = excluded.position
 where pipeline_stage.business_id = $1;
 
 -- name: insert_names

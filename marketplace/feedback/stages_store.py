@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -12,17 +13,32 @@ from marketplace.feedback.store import DispositionKind, DispositionSource
 SQL = Queries(__file__, "stages.sql")
 
 
+class StageColour(StrEnum):
+    """Colours of stages on the board. Each has enough contrast with the page, in light and dark."""
+
+    blue = "blue"
+    orange = "orange"
+    teal = "teal"
+    purple = "purple"
+    green = "green"
+    amber = "amber"
+    red = "red"
+    grey = "grey"
+
+
 class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
     """A stage of a business's own pipeline.
 
     `kind` is the disposition that it means. A lead is stuck in it after `limit_days`; None leaves that to the time that
-    leads of the business usually stay. `names` are all names that mean it, casefolded.
+    leads of the business usually stay. `names` are all names that mean it, casefolded. Without a `colour`, it has
+    that of its kind.
     """
 
     id: UUID
     stage: str
     kind: DispositionKind
     limit_days: int | None = None
+    colour: StageColour | None = None
     names: tuple[str, ...] = ()
 
 
@@ -109,6 +125,7 @@ async def save_stages(
         [stage.stage for stage in stages],
         [stage.kind for stage in stages],
         [stage.limit_days for stage in stages],
+        [stage.colour for stage in stages],
     )
     await connection.execute(SQL["insert_names"], business_id, list(names), list(names.values()))
 

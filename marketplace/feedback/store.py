@@ -409,10 +409,11 @@ async def undo_move(
 async def insert_changes(
     connection: Connection, business_id: UUID, disposition_ids: Sequence[UUID], now: datetime, *, undone: bool = False
 ) -> None:
-    """Have the changes of stage by these dispositions sent, if the business has an endpoint for them.
+    """List the changes of stage by these dispositions, and have them sent if the business has an endpoint for them.
 
     With `undone`, they are the changes back that follow from undoing the dispositions.
     """
+    await connection.execute(SQL["lock_changes"], business_id)
     change_ids = [clock.new_id() for _ in disposition_ids]
     await connection.execute(SQL["insert_changes"], business_id, change_ids, list(disposition_ids), undone, now)
 

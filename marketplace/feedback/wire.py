@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from billing.returns import ReturnReason
+from marketplace.feedback.stages_store import StageColour
 from marketplace.feedback.store import (
     BusinessLead,
     Call,
@@ -66,13 +67,15 @@ class StageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A stage of a business's own pipeline, and the kind of disposition that it means.
 
     The `id` of a present stage renames it; without one, the stage is the present one of this name, or a new one.
-    `names` are further names that mean it. A lead counts as stuck in it after `limit_days`.
+    `names` are further names that mean it. A lead counts as stuck in it after `limit_days`. `colour` is that of its
+    column on the board.
     """
 
     stage: StageName
     kind: DispositionKind
     id: str | None = None
     limit_days: Annotated[int, Meta(ge=1, le=365)] | None = None
+    colour: StageColour | None = None
     names: Annotated[tuple[StageName, ...], Meta(max_length=50)] = ()
 
 
@@ -89,6 +92,7 @@ class StageView(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     kind: DispositionKind
     limit_days: int | None
+    colour: StageColour | None
     names: tuple[str, ...]
 
 

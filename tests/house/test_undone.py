@@ -8,7 +8,7 @@ import marketplace
 from marketplace.database.db import Queries
 
 READS: Final = re.compile(r"(?:from|join)\s+(?:only\s+)?(disposition|shared_lead|shared_import)\b")
-FOLLOWING: Final = frozenset({"take_turn", "keep_outcomes", "find_change"})
+FOLLOWING: Final = frozenset({"take_turn", "keep_outcomes", "find_change", "list_after"})
 "They ask which leads were spoken of by a transaction, or announce a change, and an undoing is one."
 OWN: Final = frozenset({"list_own"})
 "As above, for one business."

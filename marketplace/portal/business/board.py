@@ -16,7 +16,7 @@ from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback import next_actions, stages_store
 from marketplace.feedback.flow import DispositionReport
 from marketplace.feedback.next_actions import Snooze
-from marketplace.feedback.stages_store import PipelineStage
+from marketplace.feedback.stages_store import PipelineStage, StageColour
 from marketplace.feedback.store import BusinessLead, DispositionKind, DispositionSource, LostReason
 from marketplace.feedback.wire import DispositionBody
 from marketplace.intake.contact import Contact
@@ -102,6 +102,7 @@ class BoardColumn(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     name: str
     tone: str
+    colour: StageColour
     kind: DispositionKind | None
     leads: int
     value_minor: int
@@ -216,6 +217,7 @@ async def show_board(request: AnyRequest) -> Response[bytes]:
         request,
         viewer,
         "business/board.html",
+        searched=SEARCHED if query.text and any(row.column_leads > SEARCHED for row in rows) else 0,
         columns=[column for column in columns if query.column_key in (None, column.key)],
         one_column=query.column_key is not None,
         targets=stages,
@@ -272,15 +274,17 @@ def arrange(
 
     The counts are those of the database, or after a search those of the cards that it found.
     """
-    heads: list[tuple[str, str, DispositionKind | None]] = [(NEW, "New", None)]
-    heads += [(str(stage.id), stage.stage, stage.kind) for stage in stages]
+    heads: list[tuple[str, str, DispositionKind | None, StageColour]] = [(NEW, "New", None, StageColour.grey)]
+    heads += [
+        (str(stage.id), stage.stage, stage.kind, stage.colour or wording.KIND_COLOURS[stage.kind]) for stage in stages
+    ]
     by_key: dict[str, list[Card]] = {}
     for card in cards:
         by_key.setdefault(card.lead.column_key, []).append(card)
     if OTHER in by_key:
-        heads.append((OTHER, "No stage", None))
+        heads.append((OTHER, "No stage", None, StageColour.grey))
     columns = []
-    for key, name, kind in heads:
+    for key, name, kind, colour in heads:
         own = by_key.get(key, [])
         leads, minor = (own[0].lead.column_leads, own[0].lead.column_minor) if own else (0, 0)
         if searched:
@@ -290,6 +294,7 @@ def arrange(
                 key=key,
                 name=name,
                 tone="muted" if kind is None else wording.KIND_TONES[kind],
+                colour=colour,
                 kind=kind,
                 leads=leads,
                 value_minor=minor,

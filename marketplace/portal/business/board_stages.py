@@ -15,14 +15,14 @@ from marketplace.directory.store import TenantScope
 from marketplace.feedback import stage_changes, stages, stages_store
 from marketplace.feedback.flow import UNMAPPED_AGE
 from marketplace.feedback.stages import AppliedReports, StageChange
-from marketplace.feedback.stages_store import PipelineStage
+from marketplace.feedback.stages_store import PipelineStage, StageColour
 from marketplace.feedback.store import DispositionKind
 from marketplace.feedback.wire import StageName
 from marketplace.portal.business import wording
 from marketplace.portal.business.leads import holder_of
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.forms import changing, fill, label, show_again, show_form, submitted
-from marketplace.portal.frame import redirect
+from marketplace.portal.frame import redirect, words
 from marketplace.portal.session import Viewer, visitor
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
@@ -43,6 +43,12 @@ class StageForm(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=365)] | None,
         label("Stuck after, in days", "Left empty, the time decides in which three of four of your leads move on."),
     ] = None
+    colour: Annotated[StageColour | None, label("Colour on the board")] = None
+
+    def change(self, stage_id: UUID | None = None) -> StageChange:
+        """Return the stage of this form, in place of the stage with this id or as a new one."""
+        name = self.stage.strip()
+        return StageChange(id=stage_id, stage=name, kind=self.kind, limit_days=self.limit_days, colour=self.colour)
 
 
 class StageAct(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,13 +85,16 @@ async def _stages_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         changes = await stage_changes.list_changes(connection, viewer.owner, SHOWN_CHANGES)
         scope = TenantScope(business_id=viewer.owner, mode=viewer.mode)
         endpoints = await directory_store.list_endpoints(connection, scope, None, MOST_ENDPOINTS)
-    kinds = tuple(wording.KINDS.items())
+    options = {
+        "kind": tuple(wording.KINDS.items()),
+        "colour": (("", "That of its outcome"), *((colour, words(colour)) for colour in StageColour)),
+    }
     return await business_page(
         request,
         viewer,
         "business/stages.html",
-        stages=[(stage, show_form(StageForm, msgspec.structs.asdict(stage), {"kind": kinds})) for stage in present],
-        new_form=show_form(StageForm, options={"kind": kinds}),
+        stages=[(stage, show_form(StageForm, msgspec.structs.asdict(stage), options)) for stage in present],
+        new_form=show_form(StageForm, options=options),
         names=names,
         endpoints=[(ids.encode("whe", each.id), each.url) for each in endpoints if each.url and each.state == "active"],
         hook="" if hook is None else ids.encode("whe", hook),
@@ -100,7 +109,7 @@ async def add_stage(request: AnyRequest) -> Response[bytes]:
     try:
         form = fill(StageForm, fields)
         present = await _load(request, viewer)
-        new = StageChange(stage=form.stage.strip(), kind=form.kind, limit_days=form.limit_days)
+        new = form.change()
         if any(new.stage.casefold() == stage.stage.casefold() for stage in present):
             raise errors.Conflict(f"You have a stage “{new.stage}” already.")
         return await _save(request, viewer, [*map(stages.unchanged, present), new], f"Added: {new.stage}.")
@@ -115,8 +124,7 @@ async def change_stage(request: AnyRequest, stage_id: FromPath[str]) -> Response
     try:
         present = await _load(request, viewer)
         former = _find(present, path_id("stg", stage_id))
-        form = fill(StageForm, fields)
-        change = StageChange(id=former.id, stage=form.stage.strip(), kind=form.kind, limit_days=form.limit_days)
+        change = fill(StageForm, fields).change(former.id)
         changes = [change if stage.id == former.id else stages.unchanged(stage) for stage in present]
         return await _save(request, viewer, changes, f"Saved: {change.stage}.")
     except errors.InvalidInput as error:

@@ -5,6 +5,7 @@ from typing import Final
 from markupsafe import Markup
 
 from billing.returns import ReturnReason
+from marketplace.feedback.stages_store import StageColour
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from marketplace.portal.frame import badge
 from routing.lifecycle import AssignmentState
@@ -49,6 +50,16 @@ KIND_TONES: Final = {
     DispositionKind.lost: "bad",
     DispositionKind.unreachable: "warn",
 }
+KIND_COLOURS: Final = {
+    DispositionKind.contacted: StageColour.blue,
+    DispositionKind.qualified: StageColour.blue,
+    DispositionKind.appointment: StageColour.blue,
+    DispositionKind.quoted: StageColour.blue,
+    DispositionKind.won: StageColour.green,
+    DispositionKind.lost: StageColour.red,
+    DispositionKind.unreachable: StageColour.amber,
+}
+"Colour of a stage on the board that has none of its own."
 LOST: Final = {
     LostReason.price: "Too expensive",
     LostReason.competitor: "Chose another business",

@@ -628,7 +628,7 @@ PRIVILEGES = {
             ended_at)
         list_member(since until) lists_serial(serial)
         next_action(done_at due_at note set_at set_by) stage_hook(endpoint_id set_at)
-        pipeline_stage(kind limit_days merged_into position retired_at stage) stage_name(stage_id)
+        pipeline_stage(colour kind limit_days merged_into position retired_at stage) stage_name(stage_id)
         unmapped_report(fault)
         simulation(state due_at ended_at)
         business_terms(weight priority) feed_event(acknowledged_at)

@@ -26,6 +26,7 @@ def stored(plan: StagePlan) -> tuple[PipelineStage, ...]:
             id=stage.id,
             stage=stage.stage,
             kind=stage.kind,
+            colour=stage.colour,
             names=tuple(name for name, stage_id in plan.names.items() if stage_id == stage.id),
         )
         for stage in plan.stages

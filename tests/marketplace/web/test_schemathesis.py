@@ -28,8 +28,8 @@ EXAMPLES = os.environ.get("MARKETPLACE_EXAMPLES", "4")
 ROUTES = {
     CallerKind.provider: "^/v1/(inquiries|spec|earnings|leads/[^/]+/trace|suppressions|revocations|revocation-hook)",
     CallerKind.business: (
-        "^/(v1/(endpoints|wallet|leads$|leads/[^/]+(/(erasure|receipt|dispositions|return|acknowledge).*)?$"
-        "|dispositions|pipeline|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions|notices)|in/feedback|in/revocations)"
+        "^/(v1/(endpoints|wallet|leads$|leads/[^/]+(/(erasure|receipt|dispositions|return|acknowledge|next-action).*)?$"
+        "|dispositions|pipeline|next-actions|stage-changes|feedback-hook|feed(/|$)|imports|shared-leads|roi-assumptions|notices)|in/feedback|in/revocations)"
     ),
     CallerKind.operator: (
         "^/v1/(verticals|providers|businesses|keys|subscriptions|erasures|top-ups|receipt-key|returns|reports|simulations"

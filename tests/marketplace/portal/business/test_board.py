@@ -1,13 +1,15 @@
 """The board: leads in columns by stage, moved and moved back, with reminders and what is stuck."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from importlib.resources import files
 from uuid import UUID
 
 import pytest
 
-from marketplace.feedback.stages_store import PipelineStage
+from marketplace.feedback.stages_store import PipelineStage, StageColour
 from marketplace.feedback.store import DispositionKind
 from marketplace.portal.business.board import limits_of
 from marketplace.portal.business.board_store import UsualStay
@@ -150,7 +152,9 @@ async def test_a_reminder_is_shown_when_it_is_due_put_off_done_and_erased(shop: 
     ]
 
 
-async def test_a_lead_that_waits_too_long_is_stuck_and_found_by_name(shop: Desk, office: Browser) -> None:
+async def test_a_lead_that_waits_too_long_is_stuck_and_found_by_name(
+    shop: Desk, office: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow, quick = await shop.sold(1), await shop.sold(2)
     await shop.delivered_at(slow, clock.now() - timedelta(days=9))
     await shop.call("PUT", "/v1/pipeline", {"stages": [{"stage": "Called", "kind": "contacted", "limit_days": 5}]})
@@ -159,6 +163,9 @@ async def test_a_lead_that_waits_too_long_is_stuck_and_found_by_name(shop: Desk,
     page = await board(office, "?show=stuck")
     assert (slow in page, quick in page) == (True, False)
     assert (slow in await board(office, "?q=robin"), slow in await board(office, "?q=nobody")) == (True, False)
+    assert "The search looks through" not in await board(office, "?q=robin")
+    monkeypatch.setattr("marketplace.portal.business.board.SEARCHED", 1)
+    assert "The search looks through the newest 1 leads of each column" in await board(office, "?q=robin")
 
 
 async def test_a_column_has_pages_and_counts_all_its_leads(
@@ -183,7 +190,9 @@ async def test_stages_are_renamed_ordered_and_merged_on_their_page(shop: Desk, o
     def path(stage: str) -> str:
         return f"{page}/{ids.encode('stg', UUID(stages[stage]))}"
 
-    renamed = await office.post(path("Quoted"), {"stage": "Offer", "kind": "quoted", "limit_days": "7"})
+    renamed = await office.post(
+        path("Quoted"), {"stage": "Offer", "kind": "quoted", "limit_days": "7", "colour": "teal"}
+    )
     assert renamed.status_code == 303, renamed.text
     assert (await office.post(path("Won"), {"stage": "Offer", "kind": "won"})).status_code == 409
     assert (await office.post(page, {"stage": "OFFER", "kind": "won"})).status_code == 409
@@ -191,7 +200,9 @@ async def test_stages_are_renamed_ordered_and_merged_on_their_page(shop: Desk, o
     await office.post(f"{path('Lost')}/act", {"act": "up"})
     rows = (await shop.call("GET", "/v1/pipeline")).json()["stages"]
     assert [row["stage"] for row in rows] == ["Contacted", "Appointment", "Offer", "Lost", "Won", "Site visit"]
-    assert (rows[2]["limit_days"], rows[2]["names"]) == (7, ["offer", "quoted"])
+    assert (rows[2]["limit_days"], rows[2]["colour"], rows[2]["names"]) == (7, "teal", ["offer", "quoted"])
+    page_of_board = await board(office)
+    assert ("hue-teal" in page_of_board, "hue-grey" in page_of_board) == (True, True)
     successor = ids.encode("stg", UUID(stages["Contacted"]))
     await office.post(f"{path('Quoted')}/act", {"act": "remove", "successor": successor})
     assert lane_of(await board(office), lead) == stages["Contacted"]
@@ -234,3 +245,36 @@ def test_a_stage_is_stuck_by_its_own_limit_else_by_the_usual_stay_and_ends_never
     stages = [stage(1, "contacted", 2), stage(2, "quoted"), stage(3, "won"), stage(4, "contacted")]
     stays = [UsualStay(stage_id=UUID(int=number), p75_seconds=60.0) for number in (1, 2, 3)]
     assert limits_of(stages, stays, 10.0) == {"new": 10.0, str(UUID(int=1)): 172_800.0, str(UUID(int=2)): 60.0}
+
+
+def test_each_colour_of_a_stage_has_contrast_with_the_page_in_light_and_dark() -> None:
+    css = (files("marketplace.portal") / "assets" / "portal.css").read_text()
+    values = dict(re.findall(r"--([a-z-]+): (light-dark\([^)]+\))", css))
+    hues = dict(re.findall(r"\.hue-([a-z]+) { --hue: (light-dark\([^)]+\)|var\(--[a-z-]+\)) }", css))
+    assert set(hues) == set(StageColour)
+    for name, text in hues.items():
+        reference = re.fullmatch(r"var\(--([a-z-]+)\)", text)
+        shades = shades_of(values[reference[1]] if reference else text)
+        for around in ("page", "sunk"):
+            for shade, background in zip(shades, shades_of(values[around]), strict=True):
+                assert contrast(shade, background) >= 3, (name, around)  # WCAG 2.2, 1.4.11
+
+
+def shades_of(text: str) -> list[str]:
+    """Return the colours in light and in dark mode as six digits."""
+    return [
+        digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+        for digits in re.findall("#([0-9a-f]+)", text)
+    ]
+
+
+def contrast(front: str, back: str) -> float:
+    """Return the contrast ratio of two colours by WCAG 2.2."""
+    light, dark = sorted((luminance(front), luminance(back)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(digits: str) -> float:
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
