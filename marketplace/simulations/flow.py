@@ -9,7 +9,6 @@ wait for it.
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -20,6 +19,7 @@ import msgspec
 from marketplace.database.db import Pool, session, transaction
 from marketplace.rules.catalog import Rules, load_rules
 from marketplace.runtime import clock, errors, ids
+from marketplace.runtime.jobs import run_process
 from marketplace.runtime.log import logger
 from marketplace.security import audit
 from marketplace.simulations import computing, loading
@@ -50,7 +50,6 @@ LOOK_SECONDS: Final = 1.0
 RESULT_AGE: Final = timedelta(days=30)
 "Age at which a simulation is deleted."
 PROCESS_ENDED: Final = "The process that computed it ended with an error. Choose a shorter time, or read the log."
-STOP_SECONDS: Final = 5.0
 
 
 class SimulationCancelled(Exception):
@@ -217,19 +216,7 @@ async def keep_simulating(pool: Pool, command: Sequence[str], stopping: asyncio.
 
 async def _run_process(pool: Pool, command: Sequence[str], claimed: ClaimedSimulation, stopping: asyncio.Event) -> None:
     """Run the process of a simulation to its end. After a failure it is due again, MOST_TRIES times in all."""
-    process = await asyncio.create_subprocess_exec(
-        *command, ids.encode("sim", claimed.id), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
-    )
-    ended, leaving = asyncio.create_task(process.wait()), asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait((ended, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            await _stop_process(process)
-        code = await ended
-    finally:
-        leaving.cancel()
-        if process.returncode is None:
-            process.kill()
+    code = await run_process((*command, ids.encode("sim", claimed.id)), stopping)
     if code == 0:
         return
     now = clock.now()
@@ -239,13 +226,3 @@ async def _run_process(pool: Pool, command: Sequence[str], claimed: ClaimedSimul
         else:
             log.error("simulation_given_up", id=ids.encode("sim", claimed.id))
             await simulations_store.give_up(connection, claimed.id, PROCESS_ENDED, now)
-
-
-async def _stop_process(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end, and kill it after STOP_SECONDS."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
