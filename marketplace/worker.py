@@ -45,6 +45,7 @@ from marketplace.security import audit
 from marketplace.security.sealing import Sealer
 from marketplace.simulations import store as simulations_store
 from marketplace.simulations.flow import RESULT_AGE, keep_simulating
+from marketplace.suppression_lists.job import keep_refreshing
 from marketplace.web import metrics
 from marketplace.web_push.encryption import load_private_key
 from marketplace.web_push.flow import NewLead, PushSender
@@ -72,6 +73,8 @@ PAUSES_WHEN_AWAY: Final = (0.5, 1.0, 2.0, 4.0)
 HOUSEKEEPING_SECONDS: Final = 3600.0
 SIMULATE: Final = (*COMMAND, "simulate", "--job")
 "Command that computes the simulation whose id follows it."
+REFRESH: Final = (*COMMAND, "lists", "refresh", "--job")
+"Command that refreshes the list whose id follows it."
 
 
 class Walker:
@@ -299,6 +302,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(StageChangeSender(pool, sealer, guard).keep_sending(stopping))
             group.create_task(keep_completing(pool, stopping))
             group.create_task(keep_simulating(pool, SIMULATE, stopping))
+            group.create_task(keep_refreshing(pool, REFRESH, stopping))
             group.create_task(learning_job.keep_learning(pool, stopping))
             group.create_task(audit.keep_sealing(pool, audit.seal_key(settings.master_key), stopping))
             group.create_task(

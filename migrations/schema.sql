@@ -3779,6 +3779,54 @@ begin
 end $$;
 
 
+-- List sources (migration 0082) ---------------------------------------------------------------------------------------
+
+-- `header_value` is sealed; `set_at` is the time of the present settings. While a process fetches, `leased_until` is ahead. `version` is the version of the list that this
+-- source made last, with what its server said of that file; `failures` counts those since. A file with less than half of the
+-- list waits for an operator: `smaller_rows` is its number of rows, and `confirmed_rows` the number that was confirmed.
+create table list_source (
+    list_id uuid not null,
+    url text not null,
+    format text not null,
+    schedule text not null,
+    country text not null,
+    header_name text,
+    header_value bytea,
+    set_at timestamptz not null,
+    due_at timestamptz not null,
+    leased_until timestamptz,
+    version int,
+    etag text,
+    last_modified text,
+    content_sha256 bytea,
+    checked_at timestamptz,
+    failures int not null default 0,
+    failure text,
+    failed_at timestamptz,
+    smaller_rows int,
+    confirmed_rows int,
+    constraint list_source_pkey primary key (list_id),
+    constraint list_source_list_id_fkey foreign key (list_id) references contact_list(id),
+    constraint list_source_confirmed check (confirmed_rows > 0),
+    constraint list_source_content check (octet_length(content_sha256) = 32),
+    constraint list_source_country check (country ~ '^[A-Z]{2}$'),
+    constraint list_source_failing check ((failures > 0) = (failure is not null) and (failures > 0) = (failed_at is not
+        null)),
+    constraint list_source_failures check (failures >= 0),
+    constraint list_source_format check (format in ('csv', 'csv_gzip')),
+    constraint list_source_header check ((header_name is null) = (header_value is null)),
+    constraint list_source_published check ((version is null) = (content_sha256 is null)),
+    constraint list_source_question check ((smaller_rows is not null) = (not failure is distinct from 'much_smaller')),
+    constraint list_source_schedule check (schedule in ('hourly', 'daily', 'weekly')),
+    constraint list_source_smaller check (smaller_rows > 0),
+    constraint list_source_url check (url ~ '^https?://')
+);
+grant delete, insert, select, update (checked_at, confirmed_rows, content_sha256, country, due_at, etag, failed_at,
+    failure, failures, format, header_name, header_value, last_modified, leased_until, schedule, set_at, smaller_rows,
+    url, version) on list_source to marketplace_api;
+grant select (due_at, leased_until, list_id), update (leased_until) on list_source to marketplace_worker;
+
+
 -- Push subscriptions (migration 0089) ---------------------------------------------------------------------------------
 
 -- `url` is at the push service of the browser's vendor and belongs to one browser; whoever signs in there last has it. `keys` is

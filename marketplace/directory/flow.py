@@ -294,7 +294,7 @@ async def create_endpoint(
     """
     target = guard.check(url)
     if isinstance(target, UrlRefusal):
-        raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
+        raise _one_fault("/url", target.fault, URL_ADVICE[target.fault])
     normalised_url = f"{target.scheme}://{target.host_header}{target.path}"
     secret, now = new_secret(), clock.now()
     endpoint = Endpoint(
@@ -346,7 +346,7 @@ async def create_serverless(
     return endpoint
 
 
-_URL_ADVICE: Final = {
+URL_ADVICE: Final = {
     UrlFault.url_invalid: "Send a whole URL without fragment, spaces or backslashes; percent-encode other characters.",
     UrlFault.url_scheme: "Begin the URL with https://",
     UrlFault.url_credentials: "Leave user name and password out: requests are signed instead.",
@@ -378,7 +378,7 @@ async def verify_endpoint(
         raise errors.ChallengeFailed(failure)
     now, target = clock.now(), guard.check(url)
     if isinstance(target, UrlRefusal):
-        raise _one_fault("/url", target.fault, _URL_ADVICE[target.fault])
+        raise _one_fault("/url", target.fault, URL_ADVICE[target.fault])
     async with transaction(pool) as connection:
         if not await directory_store.mark_endpoint_verified(
             connection, endpoint_id, endpoint.state, now, address_key(target)

@@ -2,30 +2,35 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 import rich_click as click
 from rich.console import Console
 
 from marketplace.database.commands import command_pool, run_command
 from marketplace.database.db import Pool, session
-from marketplace.runtime import clock, errors
+from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.settings import Settings, StartError, load_existing
 from marketplace.runtime.terminal import JSON_FILE, write_json
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
 from marketplace.suppression_lists import flow as lists_flow
+from marketplace.suppression_lists import sources
 from marketplace.suppression_lists import store as lists_store
 from marketplace.suppression_lists.flow import ImportOptions
 from marketplace.suppression_lists.http import ListImportView, ListView, show_import, show_list
+from marketplace.suppression_lists.sources import RefreshResult, SourceRefresh
 from marketplace.suppression_lists.store import ContactList, ImportWay, ListImport, ListKind, ListTerms
+from marketplace.webhook.address import guard_of
 
 T = TypeVar("T")
 
 BY: Final = audit.COMMAND_LINE
 MOST_LISTED: Final = 1_000
+LOWEST_PRIORITY: Final = 19
 NAME: Final = click.option("--name", required=True, help="The name of the list.")
 console = Console(stderr=True, highlight=False)
 
@@ -77,23 +82,30 @@ def import_(
         stops_sales=stop_when_outdated,
     )
     view = _run(_import(load_existing(os.environ), ListKind(kind.replace("-", "_")), name, terms, file, options))
-    _print_import(view)
+    click.echo(_describe_import(view))
     write_json(json_file, view)
 
 
 @lists.command()
+@click.option("--name", help="Refresh the list of this name from its source on the web, due or not.")
+@click.option("--job", metavar="ID", hidden=True, help="Refresh the list (list_…) that a worker has claimed.")
 @JSON_FILE
-def refresh(json_file: Path | None) -> None:
-    """Read the sources of all lists that are due.
+def refresh(name: str | None, job: str | None, json_file: Path | None) -> None:
+    """Refresh all lists that are due, from their files and their sources on the web.
 
-    Exits with 1 if one of them cannot be read; its list stays as it was.
+    Exits with 1 if one of them cannot be refreshed; its list stays as it was.
     """
-    views, failures = _run(_refresh(load_existing(os.environ)))
+    settings = load_existing(os.environ)
+    if job is not None:
+        _run(_refresh_claimed(settings, job))
+        return
+    views = _run(_refresh(settings, name))
     for view in views:
-        _print_import(view)
+        click.echo(_describe_refresh(view))
     write_json(json_file, views)
+    failures = [f"{view.name}: {view.detail or view.failure}" for view in views if view.failure is not None]
     if failures:
-        raise StartError("list_not_refreshed", " ".join(failures), "Check the files, and run the command again.")
+        raise StartError("list_not_refreshed", "; ".join(failures), "Check the sources, and run the command again.")
     if not views:
         click.echo("No list is due.")
 
@@ -158,21 +170,92 @@ async def _import_patiently(
             await asyncio.sleep(1)
 
 
-async def _refresh(settings: Settings) -> tuple[list[ListImportView], list[str]]:
-    """Refresh the lists that are due; return their imports, and a sentence for each that failed."""
-    views, failures = [], []
+class RefreshView(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the refresh of one list; `detail` explains the failure of a file."""
+
+    name: str
+    result: RefreshResult
+    failure: str | None = None
+    detail: str | None = None
+    run: ListImportView | None = None
+
+
+async def _refresh(settings: Settings, name: str | None) -> list[RefreshView]:
+    """Refresh the lists that are due, or the one of a name from its source on the web."""
     async with command_pool(settings, "marketplace_api") as pool:
-        async with session(pool) as connection:
-            due = await lists_store.list_due(connection, clock.now())
-        for contact_list in due:
-            try:
-                source = Path(contact_list.source or "")
-                run = await _import_patiently(pool, settings, contact_list, source, ImportOptions())
-            except (errors.MarketplaceError, OSError) as error:
-                failures.append(f"{contact_list.name}: {getattr(error, 'detail', '') or error}")
-            else:
-                views.append(show_import(run))
-    return views, failures
+        if name is not None:
+            return [await _refresh_named(pool, settings, name)]
+        return [*await _refresh_files(pool, settings), *[view async for view in _refresh_sources(pool, settings)]]
+
+
+async def _refresh_named(pool: Pool, settings: Settings, name: str) -> RefreshView:
+    contact_list = await _load_named(pool, name)
+    sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
+    with console.status(f"Refreshing {name}"):
+        return _show_refresh(await sources.refresh_now(pool, sealer, guard, contact_list))
+
+
+async def _refresh_files(pool: Pool, settings: Settings) -> list[RefreshView]:
+    """Import the files of the lists that are due."""
+    views = []
+    async with session(pool) as connection:
+        due = await lists_store.list_due(connection, clock.now())
+    for contact_list in due:
+        try:
+            source = Path(contact_list.source or "")
+            run = await _import_patiently(pool, settings, contact_list, source, ImportOptions())
+        except (errors.MarketplaceError, OSError) as error:
+            code = error.faults[0].code if isinstance(error, errors.InvalidInput) else "not_read"
+            detail = getattr(error, "detail", "") or str(error)
+            views.append(RefreshView(name=contact_list.name, result=RefreshResult.failed, failure=code, detail=detail))
+        else:
+            views.append(RefreshView(name=contact_list.name, result=RefreshResult.published, run=show_import(run)))
+    return views
+
+
+async def _refresh_sources(pool: Pool, settings: Settings) -> AsyncIterator[RefreshView]:
+    """Refresh the lists whose sources on the web are due."""
+    sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
+    with console.status("Refreshing lists from the web"):
+        while (refreshed := await sources.refresh_due(pool, sealer, guard)) is not None:
+            yield _show_refresh(refreshed)
+
+
+async def _refresh_claimed(settings: Settings, job: str) -> None:
+    """Refresh a claimed list at the lowest priority. Raises NotFound."""
+    list_id = ids.decode("list", job)
+    if list_id is None:
+        raise errors.NotFound("There is no such list.")
+    os.nice(LOWEST_PRIORITY)
+    sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
+    async with command_pool(settings, "marketplace_api") as pool:
+        await sources.refresh_claimed(pool, sealer, guard, list_id)
+
+
+def _show_refresh(refreshed: SourceRefresh) -> RefreshView:
+    run = None if refreshed.run is None else show_import(refreshed.run)
+    return RefreshView(name=refreshed.name, result=refreshed.result, failure=refreshed.failure, run=run)
+
+
+def _describe_refresh(view: RefreshView) -> str:
+    """Return a refresh as a line."""
+    if view.run is not None:
+        return f"{view.name}: {_describe_import(view.run)}"
+    words = {
+        RefreshResult.unchanged: "unchanged",
+        RefreshResult.replaced: "its source was changed meanwhile",
+        RefreshResult.smaller: "the file has less than half of the list; confirm it on the page of the sources",
+    }
+    return f"{view.name}: {words.get(view.result, f'failed ({view.failure})')}."
+
+
+async def _load_named(pool: Pool, name: str) -> ContactList:
+    """Return the list of people who must not be contacted that has this name. Raises NotFound."""
+    async with session(pool) as connection:
+        contact_list = await lists_store.find_named_list(connection, ListKind.do_not_contact, None, name)
+    if contact_list is None:
+        raise errors.NotFound("There is no list of this name.")
+    return contact_list
 
 
 async def _list(settings: Settings) -> tuple[ListView, ...]:
@@ -184,15 +267,11 @@ async def _list(settings: Settings) -> tuple[ListView, ...]:
 
 async def _undo(settings: Settings, name: str) -> ListImportView:
     async with command_pool(settings, "marketplace_api") as pool:
-        async with session(pool) as connection:
-            contact_list = await lists_store.find_named_list(connection, ListKind.do_not_contact, None, name)
-        if contact_list is None:
-            raise errors.NotFound("There is no list of this name.")
-        return show_import(await lists_flow.undo_last(pool, BY, contact_list))
+        return show_import(await lists_flow.undo_last(pool, BY, await _load_named(pool, name)))
 
 
-def _print_import(view: ListImportView) -> None:
-    click.echo(
+def _describe_import(view: ListImportView) -> str:
+    return (
         f"{view.rows:,} rows: {view.added:,} new, {view.repeated:,} repeated, {view.faulty:,} unreadable;"
         f" {view.removed:,} left the list."
     )

@@ -21,6 +21,7 @@ from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.runtime import clock, errors, failpoints, ids
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
+from marketplace.suppression_lists import source_store
 from marketplace.suppression_lists import store as lists_store
 from marketplace.suppression_lists.reading import LONGEST_ROW, ListBatch, RowReader, read_batches
 from marketplace.suppression_lists.store import (
@@ -56,13 +57,14 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Way in which a file is imported. `expected_rows` is the number of rows that its maker states, if any.
 
     `country` is that of numbers in national form. With `accepts_smaller`, a file may replace a list of more than twice
-    its size.
+    its size; with `confirmed_rows`, one with half of so many rows may, whatever the list has.
     """
 
     way: ImportWay = ImportWay.whole
     country: str = "US"
     expected_rows: int | None = None
     accepts_smaller: bool = False
+    confirmed_rows: int | None = None
 
 
 class _ListTakenOver(Exception):
@@ -132,6 +134,7 @@ async def remove_list(pool: Pool, actor: str, contact_list: ContactList) -> None
             await lists_store.fail_import(connection, running.id, "list_removed", now)
             await lists_store.delete_staging(connection, running.number)
         await lists_store.delete_members(connection, contact_list.number)
+        await source_store.delete_source(connection, contact_list.id)
         serial = await lists_store.raise_serial(connection)
         subject = ids.encode("list", contact_list.id)
         await audit.record(connection, now, actor, "list.remove", subject, members=contact_list.members, serial=serial)
@@ -299,6 +302,7 @@ def _check_end(run: ListImport, contact_list: ContactList, options: ImportOption
     """Raise InvalidInput if the file is cut off, has no list in it, or would shrink the list by more than a half."""
     rows, readable, members = run.rows, run.readable, contact_list.members
     must_be_large = options.way is ImportWay.whole and not options.accepts_smaller
+    size = members if options.confirmed_rows is None else min(members, options.confirmed_rows)
     refusal = None
     if is_cut:
         refusal = "file_cut", f"The file ends in the middle of row {rows:,}. Get it again from its source."
@@ -309,7 +313,7 @@ def _check_end(run: ListImport, contact_list: ContactList, options: ImportOption
         refusal = "no_rows", "The file has no phone number, e-mail address or SHA-256 hash."
     elif run.faulty > readable:
         refusal = "mostly_faulty", f"{run.faulty:,} of {rows:,} rows cannot be read. Check the columns of the file."
-    elif must_be_large and readable < LEAST_SHARE * members:
+    elif must_be_large and readable < LEAST_SHARE * size:
         detail = f"The list has {members:,} members and the file {readable:,}. Confirm that the file is complete."
         refusal = "much_smaller", detail
     if refusal is not None:

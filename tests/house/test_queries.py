@@ -83,6 +83,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "shared_leads/queries.sql": (API,),
     "simulations/loading.sql": (REPORTS,),
     "suppression_lists/queries.sql": (API,),
+    "suppression_lists/sources.sql": (API,),
     "simulations/queries.sql": (WORK,),
     "operations/verify.sql": (REPORTS,),
     "worker.sql": (WORK,),
@@ -154,6 +155,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("take_turn", "keep_outcomes", "keep_runs", "mark_progress"), (WORK,)),
         "save_assumption": (API,),
     },
+    "suppression_lists/sources.sql": {"claim_due": (API, WORK)},
     "simulations/loading.sql": {"count_leads": (API, REPORTS)},
     "simulations/queries.sql": {
         **dict.fromkeys(("insert_simulation", "count_open", "list_simulations", "cancel"), (API,)),

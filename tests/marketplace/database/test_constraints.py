@@ -571,8 +571,7 @@ order by 1, 2, 3"""
 
 PRIVILEGES = {
     ("marketplace_api", "delete"): """
-        push_subscription
-        list_member list_staging
+        list_member list_source list_staging push_subscription
         failing_work feed_ticket import_file portal_session sign_in_try stage_hook stage_name suppression
         unmapped_report""",
     ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
@@ -582,7 +581,7 @@ PRIVILEGES = {
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
         notice
-        contact_list list_fault list_import list_member list_staging
+        contact_list list_fault list_import list_member list_source list_staging
         next_action stage_change stage_hook stage_name unmapped_report
         simulation
         business_terms feed_ticket
@@ -605,7 +604,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
-        contact_list kept_away list_fault list_import list_member list_staging lists_serial
+        contact_list kept_away list_fault list_import list_member list_source list_staging lists_serial
         next_action stage_change stage_hook stage_name unmapped_report
         simulation
         feed feed_event feed_ticket
@@ -627,6 +626,8 @@ PRIVILEGES = {
         list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
             ended_at)
         list_member(since until) lists_serial(serial)
+        list_source(url format schedule country header_name header_value set_at due_at leased_until version etag
+            last_modified content_sha256 checked_at failures failure failed_at smaller_rows confirmed_rows)
         next_action(done_at due_at note set_at set_by) stage_hook(endpoint_id set_at)
         pipeline_stage(colour kind limit_days merged_into position retired_at stage) stage_name(stage_id)
         unmapped_report(fault)
@@ -729,7 +730,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
-        contact_list kept_away list_member lists_serial
+        contact_list kept_away list_member list_source(list_id due_at leased_until) lists_serial
         next_action stage_change stage_hook stage_name unmapped_report
         simulation
         feed feed_event
@@ -744,6 +745,7 @@ PRIVILEGES = {
         business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
+        list_source(leased_until)
         deletion_request(state contact ended_at)
         certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
             response_sha256 settled_at state)

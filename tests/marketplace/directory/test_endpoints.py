@@ -120,7 +120,7 @@ async def test_a_url_that_no_webhook_may_use_is_refused_with_its_reason(api: Ser
 
 
 def test_every_fault_of_a_url_has_its_advice() -> None:
-    assert directory_flow._URL_ADVICE.keys() == set(UrlFault)
+    assert directory_flow.URL_ADVICE.keys() == set(UrlFault)
 
 
 PROVEN = "update endpoint set state = 'active', verified_at = now()"

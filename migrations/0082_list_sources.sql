@@ -1,0 +1,37 @@
+-- Sources on the web of lists of people who must not be contacted: the service fetches each one itself when it is due.
+
+-- `header_value` is sealed; `set_at` is the time of the present settings. While a process fetches, `leased_until` is ahead. `version` is the version of the list that this
+-- source made last, with what its server said of that file; `failures` counts those since. A file with less than half of the
+-- list waits for an operator: `smaller_rows` is its number of rows, and `confirmed_rows` the number that was confirmed.
+create table list_source (
+    list_id uuid primary key references contact_list (id),
+    url text not null constraint list_source_url check (url ~ '^https?://'),
+    format text not null constraint list_source_format check (format in ('csv', 'csv_gzip')),
+    schedule text not null constraint list_source_schedule check (schedule in ('hourly', 'daily', 'weekly')),
+    country text not null constraint list_source_country check (country ~ '^[A-Z]{2}$'),
+    header_name text,
+    header_value bytea,
+    set_at timestamptz not null,
+    due_at timestamptz not null,
+    leased_until timestamptz,
+    version int,
+    etag text,
+    last_modified text,
+    content_sha256 bytea constraint list_source_content check (octet_length(content_sha256) = 32),
+    checked_at timestamptz,
+    failures int not null default 0 constraint list_source_failures check (failures >= 0),
+    failure text,
+    failed_at timestamptz,
+    smaller_rows int constraint list_source_smaller check (smaller_rows > 0),
+    confirmed_rows int constraint list_source_confirmed check (confirmed_rows > 0),
+    constraint list_source_header check ((header_name is null) = (header_value is null)),
+    constraint list_source_published check ((version is null) = (content_sha256 is null)),
+    constraint list_source_failing check (
+        (failures > 0) = (failure is not null) and (failures > 0) = (failed_at is not null)),
+    constraint list_source_question check ((smaller_rows is not null) = (failure is not distinct from 'much_smaller'))
+);
+
+grant select, insert, delete on list_source to marketplace_api;
+grant update (url, format, schedule, country, header_name, header_value, set_at, due_at, leased_until, version, etag, last_modified,
+    content_sha256, checked_at, failures, failure, failed_at, smaller_rows, confirmed_rows) on list_source to marketplace_api;
+grant select (list_id, due_at, leased_until), update (leased_until) on list_source to marketplace_worker;
