@@ -36,6 +36,7 @@ ADMISSION_LIMIT: Final = Gauge("admission_limit_per_second", "Inquiries taken in
 HELD: Final = Gauge("wallet_held_minor", "Money held for open assignments", ["currency"])
 QUARANTINED: Final = Gauge("work_quarantined", "Work set aside because it keeps failing", ["kind"])
 PASS_FAILURES: Final = Gauge("background_pass_failures", "Failures in a row of a background pass", ["name"])
+LIST_SOURCES: Final = Gauge("list_sources", "Sources of lists on the web, by their last refresh", ["result"])
 ACK_SECONDS: Final = Gauge("accepted_to_acknowledged_seconds", "Over the last hour", ["quantile"])
 
 
@@ -84,6 +85,8 @@ async def _read(connection: Connection) -> None:
         QUARANTINED.labels(kind=row["kind"]).set(row["count"])
     for row in await connection.fetch(SQL["list_passes"]):
         PASS_FAILURES.labels(name=row["name"]).set(row["failures"])
+    for row in await connection.fetch(SQL["count_list_sources"]):
+        LIST_SOURCES.labels(result=row["result"]).set(row["count"])
     OLDEST.set(await connection.fetchval(SQL["find_oldest_due"]))
     speed = await load_record(connection, SQL["find_speed"])
     for quantile, value in (("0.5", speed["p50"]), ("0.95", speed["p95"]), ("0.99", speed["p99"])):

@@ -30,3 +30,11 @@ group by kind.kind;
 
 -- name: list_passes
 select name, failures from background_pass;
+
+-- name: count_list_sources
+-- Sources of lists by their last refresh; `smaller` ones wait for an operator's confirmation.
+select result.result, count(s.list_id)::int as count
+from unnest(array['in_order', 'failed', 'smaller']) as result (result)
+left join list_source s on result.result = case when s.smaller_rows is not null then 'smaller'
+                                                when s.failures > 0 then 'failed' else 'in_order' end
+group by result.result;

@@ -43,6 +43,7 @@ HOME: Final = "/operator/compliance"
 TABS: Final = (
     (HOME, "Suppression"),
     (f"{HOME}/lists", "Lists"),
+    (f"{HOME}/list-sources", "List sources"),
     (f"{HOME}/deletions", "Deletion requests"),
     (f"{HOME}/erasures", "Erasure"),
     (f"{HOME}/certificates", "Certificates"),
