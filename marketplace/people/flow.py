@@ -12,9 +12,11 @@ import msgspec
 
 from marketplace.database.db import Connection, Pool, transaction
 from marketplace.delivery import store as delivery_store
+from marketplace.intake.contact import marks_with_hashes
 from marketplace.notices import store as notices_store
 from marketplace.people import store as people_store
 from marketplace.people.store import (
+    ListMembership,
     PersonDecision,
     PersonDisposition,
     PersonInquiry,
@@ -74,11 +76,12 @@ class ExportedLead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersonExport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is held about a person, for the person's request for access."""
+    """All that is held about a person, for the person's request for access. `lists` are those that have the person."""
 
     exported_at: datetime
     leads: tuple[ExportedLead, ...]
     suppressions: tuple[PersonSuppression, ...]
+    lists: tuple[ListMembership, ...]
     has_more: bool
 
 
@@ -97,8 +100,14 @@ async def export_person(pool: Pool, sealer: Sealer, actor: str, marks: Sequence[
         holdings = await _load_holdings(connection, sealer, marks)
         await audit.record(connection, now, actor, "person.export", "person", leads=len(holdings.leads), reason=reason)
         leads = [await _export_lead(connection, sealer, lead, actor, reason, now) for lead in holdings.leads]
+        keys = tuple(sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks))
+        lists = await people_store.list_memberships(connection, keys)
     return PersonExport(
-        exported_at=now, leads=tuple(leads), suppressions=holdings.suppressions, has_more=holdings.has_more
+        exported_at=now,
+        leads=tuple(leads),
+        suppressions=holdings.suppressions,
+        lists=lists,
+        has_more=holdings.has_more,
     )
 
 

@@ -14,6 +14,17 @@ limit $2;
 -- name: list_suppressions
 select reason, source, created_at from suppression where key = any($1::bytea[]) order by created_at;
 
+-- name: list_memberships
+-- The lists that have one of the keyed hashes, each with the time of the import that the person came with.
+select l.name, l.kind, b.name as business, min(i.ended_at) as since
+from unnest($1::bytea[]) as mine (key)
+join list_member m on m.key = substring(mine.key for 16) and m.until is null
+join contact_list l on l.number = m.list and l.removed_at is null
+left join business b on b.id = l.business_id
+left join list_import i on i.list_id = l.id and i.version = m.since
+group by l.id, b.name
+order by l.kind, l.name, l.id;
+
 -- name: find_inquiry
 select provider_reference, submitted_at, received_at, consent_given_at, contact_fields, facts from inquiry where id = $1;
 

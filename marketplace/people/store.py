@@ -38,6 +38,18 @@ class PersonSuppression(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ListMembership(msgspec.Struct, frozen=True, kw_only=True):
+    """A list that has the person, as a keyed hash alone: people who must not be contacted, or a business's customers.
+
+    `since` is the time of the import that the person came with.
+    """
+
+    name: str
+    kind: str
+    business: str | None
+    since: datetime | None
+
+
 class PersonInquiry(msgspec.Struct, frozen=True, kw_only=True):
     """An inquiry as it was received, without contact data; `contact_fields` are the names of the fields it had."""
 
@@ -94,6 +106,11 @@ async def list_leads(connection: Connection, keys: Sequence[bytes], limit: int) 
 async def list_suppressions(connection: Connection, keys: Sequence[bytes]) -> tuple[PersonSuppression, ...]:
     """Return the suppressions of the keyed hashes, oldest first."""
     return await fetch_rows(connection, SQL["list_suppressions"], PersonSuppression, list(keys))
+
+
+async def list_memberships(connection: Connection, keys: Sequence[bytes]) -> tuple[ListMembership, ...]:
+    """Return the lists that have one of the keyed hashes, by kind and name."""
+    return await fetch_rows(connection, SQL["list_memberships"], ListMembership, list(keys))
 
 
 async def load_inquiry(connection: Connection, lead_id: UUID) -> PersonInquiry:

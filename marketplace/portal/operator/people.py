@@ -15,6 +15,7 @@ from marketplace.notices.store import NoticeKind, NoticeState
 from marketplace.people import flow as people_flow
 from marketplace.people.flow import ExportedNotice, PersonExport, PersonHoldings
 from marketplace.people.store import (
+    ListMembership,
     PersonDecision,
     PersonDisposition,
     PersonLead,
@@ -35,6 +36,7 @@ from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
 
 HOME: Final = "/operator/people"
+LIST_KINDS: Final = {"do_not_contact": "Must not be contacted", "own_customers": "Customers of the business"}
 
 
 class PersonForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +86,15 @@ SUPPRESSIONS: Final = Listing[PersonSuppression](
     ),
 )
 
-
+MEMBERSHIPS: Final = Listing[ListMembership](
+    caption="Lists that have this person",
+    columns=(
+        Column("List", lambda row: row.name, names_row=True),
+        Column("Kind", lambda row: LIST_KINDS[row.kind]),
+        Column("Business", lambda row: row.business),
+        Column("Since", lambda row: row.since),
+    ),
+)
 TOUCHES: Final = Listing[PersonTouch](
     caption="Later interactions",
     columns=(
@@ -213,6 +223,7 @@ def _export_page(request: AnyRequest, viewer: Viewer, export: PersonExport) -> R
         export=export,
         leads=leads,
         suppression_listing=SUPPRESSIONS,
+        membership_listing=MEMBERSHIPS,
     )
 
 
