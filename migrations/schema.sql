@@ -3699,6 +3699,7 @@ create table deletion_request (
     refusal text,
     erased_at timestamptz,
     ended_at timestamptz,
+    has_contact bool generated always as ((contact is not null)) stored,
     constraint deletion_request_pkey primary key (id),
     constraint deletion_request_lead_id_fkey foreign key (lead_id) references lead(id),
     constraint deletion_request_carried_out check ((erased_at is not null) = (state in ('erased', 'done'))),
@@ -3719,7 +3720,7 @@ create trigger deletion_request_is_never_emptied before truncate on deletion_req
     function refuse_change();
 create trigger deletion_request_moves before update on deletion_request for each row execute function check_deletion();
 grant insert, select, update (contact, ended_at, erased_at, refusal, state) on deletion_request to marketplace_api;
-grant select (deadline_at, ended_at, id, mode, state) on deletion_request to marketplace_reports;
+grant select (deadline_at, ended_at, has_contact, id, mode, state) on deletion_request to marketplace_reports;
 grant select (ended_at, id, state), update (contact, ended_at, state) on deletion_request to marketplace_worker;
 
 -- The leads of the person, named before they are erased, so that carrying out a request can be continued.
@@ -3737,7 +3738,7 @@ create trigger deletion_lead_is_never_emptied before truncate on deletion_lead f
     refuse_change();
 create trigger deletion_lead_open before insert on deletion_lead for each row execute function check_deletion_lead();
 grant insert, select on deletion_lead to marketplace_api;
-grant select on deletion_lead to marketplace_worker;
+grant select on deletion_lead to marketplace_reports, marketplace_worker;
 
 -- What a proof lists is complete: no lead is added to a request that is not open any more.
 create function check_deletion_lead() returns trigger language plpgsql as $$

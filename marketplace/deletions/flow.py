@@ -121,23 +121,26 @@ async def carry_out(pool: Pool, sealer: Sealer, caller: Principal, request_id: U
     """Erase every lead of the person, suppress the person if the request says so, and return the request.
 
     A repeated call continues one that was interrupted, and changes nothing in a request that is erased or done. Raises
-    NotFound, and Conflict for a request that was refused, or of a person with more leads than one call erases.
+    NotFound, KeyWrongMode for a request of the other mode, and Conflict for a request that was refused, or of a person
+    with more leads than one call erases.
     """
     request = await _name_leads(pool, caller, request_id)
     if request.state is DeletionState.open:
-        actor = msgspec.structs.replace(caller, mode=request.mode)
         reason = f"Deletion request {ids.encode('del', request_id)}"
         if request.suppresses and request.mode == "live" and request.contact is not None:
-            await suppress(pool, sealer, actor, marks_of(_open_contact(sealer, request)), reason)
-        await _erase_leads(pool, actor, request, reason)
-        await _mark_erased(pool, actor, request_id)
+            await suppress(pool, sealer, caller, marks_of(_open_contact(sealer, request)), reason)
+        await _erase_leads(pool, caller, request, reason)
+        await _mark_erased(pool, caller, request_id)
     return await load_request(pool, caller, request_id)
 
 
 async def _name_leads(pool: Pool, caller: Principal, request_id: UUID) -> LockedRequest:
-    """Name up to LEADS_AT_ONCE further leads of the person in an open request. Raises NotFound, Conflict."""
+    """Name up to LEADS_AT_ONCE further leads of the person in an open request.
+
+    Raises NotFound, KeyWrongMode, Conflict.
+    """
     async with transaction(pool) as connection:
-        request = await _lock(connection, caller, request_id)
+        request = await _lock_to_change(connection, caller, request_id)
         if request.state is DeletionState.refused:
             raise errors.Conflict("This request was refused. Record a new one to delete the person.")
         if request.state is DeletionState.open:
@@ -151,6 +154,13 @@ async def _lock(connection: Connection, caller: Principal, request_id: UUID) -> 
     request = await deletions_store.lock_request(connection, request_id)
     if request is None or not caller.sees(request.mode):
         raise errors.NotFound(NOT_THERE)
+    return request
+
+
+async def _lock_to_change(connection: Connection, caller: Principal, request_id: UUID) -> LockedRequest:
+    """Lock a request of the caller's own mode and return it. Raises NotFound, KeyWrongMode."""
+    request = await _lock(connection, caller, request_id)
+    caller.demand_mode(request.mode)
     return request
 
 
@@ -180,9 +190,13 @@ async def _mark_erased(pool: Pool, actor: Principal, request_id: UUID) -> None:
 
 
 async def refuse(pool: Pool, caller: Principal, request_id: UUID, refusal: DeletionRefusal) -> DeletionRow:
-    """Refuse an open request. Raises NotFound, and Conflict unless it is open and no lead was erased for it."""
+    """Refuse an open request.
+
+    Raises NotFound, KeyWrongMode for a request of the other mode, and Conflict unless it is open and no lead was erased
+    for it.
+    """
     async with transaction(pool) as connection:
-        request = await _lock(connection, caller, request_id)
+        request = await _lock_to_change(connection, caller, request_id)
         now = clock.now()
         if not await deletions_store.mark_refused(connection, request.id, refusal, now):
             raise errors.Conflict("Only an open request, of which no lead was erased yet, can be refused.")

@@ -416,6 +416,23 @@ join lead l on l.id = d.lead_id
 left join notice n on n.id = d.notice_id
 left join exposure x on x.lead_id = d.lead_id;
 
+-- name: deletion_was_carried_out
+-- A deletion request that has ended has no contact, all its leads are erased, and no notice of them waits.
+select r.id as request_id, d.lead_id, r.state,
+       case when r.ended_at is not null and r.has_contact then 'ended, and its contact is still stored'
+            when r.state in ('erased', 'done') and d.lead_id is not null and e.lead_id is null then 'a lead is not erased'
+            when r.state = 'done' and n.state = 'due' then 'done, and a business has time to acknowledge it' end as fault
+from deletion_request r
+left join deletion_lead d on d.request_id = r.id
+left join erasure e on e.lead_id = d.lead_id
+left join notice n on n.id = e.notice_id;
+
+-- name: deletion_is_in_time
+-- No deletion request waits after its deadline.
+select id as request_id, state, deadline_at::text as deadline_at,
+       case when ended_at is null and deadline_at < now() then 'past its deadline' end as fault
+from deletion_request;
+
 -- name: answer_was_recorded
 -- Every lead charged on an answer has an accepted attempt.
 select a.id as assignment_id, a.lead_id, a.state, t.attempts,

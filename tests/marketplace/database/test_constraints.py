@@ -681,7 +681,7 @@ PRIVILEGES = {
     ("marketplace_returner", "update"): """
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
-        deletion_request(id mode deadline_at state ended_at)
+        deletion_lead deletion_request(id mode deadline_at state ended_at has_contact)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)

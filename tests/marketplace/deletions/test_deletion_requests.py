@@ -156,6 +156,24 @@ async def test_a_test_key_deletes_test_leads_alone_and_suppresses_nobody(scene: 
     assert await scene.value("select count(*) from suppression") == 0
 
 
+async def test_a_request_is_carried_out_and_refused_in_its_own_mode_alone(scene: Scene) -> None:
+    """A live operator sees a request of test mode and must not act on it; a test key does not see a live one."""
+    test_key = await scene.api.key(mode="test")
+    lead_id = (await scene.market.submit(1)).id
+    live = await scene.take(phone=phone_of(1))
+    test = (await scene.api.make(PATH, {"phone": phone_of(1)}, key=test_key))["id"]
+    for rest, body in (("/carry-out", None), ("/refuse", {"refusal": "not_found"})):
+        refusal = await scene.call("POST", test, rest, body, status=403)
+        assert refusal["code"] == "key_wrong_mode"
+        reply = await scene.api.call("POST", f"{PATH}/{live}{rest}", body, key=test_key)
+        assert reply.status_code == 404
+    assert (await scene.state(test), await scene.state(live)) == ("open", "open")
+    assert await scene.value("select count(*) from deletion_lead") == 0
+    assert await scene.market.state(lead_id) == "received"
+    assert (await scene.carry_out(live))["request"]["state"] == "done"
+    assert await scene.state(test) == "open"
+
+
 async def test_a_worker_ends_requests_in_a_pass_of_its_own(scene: Scene) -> None:
     async with Receiver(ok) as receiver:
         await scene.market.buyer(receiver.url)

@@ -48,6 +48,12 @@ insert into revocation (id, revoked_at, requested_by, mode, channels, reason)
 values ('{lead}', now(), 'operator', 'live', array[]::text[], 'asked');
 insert into revoked_lead (lead_id, revocation_id, state) values ('{lead}', '{lead}', 'delivered')"""
 
+DELETION = """
+insert into deletion_request (id, mode, received_at, deadline_at, requested_by, keys, suppresses, state, erased_at,
+    ended_at)
+values ('{lead}', 'live', now() - interval '46 days', now() - interval '1 day', 'operator', array['\\x01'::bytea], true,
+    'done', now(), now())"""
+
 
 class Peopled(msgspec.Struct, frozen=True, kw_only=True):
     """A world with a lead in each state. `names` are the ids that a broken world's SQL may speak of."""
@@ -86,6 +92,7 @@ async def people(url: str) -> Peopled:
     await connection.execute(joined.format(**names))
     await connection.execute("set session_replication_role = origin")
     await connection.execute(REVOKE.format(lead=names["lead_rejected"]))
+    await connection.execute(DELETION.format(lead=names["lead_rejected"]))
     return Peopled(connection=connection, world=world, names=names)
 
 
@@ -503,6 +510,24 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
     (
         "revocation_reached_the_holder", "revoked, and still active", "lead_prospect",
         REVOKE.format(lead="{lead_prospect}"),
+    ),
+    (
+        "deletion_was_carried_out", "ended, and its contact is still stored", "lead_rejected",
+        """alter table deletion_request drop constraint deletion_request_contact;
+        update deletion_request set contact = '\\x01'""",
+    ),
+    (
+        "deletion_was_carried_out", "a lead is not erased", "lead_delivered",
+        "insert into deletion_lead select id, '{lead_delivered}' from deletion_request",
+    ),
+    (
+        "deletion_was_carried_out", "done, and a business has time to acknowledge it", "lead_delivered",
+        FORGET_DELIVERED + ERASE_DELIVERED
+        + "; insert into deletion_lead select id, '{lead_delivered}' from deletion_request",
+    ),
+    (
+        "deletion_is_in_time", "past its deadline", "lead_rejected",
+        "update deletion_request set state = 'open', erased_at = null, ended_at = null",
     ),
     (
         "answer_was_recorded", "no accepted attempt", "delivered",
