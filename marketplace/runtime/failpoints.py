@@ -48,6 +48,9 @@ PLACES: Final = (
 )
 """Names at which `reach` or `amid` is called, in the order in which a lead passes them."""
 
+LIST_PLACES: Final = ("after_list_batch", "before_list_publication")
+"""The same, in the order in which the import of a list passes them."""
+
 EXIT_CODE: Final = 137
 """Exit code that a shell reports for a process killed by signal 9."""
 
@@ -113,7 +116,7 @@ def _read(text: str) -> Failpoint:
     if match is None:
         raise ValueError(f"not a failpoint: {text}")
     place, action = match["place"], match["action"].partition(":")[0]
-    if place not in PLACES:
+    if place not in (*PLACES, *LIST_PLACES):
         raise ValueError(f"there is no failpoint at {place}")
     nth = int(match["nth"]) if match["nth"] else None
     return Failpoint(

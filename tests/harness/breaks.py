@@ -77,6 +77,15 @@ BREAKS: Final = {
         failpoints={"before_award": "sleep:0.3%0.3"},
         shown_by="wallet nearly empty",
     ),
+    "lists_ignored": Break(
+        says="lists not asked, neither when an inquiry comes nor when its lead is awarded and exposed",
+        statements=(
+            "create or replace function is_listed(keys bytea[]) returns bool language sql stable as 'select false'",
+            "create or replace function is_withdrawn(of_lead uuid) returns bool language sql as "
+            "'select is_stopped(of_lead)'",
+        ),
+        failpoints={},
+    ),
     "feed_exposure": Break(
         says="exposures to whoever reads a feed not written, and nothing asking for them before an event leaves",
         statements=("alter table assignment drop constraint assignment_exposure", _UNWRITTEN, _OPEN_DOOR),

@@ -21,6 +21,7 @@ from marketplace.runtime import clock, ids
 from tests.harness.feed_checks import FeedChecks
 from tests.harness.kinds_of_faults import AWAY
 from tests.harness.receivers import ACKNOWLEDGING, UNREADABLE
+from tests.harness.rights import RightsTraffic
 from tests.harness.traffic import Traffic
 from tests.harness.world import World
 
@@ -70,13 +71,13 @@ class Checker:
     """Looks again and again. `checked` counts what each check examined, `skipped` the looks that an engine's absence
     made impossible."""
 
-    def __init__(self, world: World, traffic: Traffic) -> None:
+    def __init__(self, world: World, traffic: Traffic, rights: RightsTraffic) -> None:
         self.violations: list[Violation] = []
         self.checked: Counter[str] = Counter()
         self.skipped = 0
         self.verifications = 0
         self.found = asyncio.Event()
-        self._world, self._traffic = world, traffic
+        self._world, self._traffic, self._rights = world, traffic, rights
         self._feeds = FeedChecks(world, self.checked, self.report)
         self._known: set[tuple[str, str]] = set()
         self._looked_at = self._matched = self._acknowledged = 0
@@ -133,6 +134,8 @@ class Checker:
         await self.look_at_acknowledged()
         await self._look_at_refused()
         await self._look_at_journeys()
+        await self._look_at_listed()
+        await self._look_at_revoked()
         await self._look_at_charged()
         await self._look_at_stranded()
         await self._look_at_metrics()
@@ -225,6 +228,30 @@ class Checker:
             for name, lead_id in acknowledged.items():
                 if kept[name] != 1:
                     self.report(check, f"{name} is there {kept[name]} times", lead_id=lead_id)
+
+    async def _look_at_listed(self) -> None:
+        """Check that nobody was exposed who was on a list before their inquiry."""
+        leads = {
+            _uuid(answer.lead_id): self._traffic.numbers[key]
+            for key, answer in self._traffic.acknowledged.items()
+            if self._traffic.numbers[key] in self._rights.listed
+        }
+        self.checked["listed is shown to nobody"] = len(leads)
+        for row in await self._world.values(EXPOSURES, list(leads)):
+            number = leads[row["lead_id"]]
+            detail = f"listed {self._rights.listed[number]}, exposure committed: {row['committed_at']}"
+            self.report("listed is shown to nobody", detail, number, ids.encode("lead", row["lead_id"]))
+
+    async def _look_at_revoked(self) -> None:
+        """Check that no lead was exposed after its revocation was answered."""
+        revoked = {_uuid(lead_id): at for lead_id, at in self._rights.revoked.items()}
+        self.checked["revoked is not shown afterwards"] = len(revoked)
+        for row in await self._world.values(EXPOSURES, list(revoked)):
+            at = revoked[row["lead_id"]]
+            if row["committed_at"] > at:
+                detail = f"revoked {at}, exposure committed: {row['committed_at']}"
+                lead_id = ids.encode("lead", row["lead_id"])
+                self.report("revoked is not shown afterwards", detail, lead_id=lead_id)
 
     async def _look_at_charged(self) -> None:
         """Nobody was charged whose server never gave an answer that is evidence of receipt."""

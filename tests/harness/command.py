@@ -23,6 +23,7 @@ from tests.harness.breaks import BREAKS
 from tests.harness.checker import Checker
 from tests.harness.kinds_of_faults import NOT_TRIED
 from tests.harness.report import Phases, Report, ReportedViolation
+from tests.harness.rights import RightsTraffic
 from tests.harness.schedule import Schedule
 from tests.harness.timeline import tell
 from tests.harness.traffic import Traffic
@@ -55,7 +56,8 @@ class Run:
         self.wish, self.world, self.enough = wish, world, enough
         self.checker: Checker
         self.traffic = Traffic(world, world.directory / "providers.jsonl", wish.seed, wish.rate, self._on_problem)
-        self.checker = Checker(world, self.traffic)
+        self.rights = RightsTraffic(world, self.traffic, wish.seed, self._on_problem)
+        self.checker = Checker(world, self.traffic, self.rights)
         self.schedule = Schedule(
             world,
             self.traffic,
@@ -75,6 +77,7 @@ class Run:
         silent, checked, watching = asyncio.Event(), asyncio.Event(), asyncio.create_task(self._watch())
         began = clock.now()
         sending = asyncio.create_task(self.traffic.run(silent))
+        calling = asyncio.create_task(self.rights.run(silent))
         checking = asyncio.create_task(self.checker.run(checked))
         await self._pause(calm)
         valkey_left = clock.now()
@@ -87,6 +90,8 @@ class Run:
         await sending
         ended = clock.now()
         await self.traffic.settle(ANSWER_SECONDS)
+        self.rights.end()
+        await calling
         settled = 0.0 if self.checker.found.is_set() else await self.checker.settle()
         await asyncio.gather(*(reader.finish(ANSWER_SECONDS) for reader in self.world.fed.values()))
         checked.set()
@@ -147,6 +152,7 @@ class Run:
         return await reports.make(
             self.world,
             self.traffic,
+            self.rights,
             self.checker,
             self.schedule.faults,
             phases,

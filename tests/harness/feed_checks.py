@@ -27,7 +27,8 @@ select a.lead_id, pg_xact_commit_timestamp(t.xmin) as committed_at
 from assignment a join transfer t on t.assignment_id = a.id and t.kind = 'capture'
 where a.business_id = $1 and a.settled_at >= $2"""
 PLACES = """
-select f.position, f.kind, a.lead_id, a.state from feed_event f join assignment a on a.id = f.assignment_id
+select f.position, f.kind, a.lead_id, a.state, is_withdrawn(a.lead_id) as withdrawn
+from feed_event f join assignment a on a.id = f.assignment_id
 where f.business_id = $1 order by f.position"""
 
 
@@ -106,10 +107,21 @@ class FeedChecks:
                 place = row["position"]
                 words = f"place {place} of {reader.business}, {row['state']}"
                 lead_id = ids.encode("lead", row["lead_id"])
+                if row["withdrawn"]:
+                    self._look_at_withdrawn(words, row["kind"], lead_id, repeated.get(place))
+                    continue
                 self._compare(words, row["state"], lead_id, received.get(place), repeated.get(place))
             for place in received.keys() - set(positions):
                 detail = f"{reader.business} has read place {place}, which is not there"
                 self._report("one lead at one place", detail, lead_id=received[place])
+
+    def _look_at_withdrawn(self, words: str, kind: str, lead_id: str, repeated: str | None) -> None:
+        """Check that the contact of a person who revoked consent is not sent again."""
+        if kind != "lead.assigned":
+            return
+        self._checked["withdrawn is not told again"] += 1
+        if repeated is not None:
+            self._report("withdrawn is not told again", f"{words}: {repeated}", lead_id=lead_id)
 
     def _compare(self, words: str, state: str, lead_id: str, received: str | None, repeated: str | None) -> None:
         """Check the event of one place: received by its reader, and sent again."""

@@ -26,13 +26,17 @@ long as a lead is held. They acknowledge leads one by one or everything up to a 
 they also acknowledge leads of other businesses and invalid ids. Connections are cut in the middle of events and before
 an acknowledgement is answered, keys are replaced, and unacknowledged leads are made a day old.
 
+An operator imports lists of people who must not be contacted, whole or in addition, and records revocations of the
+latest leads; each call is repeated until it is answered. The listed people then ask for an offer.
+
 A checker runs every five seconds, and once more when the run has ended. From outside: no person's contact data at two
 businesses, none before its exposure was committed (by the database's own commit times), no acknowledged inquiry lost,
 no key answered with two ids, no contact data or secret in any log, table, metric, answer or in Valkey's files. For
 readers: events in the order of their places, each lead at one place; every exposed lead was read in the end, and is
 sent again from the beginning of the feed; acknowledged leads, and no others, were charged once; no reader can
-acknowledge a lead of another business. From the tables: `marketplace verify`, which recomputes every promise, money
-included.
+acknowledge a lead of another business. Nobody was exposed whose list was published before their inquiry, and no lead
+after its revocation was answered; its feed does not send it again. From the tables: `marketplace verify`, which
+recomputes every promise, money included.
 """
 
 
@@ -56,6 +60,7 @@ def show(report: Report) -> Iterable[str]:
     yield f"other faults: {_counts(report.faults_by_kind)}"
     yield f"receivers: {_counts(report.receivers)}"
     yield f"readers: {_counts(report.readers)}"
+    yield f"lists and revocations: {_counts(report.rights)}"
     yield from _table(("fault", "times", "lasted p50 s", "recovered p50 s", "max s"), _recovery_rows(report))
     yield from _table(("latency", "leads", "p50 ms", "p95 ms", "max ms"), _latency_rows(report))
     for trouble in report.troubles:
@@ -119,6 +124,7 @@ def _faults(report: Report) -> Iterable[str]:
         "Each reader uses one of these ways for some seconds, then another. The result of an event is counted once, "
         "when the event was received first.",
     )
+    yield from _section("Lists and revocations", ("answer", "times"), _counted(report.rights))
 
 
 def _times(report: Report) -> Iterable[str]:

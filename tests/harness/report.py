@@ -15,6 +15,7 @@ import msgspec
 from tests.harness.checker import Checker, Violation
 from tests.harness.readers import FeedReader
 from tests.harness.receivers import Receiver
+from tests.harness.rights import RightsTraffic
 from tests.harness.schedule import Fault
 from tests.harness.traffic import Traffic
 from tests.harness.world import APIS, BUSINESSES, FEEDS, POSTGRES_OPTIONS, WORKERS, World
@@ -79,6 +80,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     receivers: dict[str, int]
     readers: dict[str, int] = {}
     "What those who read a feed did, by way of reading and by what became of events, and how they were answered."
+    rights: dict[str, int] = {}
+    "How the calls of lists and revocations were answered."
     checks: dict[str, int]
     verifications: int
     looks_skipped: int
@@ -105,6 +108,7 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
 async def make(
     world: World,
     traffic: Traffic,
+    rights: RightsTraffic,
     checker: Checker,
     faults: Sequence[Fault],
     phases: Phases,
@@ -144,6 +148,7 @@ async def make(
         endings={name: dict(process.ends) for name, process in world.kept.items()},
         receivers=_behaviours(world, Receiver),
         readers=_behaviours(world, FeedReader) | _answers(world),
+        rights=dict(sorted(rights.statuses.items())),
         checks=dict(sorted(checker.checked.items())),
         verifications=checker.verifications,
         looks_skipped=checker.skipped,

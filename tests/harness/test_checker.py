@@ -9,7 +9,9 @@ from marketplace.runtime import clock, ids
 from tests.harness import page
 from tests.harness.checker import Checker
 from tests.harness.command import Wish, run
+from tests.harness.feed_checks import LONG_AGO
 from tests.harness.readers import Answered, Complaint, FeedReader
+from tests.harness.rights import RightsTraffic
 from tests.harness.timeline import tell
 from tests.harness.traffic import Answer, Traffic
 from tests.harness.world import World, running
@@ -21,12 +23,13 @@ PATIENCE_SECONDS = 60.0
 async def test_whatever_is_planted_is_found_and_told(enterable_dir: Path) -> None:
     async with running(enterable_dir, seed=3) as world:
         traffic = Traffic(world, enterable_dir / "providers.jsonl", 3, 20.0, lambda status, text: None)
-        checker = Checker(world, traffic)
+        rights = RightsTraffic(world, traffic, 3, lambda status, text: None)
+        checker = Checker(world, traffic, rights)
         await sell_some(world, traffic)
         await checker.look_at_rest()
         assert checker.violations == []
 
-        expected = await plant(world, traffic)
+        expected = await plant(world, traffic, rights)
         await checker.look_at_rest()
         assert {violation.check for violation in checker.violations} == expected
 
@@ -57,7 +60,7 @@ def read(world: World) -> list[FeedReader]:
     return [reader for reader in world.fed.values() if reader.answered]
 
 
-async def plant(world: World, traffic: Traffic) -> set[str]:
+async def plant(world: World, traffic: Traffic, rights: RightsTraffic) -> set[str]:
     """One of each violation that can be planted; the names of the checks that should see them."""
     sighting = world.sightings[0]
     elsewhere = next(shop.slug for shop in world.shops if shop.slug != sighting.business)
@@ -72,6 +75,8 @@ async def plant(world: World, traffic: Traffic) -> set[str]:
     traffic.numbers["never answered"] = 1
     traffic.numbers["lost"] = 2
     traffic.acknowledged["lost"] = Answer(lead_id=ids.encode("lead", clock.new_id()), at=clock.now())
+
+    rights.listed[world.sightings[3].number] = rights.revoked[world.sightings[4].lead_id] = LONG_AGO
 
     reader = read(world)[0]
     place, fed = reader.received.popitem()
@@ -89,7 +94,8 @@ async def plant(world: World, traffic: Traffic) -> set[str]:
         "one answer per key", "refused is not taken", "no internal error", "everybody is answered",
         "acknowledged is kept", "no leak in logs", "no leak in Valkey", "no leak in the database",
         "exposed is read in the end", "charged for what was acknowledged", "acknowledged is charged once",
-        "fed in order", "no internal error for readers", "verify: wallet_equals_entries",
+        "fed in order", "no internal error for readers", "listed is shown to nobody",
+        "revoked is not shown afterwards", "verify: wallet_equals_entries",
     }  # fmt: skip
 
 
@@ -102,5 +108,7 @@ async def test_a_short_run_hurts_the_installation_and_finds_nothing(enterable_di
     assert report.kills > 2
     assert report.checks["acknowledged is charged once"] > 10
     assert report.checks["exposed is told again"] > 10
+    assert report.checks["listed is shown to nobody"] > 10
+    assert report.checks["revoked is not shown afterwards"] > 5
     assert "no violation found in" in page.publish(report).lower()
     assert msgspec.json.decode(msgspec.json.encode(report))["kills"] == report.kills

@@ -102,6 +102,10 @@ class Traffic:
         self._over.set()
         await asyncio.gather(*self._running, return_exceptions=True)
 
+    def submit(self, number: int) -> None:
+        """Send the inquiry of a person who is not one of the stream."""
+        self._start(self._post(number, self._world.aviary.canary(number)))
+
     def recent_leads(self, most: int) -> list[str]:
         """The leads acknowledged last."""
         return [answer.lead_id for answer in list(self.acknowledged.values())[-most:]]

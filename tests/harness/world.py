@@ -27,6 +27,7 @@ from marketplace.database.embedded import Postgres, Valkey
 from marketplace.database.migrate import migrate
 from marketplace.demo.furnishing import OperatorClient
 from marketplace.runtime import clock
+from marketplace.runtime.failpoints import LIST_PLACES
 from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import StartError
 from marketplace.security import auth
@@ -60,6 +61,7 @@ POSTGRES_OPTIONS: Final = {"track_commit_timestamp": "on", "shared_buffers": "12
 FAILPOINTS: Final = {
     "api": (
         "amid_intake", "after_intake_commit_before_answer", "amid_revision", "after_revision_commit",
+        *LIST_PLACES,
         "after_connect_before_expose", "after_expose_before_read",
         "after_read_before_write", "after_settle_commit",
     ),
@@ -74,6 +76,8 @@ CONNECTED: Final = frozenset({"amid_intake", "amid_revision", "amid_award", "aft
 LATELY: Final = 50
 LIVES: Final = 3_000
 """Visits of a failpoint per exit, so that at thirty leads a second one of them strikes about every ten seconds."""
+LIVES_OF_LISTS: Final = 100
+"""The same for the places of imports, which are ten times as rare."""
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +213,8 @@ class World:
         if self.arming:
             for place in FAILPOINTS[kind]:
                 action = self._random.choice(("exit", "exit", "drop" if place in CONNECTED else "exit", "sleep:1.5"))
-                armed.setdefault(place, f"{action}%{1 / LIVES:.5f}")
+                lives = LIVES_OF_LISTS if place in LIST_PLACES else LIVES
+                armed.setdefault(place, f"{action}%{1 / lives:.5f}")
         return [f"{place}={action}" for place, action in armed.items()]
 
     async def _answering(self) -> None:
@@ -232,7 +237,7 @@ class World:
             key = await auth.create_key(
                 connection, sealer, kind=auth.CallerKind.operator, owner_id=None, mode="live", name="harness"
             )
-        self.operator = OperatorClient(self.http, self.urls[0], key)
+        self.operator, self.operator_key = OperatorClient(self.http, self.urls[0], key), key
         definition = roofing(
             patience_seconds=PATIENCE_SECONDS,
             requires_phone=False,
