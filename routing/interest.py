@@ -7,6 +7,7 @@ them into one of three results. A policy without criteria judges as it did befor
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -21,6 +22,15 @@ CriterionName = Annotated[str, Meta(min_length=1, max_length=40, pattern="^[a-z]
 """Name of a criterion, unique in its vertical: lower-case letters, digits and underscores."""
 
 
+class UnmetConsequence(StrEnum):
+    """Effect of a required criterion that a lead does not meet."""
+
+    reject = "reject"
+    """The lead is rejected."""
+    nurture = "nurture"
+    """The lead waits for a touch that meets it, until `nurture_days` after its receipt."""
+
+
 class InterestCriterion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Touches that show interest: at least `count` of one of the `kinds` that pass every condition.
 
@@ -29,8 +39,8 @@ class InterestCriterion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     `within_days`, the touches lie within so many times 24 hours of each other.
 
     It is met by enough such touches. It fails if `short_fails` and a touch of the kind, detail and direction was too
-    short or too low, such as a call that nobody answered. Otherwise it is unknown. Met, it adds `points` to the score;
-    a lead that does not meet a criterion that is `required` is rejected.
+    short or too low, such as a call that nobody answered. Otherwise it is unknown. Met, it adds `points` to the score.
+    Unmet or unknown, a criterion that is `required` has the consequence `otherwise`.
     """
 
     name: CriterionName
@@ -44,7 +54,13 @@ class InterestCriterion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     minimum_minor: Annotated[int, Meta(ge=1, le=10**12)] | None = None
     points: Annotated[int, Meta(ge=0, le=100)] = 0
     required: bool = False
+    otherwise: UnmetConsequence = UnmetConsequence.reject
     short_fails: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its label, or its name without underscores."""
+        return self.label or self.name.replace("_", " ")
 
 
 class InterestCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +120,12 @@ def interest_in_words(criterion: InterestCriterion, currency: str) -> str:
     if criterion.count > 1 and criterion.within_days is not None:
         words = f"{words} within {criterion.within_days:,} day{'' if criterion.within_days == 1 else 's'}"
     return words
+
+
+def criterion_in_words(criterion: InterestCriterion, currency: str) -> str:
+    """Return the criterion with its label, if it has one: "Replied (email reply)", else "email reply"."""
+    threshold = interest_in_words(criterion, currency)
+    return f"{criterion.label} ({threshold})" if criterion.label else threshold
 
 
 def touches_that_meet(criterion: InterestCriterion, currency: str, at: datetime) -> tuple[Touch, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedField, NeedValue, Timing, amount_in_words
-from routing.interest import InterestCriterion, count_interest, interest_in_words
+from routing.interest import InterestCriterion, UnmetConsequence, count_interest, criterion_in_words, interest_in_words
 
 
 class Dimension(StrEnum):
@@ -270,9 +270,9 @@ class WaitsFor(StrEnum):
 class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
     """Outcome: acceptable, but not yet. Qualify again at `until` (UTC); `why` is the reason in words.
 
-    The lead waits for `starts_at`, from which the person's date is near enough; for better answers to `missing`; and
-    for `lacking_points` of the minimum score. At least one of them is set. An `until` that has passed means that the
-    time in which the lead may wait is over.
+    The lead waits for `starts_at`, from which the person's date is near enough; for better answers to `missing`; for
+    touches that meet the criteria named in `missing_interest`; and for `lacking_points` of the minimum score. At least
+    one of them is set. An `until` that has passed means that the time in which the lead may wait is over.
     """
 
     until: datetime
@@ -280,6 +280,7 @@ class Nurture(msgspec.Struct, frozen=True, kw_only=True, tag="nurture"):
     verdict: Verdict
     starts_at: datetime | None = None
     missing: tuple[Dimension, ...] = ()
+    missing_interest: tuple[str, ...] = ()
     lacking_points: int = 0
 
     @property
@@ -325,18 +326,26 @@ def qualify(
     in_time = findings
     if starts_at is not None:
         in_time = (*findings[:-1], _judge_timing(facts, timedelta(0), policy, now))
-    missing = _missing(in_time, policy)
+    missing, missing_interest = _missing(in_time, policy), _missing_interest(interest, policy)
     best = _as_if_met(in_time, missing, policy)
-    if reason := _rejection(best, interest, policy):
+    best_interest = _interest_as_if_met(interest, missing_interest, policy)
+    if reason := _rejection(best, best_interest, policy):
         return Rejection(reason=reason, verdict=verdict)
     lacking = 0
     if policy.on_low_score is ResultConsequence.nurture:
-        lacking = max(0, policy.minimum_score - _score(best, interest, policy))
-    if starts_at is None and not missing and not lacking:
+        lacking = max(0, policy.minimum_score - _score(best, best_interest, policy))
+    is_incomplete = bool(missing or missing_interest) or lacking > 0
+    if starts_at is None and not is_incomplete:
         return Prospect(verdict=verdict)
-    until = _nurture_until(facts, policy, starts_at, is_incomplete=bool(missing) or lacking > 0)
-    why = _nurture_words(findings[-1], policy, starts_at, missing, lacking)
-    return Nurture(until=until, why=why, verdict=verdict, starts_at=starts_at, missing=missing, lacking_points=lacking)
+    return Nurture(
+        until=_nurture_until(facts, policy, starts_at, is_incomplete=is_incomplete),
+        why=_nurture_words(policy, starts_at, missing, missing_interest, lacking),
+        verdict=verdict,
+        starts_at=starts_at,
+        missing=missing,
+        missing_interest=missing_interest,
+        lacking_points=lacking,
+    )
 
 
 # Findings of the four dimensions.
@@ -425,7 +434,7 @@ def _judge_interest(criterion: InterestCriterion, facts: Facts, currency: str) -
         result = DimensionResult.fails
     return InterestFinding(
         name=criterion.name,
-        label=criterion.label or criterion.name.replace("_", " "),
+        label=criterion.title,
         result=result,
         threshold=interest_in_words(criterion, currency),
         met_by=tuple(TouchTime(kind=touch.kind, at=touch.at) for touch in interest.met_by),
@@ -484,6 +493,31 @@ def _missing(findings: tuple[DimensionFinding, ...], policy: QualificationPolicy
     )
 
 
+def _missing_interest(findings: tuple[InterestFinding, ...], policy: QualificationPolicy) -> tuple[str, ...]:
+    """Return the names of the criteria for touches of which the lead waits."""
+    return tuple(
+        criterion.name
+        for criterion, finding in zip(policy.interest, findings, strict=True)
+        if _is_unmet(criterion, finding) and criterion.otherwise is UnmetConsequence.nurture
+    )
+
+
+def _is_unmet(criterion: InterestCriterion, finding: InterestFinding) -> bool:
+    return criterion.required and finding.result is not DimensionResult.meets
+
+
+def _interest_as_if_met(
+    findings: tuple[InterestFinding, ...], missing: tuple[str, ...], policy: QualificationPolicy
+) -> tuple[InterestFinding, ...]:
+    """Return the findings of the lead once touches meet each criterion that it waits for."""
+    return tuple(
+        msgspec.structs.replace(finding, result=DimensionResult.meets, points=criterion.points)
+        if finding.name in missing
+        else finding
+        for criterion, finding in zip(policy.interest, findings, strict=True)
+    )
+
+
 def _as_if_met(
     findings: tuple[DimensionFinding, ...], missing: tuple[Dimension, ...], policy: QualificationPolicy
 ) -> tuple[DimensionFinding, ...]:
@@ -516,21 +550,31 @@ def _nurture_until(
 
 
 def _nurture_words(
-    timing: DimensionFinding,
     policy: QualificationPolicy,
     starts_at: datetime | None,
     missing: tuple[Dimension, ...],
+    missing_interest: tuple[str, ...],
     lacking: int,
 ) -> str:
-    """Return what the lead waits for, such as "a better answer about the budget; 5 points more"."""
-    parts = []
-    if starts_at is not None:
-        parts.append(f"{timing.value}: within {_days(policy.timing.within_days)} from {starts_at:%Y-%m-%d %H:%M} UTC")
+    """Return what the lead waits for, such as "a better answer about the budget; email reply; 5 points more"."""
+    parts = [] if starts_at is None else [_date_words(starts_at, policy.timing.within_days)]
     if missing:
         parts.append(f"a better answer about the {' and the '.join(missing)}")
+    parts += [
+        criterion_in_words(criterion, policy.currency)
+        for criterion in policy.interest
+        if criterion.name in missing_interest
+    ]
     if lacking:
         parts.append(f"{lacking} point{'' if lacking == 1 else 's'} more")
     return "; ".join(parts)
+
+
+def _date_words(starts_at: datetime, within_days: int) -> str:
+    """Return the day from which a lead is offered, such as "15 Nov 2026, 30 days before the person wants it"."""
+    if within_days == 0:
+        return f"{starts_at:%-d %b %Y}, the day from which the person wants it"
+    return f"{starts_at:%-d %b %Y}, {_days(within_days)} before the person wants it"
 
 
 # Outcome.
@@ -546,7 +590,7 @@ def _rejection(
             causes = _FAILED if finding.result is DimensionResult.fails else _UNKNOWN
             reasons.add(causes[finding.dimension])
     for criterion, interest_finding in zip(policy.interest, interest, strict=True):
-        if criterion.required and interest_finding.result is not DimensionResult.meets:
+        if _is_unmet(criterion, interest_finding):
             reasons.add(RejectionReason.interest_missing)
     is_low = _score(findings, interest, policy) < policy.minimum_score
     if is_low and policy.on_low_score is ResultConsequence.reject:

@@ -1,8 +1,9 @@
-"""Answers that would unlock a nurtured lead: the questions worth asking, and how many subscriptions would take it then.
+"""Answers and touches that would unlock a nurtured lead, and how many subscriptions would take it then.
 
-Each dimension that the lead waits for is answered just as the policy wants it, alone and together, and `decide` decides
-about the lead with these answers, so that no second rule says who would take it. Caps and wallets are left out, because
-they change by the hour. Each question costs a decision: this is for pages and answers about one lead, not for the walk.
+Each dimension that the lead waits for is answered just as the policy wants it, and each criterion of interest is met by
+touches, alone and together. `decide` decides about the lead with these, so that no second rule says who would take it.
+Caps and wallets are left out, because they change by the hour. Each question costs a decision: this is for pages and
+answers about one lead, not for the walk.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import msgspec
 from routing.decision import MatchedCandidates, OpenLead, decide
 from routing.index import SubscriptionIndex
 from routing.inquiry import Budget, EvidenceKind, Facts, NeedValue, Timing, ValueSource
+from routing.interest import InterestCriterion, criterion_in_words, touches_that_meet
 from routing.lifecycle import LeadState
 from routing.policy_lint import allowed_answers
 from routing.qualification import EVIDENCE_STRENGTH, Dimension, DimensionResult, Nurture, qualify
@@ -24,9 +26,14 @@ ANSWER = "answer"
 
 
 class Unlock(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to ask, and the number of subscriptions that would take the lead if it alone is answered well."""
+    """One question to ask or touch to wait for, and the subscriptions that would take the lead with it alone.
 
-    dimension: Dimension
+    Either `dimension` or the name of a criterion of interest, `criterion`, is set. For a criterion, `question` says
+    which touches are needed.
+    """
+
+    dimension: Dimension | None = None
+    criterion: str | None = None
     question: str
     subscriptions: int
 
@@ -53,23 +60,35 @@ def find_unlocks(
         for dimension in _open_dimensions(outcome)
         if (answer := _wanted_answer(lead.facts, vertical, dimension)) is not None
     }
+    criteria = _open_criteria(outcome, vertical)
 
-    def subscriptions_for(dimensions: Iterable[Dimension]) -> int:
+    def subscriptions_for(dimensions: Iterable[Dimension], criteria: Iterable[InterestCriterion]) -> int:
         facts = lead.facts
         for dimension in dimensions:
             facts = _with_answer(facts, vertical, dimension, answers[dimension], now)
+        for criterion in criteria:
+            touches = touches_that_meet(criterion, vertical.currency, now)
+            facts = msgspec.structs.replace(facts, touches=facts.touches + touches)
         return _count_eligible(lead, facts, vertical, version, index, now)
 
     questions = [
         Unlock(
             dimension=dimension,
             question=_question(lead.facts, vertical, dimension),
-            subscriptions=subscriptions_for((dimension,)),
+            subscriptions=subscriptions_for((dimension,), ()),
         )
         for dimension in answers
     ]
+    questions += [
+        Unlock(
+            criterion=criterion.name,
+            question=f"Needed: {criterion_in_words(criterion, vertical.currency)}.",
+            subscriptions=subscriptions_for((), (criterion,)),
+        )
+        for criterion in criteria
+    ]
     questions.sort(key=lambda unlock: -unlock.subscriptions)
-    together = questions[0].subscriptions if len(questions) == 1 else subscriptions_for(answers)
+    together = questions[0].subscriptions if len(questions) == 1 else subscriptions_for(answers, criteria)
     return UnlockSummary(questions=tuple(questions), together=together)
 
 
@@ -81,6 +100,16 @@ def _open_dimensions(outcome: Nurture) -> tuple[Dimension, ...]:
         if finding.dimension in outcome.missing
         or (finding.dimension is Dimension.timing and outcome.starts_at is not None)
         or (outcome.lacking_points > 0 and finding.result is not DimensionResult.meets)
+    )
+
+
+def _open_criteria(outcome: Nurture, vertical: VerticalDefinition) -> tuple[InterestCriterion, ...]:
+    """Return the criteria for touches of which the lead waits, and if it lacks points, all that would add some."""
+    return tuple(
+        criterion
+        for criterion, finding in zip(vertical.interest, outcome.verdict.interest, strict=True)
+        if criterion.name in outcome.missing_interest
+        or (outcome.lacking_points > 0 and criterion.points > 0 and finding.result is not DimensionResult.meets)
     )
 
 

@@ -19,6 +19,7 @@ from marketplace.text.faults import Fault, FaultCode, pointer
 from routing.contradictions import contradictions
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import NeedField, NeedValue, amount_in_words
+from routing.interest import UnmetConsequence
 from routing.qualification import Points
 from routing.subscription import (
     BUDGET_MINOR,
@@ -52,7 +53,8 @@ class Refusal(StrEnum):
     choice_repeated = "choice_repeated"
     """A question has the same choice twice."""
     not_for_this_kind = "not_for_this_kind"
-    """A question that is not an integer has bounds, or one that is not a choice has choices."""
+    """A question that is not an integer has bounds, or one that is not a choice has choices; or a criterion of interest
+    that is not required is to let a lead wait."""
     never_matches = "never_matches"
     """No lead could ever pass these rules."""
     unknown_need_field = "unknown_need_field"
@@ -172,12 +174,17 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
 
 
 def _interest_faults(definition: VerticalDefinition) -> Iterator[Fault]:
-    """Yield a fault for each criterion of interest that has the name of an earlier one."""
+    """Yield a fault for each criterion of interest that has the name of an earlier one, or waits without need."""
     names = [criterion.name for criterion in definition.interest]
     for position, name in enumerate(names):
         if name in names[:position]:
             where = pointer("definition", "interest", position, "name")
             yield _fault(where, Refusal.choice_repeated, "Give each criterion a name of its own.")
+    for position, criterion in enumerate(definition.interest):
+        if criterion.otherwise is UnmetConsequence.nurture and not criterion.required:
+            where = pointer("definition", "interest", position, "otherwise")
+            detail = "Only a required criterion may let a lead wait: set required to true, or leave otherwise out."
+            yield _fault(where, Refusal.not_for_this_kind, detail)
 
 
 def _policy_faults(definition: VerticalDefinition) -> Iterator[Fault]:

@@ -97,8 +97,8 @@ class InquiryReturn(msgspec.Struct, frozen=True, kw_only=True):
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     """Status of an inquiry as its provider may see it: never the business that has the lead.
 
-    `unlock` are the questions worth asking the person of a waiting lead, the most useful first, each with the number of
-    subscriptions that would take the lead if it alone is answered as the vertical wants. `unlock_together` is the
+    `unlock` are the questions worth asking the person of a waiting lead, and the touches that it waits for, the most
+    useful first, each with the number of subscriptions that would take the lead with it alone. `unlock_together` is the
     number with all of them. Lists have neither.
     """
 

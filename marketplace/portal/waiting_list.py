@@ -40,7 +40,7 @@ def _reason(row: LaneEntry) -> str:
 
 
 def _questions(row: LaneEntry) -> object:
-    """Return the questions worth asking, in words, with the subscriptions that would take the lead."""
+    """Return the questions worth asking and the touches needed, with the subscriptions that would take the lead."""
     if row.unlocks is None:
         return None
     parts = [
@@ -52,8 +52,8 @@ def _questions(row: LaneEntry) -> object:
 
 
 def _together(unlocks: UnlockSummary) -> str:
-    names = ", ".join(words(unlock.dimension).lower() for unlock in unlocks.questions)
-    return f"Ask for all of: {names}. {_takers(unlocks.together)}" if names else "Nothing would help."
+    names = ", ".join(words(unlock.dimension or unlock.criterion or "").lower() for unlock in unlocks.questions)
+    return f"Needed together: {names}. {_takers(unlocks.together)}" if names else "Nothing would help."
 
 
 def _takers(count: int) -> str:
@@ -83,7 +83,7 @@ UNTIL: Final = Column[LaneEntry](
     style="nowrap",
     time="day",
 )
-QUESTIONS: Final = Column[LaneEntry]("Ask the person", _questions)
+QUESTIONS: Final = Column[LaneEntry]("What would help", _questions)
 
 
 async def waiting_page(

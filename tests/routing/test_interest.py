@@ -3,10 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from routing.inquiry import Direction, Touch, TouchAmount
-from routing.interest import InterestCriterion, count_interest, interest_in_words, touches_that_meet
+from routing.interest import (
+    InterestCriterion,
+    UnmetConsequence,
+    count_interest,
+    interest_in_words,
+    touches_that_meet,
+)
 from routing.journey import TouchEntry, revise
 from routing.policy_lint import PolicyWarningCode, lint_policy
 from routing.qualification import (
@@ -110,6 +117,59 @@ def test_a_required_criterion_rejects_a_lead_that_does_not_meet_it() -> None:
     assert outcome.reason is RejectionReason.interest_missing
     touches = touches_that_meet(required, "USD", NOW)
     assert isinstance(qualify(roofing_facts(touches=touches), ROOFING_NEEDS, policy, NOW), Prospect)
+
+
+REPLY = InterestCriterion(
+    name="replied", kinds=("email_reply",), points=20, required=True, otherwise=UnmetConsequence.nurture
+)
+ANSWERED = InterestCriterion(
+    name="answered",
+    label="Answered a call",
+    kinds=("call",),
+    minimum_seconds=60,
+    required=True,
+    short_fails=True,
+    otherwise=UnmetConsequence.nurture,
+)
+
+
+def test_a_required_criterion_that_may_wait_nurtures_a_lead_until_the_touches_meet_it() -> None:
+    policy = roofing_policy(interest=(REPLY, ANSWERED), nurture_days=30)
+    facts = roofing_facts(touches=(call(10),))
+    outcome = qualify(facts, ROOFING_NEEDS, policy, NOW)
+    assert isinstance(outcome, Nurture)
+    assert outcome.missing_interest == ("replied", "answered")
+    assert outcome.why == "email reply; Answered a call (call, at least 60 seconds)"
+    assert outcome.until == facts.received_at + timedelta(days=30)
+    touches = touches_that_meet(REPLY, "USD", NOW) + touches_that_meet(ANSWERED, "USD", NOW)
+    assert isinstance(qualify(roofing_facts(touches=touches), ROOFING_NEEDS, policy, NOW), Prospect)
+
+
+def test_a_lead_that_waits_for_a_touch_is_judged_by_the_score_that_it_will_have_with_it() -> None:
+    full = qualify(roofing_facts(), ROOFING_NEEDS, roofing_policy(interest=(REPLY,)), NOW).verdict.score
+    reached = roofing_policy(interest=(REPLY,), minimum_score=full + 1)
+    assert isinstance(qualify(roofing_facts(), ROOFING_NEEDS, reached, NOW), Nurture)
+    pointless = msgspec.structs.replace(REPLY, points=0)
+    out_of_reach = roofing_policy(interest=(pointless,), minimum_score=101)
+    outcome = qualify(roofing_facts(), ROOFING_NEEDS, out_of_reach, NOW)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is RejectionReason.score_below_minimum
+
+
+def test_a_criterion_that_rejects_comes_before_one_that_may_wait() -> None:
+    rejects = InterestCriterion(name="clicked", kinds=("link_click",), required=True)
+    policy = roofing_policy(interest=(REPLY, rejects))
+    outcome = qualify(roofing_facts(), ROOFING_NEEDS, policy, NOW)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is RejectionReason.interest_missing
+
+
+def test_a_criterion_is_stored_as_before_without_the_new_word() -> None:
+    stored = msgspec.json.decode(
+        b'{"name": "replied", "kinds": ["email_reply"], "required": true}', type=InterestCriterion
+    )
+    assert stored.otherwise is UnmetConsequence.reject
+    assert b"otherwise" not in msgspec.json.encode(stored)
 
 
 @pytest.mark.parametrize("criterion", [PRICING, CALL, PURCHASE])

@@ -291,7 +291,7 @@ def test_a_lead_whose_time_has_not_come_waits_until_it_is_near_enough(timing: Ti
     outcome = judge(roofing_facts(timing=timing))
     assert isinstance(outcome, Nurture)
     assert outcome.until == until
-    assert "within 60 days" in outcome.why
+    assert outcome.why == f"{until:%-d %b %Y}, 60 days before the person wants it"
     assert outcome.verdict.findings[3].result is DimensionResult.fails
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from routing.decision import MatchedCandidates, OpenLead, decide
 from routing.index import SubscriptionIndex
 from routing.inquiry import Authority, Budget, EvidenceKind, Timing
+from routing.interest import InterestCriterion, UnmetConsequence
 from routing.lifecycle import LeadState
 from routing.qualification import AuthorityPolicy, BudgetPolicy, Dimension, NeedPolicy, ResultConsequence, TimingPolicy
 from routing.subscription import BantMinimum
@@ -43,9 +44,9 @@ def unlocks(vertical: VerticalDefinition | None = None, **facts: Any) -> UnlockS
     return find_unlocks(lead, vertical or the_vertical(), 3, INDEX, MONDAY_NOON)
 
 
-def counts(summary: UnlockSummary | None) -> dict[Dimension, int]:
+def counts(summary: UnlockSummary | None) -> dict[str | None, int]:
     assert summary is not None
-    return {unlock.dimension: unlock.subscriptions for unlock in summary.questions}
+    return {unlock.dimension or unlock.criterion: unlock.subscriptions for unlock in summary.questions}
 
 
 def test_the_missing_answer_is_named_with_the_subscriptions_that_would_take_the_lead() -> None:
@@ -97,6 +98,38 @@ def test_an_answer_counts_on_the_evidence_that_the_policy_accepts() -> None:
     strict = BudgetPolicy(minimum_minor=500_000, least_evidence=EvidenceKind.verified, **WAITS)
     budget = Budget(minor=1_200_000, currency="USD")
     assert counts(unlocks(the_vertical(budget=strict), budget=budget)) == {Dimension.budget: 1}
+
+
+PRICING = InterestCriterion(
+    name="pricing",
+    kinds=("page_view",),
+    detail_prefix="/pricing",
+    count=2,
+    within_days=7,
+    required=True,
+    otherwise=UnmetConsequence.nurture,
+)
+
+
+def test_a_touch_that_the_lead_waits_for_is_named_with_the_subscriptions_that_would_take_it() -> None:
+    summary = unlocks(the_vertical(interest=(PRICING,)))
+    assert summary is not None
+    [unlock] = summary.questions
+    assert (unlock.dimension, unlock.criterion, unlock.subscriptions) == (None, "pricing", 2)
+    assert unlock.question == "Needed: page view of /pricing, 2 times within 7 days."
+
+
+def test_an_answer_and_a_touch_unlock_the_lead_together() -> None:
+    summary = unlocks(the_vertical(interest=(PRICING,)), timing=None)
+    assert counts(summary) == {Dimension.timing: 0, "pricing": 0}
+    assert summary is not None
+    assert summary.together == 2
+
+
+def test_a_lead_that_lacks_points_names_the_touches_that_would_add_some() -> None:
+    visit = InterestCriterion(name="visit", kinds=("page_view",), points=10)
+    vertical = the_vertical(interest=(visit,), minimum_score=100, on_low_score=ResultConsequence.nurture)
+    assert counts(unlocks(vertical)) == {"visit": 2}
 
 
 def test_a_lead_that_is_not_nurtured_needs_no_answer() -> None:

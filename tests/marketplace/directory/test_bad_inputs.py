@@ -8,6 +8,7 @@ import pytest
 from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import closed
 from routing.inquiry import NeedField
+from routing.interest import InterestCriterion, UnmetConsequence
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Points
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, points
@@ -143,6 +144,11 @@ VERTICALS: tuple[tuple[dict[str, Any], str, str], ...] = (
         {"need": NeedPolicy(wanted={"roof_type": ()}, points=points())},
         "/definition/need/wanted/roof_type",
         "never_matches",
+    ),
+    (
+        {"interest": (InterestCriterion(name="replied", kinds=("email_reply",), otherwise=UnmetConsequence.nurture),)},
+        "/definition/interest/0/otherwise",
+        "not_for_this_kind",
     ),
 )
 

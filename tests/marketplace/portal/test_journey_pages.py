@@ -84,7 +84,7 @@ async def test_the_verdict_shows_interest_with_the_touches_that_met_it(office: D
         business, f"/business/leads/{lead}"
     )
     rules = await text_of(await signed_in(office.api, "operator"), "/operator/verticals/roofing")
-    assert "Answered a call call, at least 60 seconds 5 accept stays unknown" in rules
+    assert "Answered a call call, at least 60 seconds 5 Only its points count stays unknown" in rules
     assert "call, at least 60 seconds meets 5" in text.replace("Meets", "meets"), text[-900:]
 
 
