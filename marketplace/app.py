@@ -234,8 +234,9 @@ async def _services(app: Litestar, settings: Settings, engines: Engines) -> Asyn
     shared = _make_services(settings, engines, pool, reports_pool)
     app.state.services = shared
     app.state.admission = Admission()
-    app.state.intake = Intake(pool, shared.catalog, PostalBook(), shared.sealer, shared.notifier, join=join_lead)
-    app.state.journey = Journey(pool, shared.catalog, shared.sealer, shared.notifier)
+    postal = PostalBook()
+    app.state.intake = Intake(pool, shared.catalog, postal, shared.sealer, shared.notifier, join=join_lead)
+    app.state.journey = Journey(pool, shared.catalog, postal, shared.sealer, shared.notifier)
     app.state.refusals = refusals = Refusals(pool)
     importers: dict[ImportSubject, Importer] = {
         ImportSubject.shared_leads: SharedLeads(),

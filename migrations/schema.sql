@@ -1984,20 +1984,17 @@ create function seconds_after(start timestamptz, at timestamptz) returns int lan
 select case when at is null then -1 else least(greatest(floor(date_part('epoch', at - start)), 0), 2000000000)::int end
 $$;
 
--- An exclusive lead that was paid for and what became of it, read from the truth: the charge less its refund, and the
--- dispositions that were not undone. The last word decides between won and lost; a first contact stays one. Its clock begins
--- when the business was shown the lead. The budget is what the person stated, in minor units. `delayed`: whether the lead was held
--- back at random; null where its vertical holds none back.
+-- As before, with the area and the budget as touches and corrections have left them. Only leads with a revision are looked up.
 create view exclusive_outcome as
  select a.id as assignment_id,
     a.business_id,
     l.vertical_id,
         case
-            when shares_codes((i.facts -> 'place') ->> 'country', ( select coalesce(d.definition ->> 'country', 'US')
-                as "coalesce"
+            when shares_codes(area.place ->> 'country', ( select coalesce(d.definition ->> 'country', 'US') as
+                "coalesce"
                from vertical v
                  join vertical_version d on d.vertical_id = v.id and d.version = v.version
-              where v.id = l.vertical_id)) then (i.facts -> 'place') ->> 'postal_code'
+              where v.id = l.vertical_id)) then area.place ->> 'postal_code'
             else null::text
         end as postal_code,
     a.exposed_at as received_at,
@@ -2022,7 +2019,10 @@ create view exclusive_outcome as
             else null::timestamptz
         end as lost_at,
     coalesce(told.demo, false) as demo,
-    ((i.facts -> 'budget') ->> 'minor')::bigint as budget_minor,
+        case
+            when f.place is null then ((i.facts -> 'budget') ->> 'minor')::bigint
+            else f.budget_minor
+        end as budget_minor,
     ( select
                 case
                     when ((terms.definition ->> 'delay_per_mille')::int) > 0 then (exists ( select
@@ -2037,6 +2037,12 @@ create view exclusive_outcome as
    from assignment a
      join lead l on l.id = a.lead_id
      join inquiry i on i.id = a.lead_id
+     left join lateral ( select r.place,
+            r.budget_minor
+           from revised_facts r
+          where l.revision > 0 and r.lead_id = l.id
+         limit 1) f on true
+     cross join lateral ( select coalesce(f.place, i.facts -> 'place') as place) area
      join transfer charge on charge.assignment_id = a.id and charge.kind = 'capture'
      left join transfer refund on refund.assignment_id = a.id and refund.kind = 'refund'
      left join lateral ( select min(d.happened_at) filter (where d.kind in ('contacted', 'appointment', 'qualified',
@@ -2385,7 +2391,7 @@ grant select, update (ended_at, failing_since, failure, failures, rest_until, se
     marketplace_worker;
 
 -- What can change the record of an exclusive lead, by the transaction that did it: a charge or its refund, each of which
--- moves the assignment, and what the business says. Other moves change no record.
+-- moves the assignment, what the business says, and a new revision of the lead's facts. Other moves change no record.
 create view exclusive_change as
  select move.committed_by,
     move.assignment_id
@@ -2394,7 +2400,12 @@ create view exclusive_change as
 union all
  select disposition.committed_by,
     disposition.assignment_id
-   from disposition;
+   from disposition
+union all
+ select r.committed_by,
+    a.id as assignment_id
+   from revised_facts r
+     join assignment a on a.lead_id = r.lead_id and a.live;
 grant select on exclusive_change to marketplace_api, marketplace_reports, marketplace_worker;
 
 create table kept_outcome_run (
@@ -2987,6 +2998,7 @@ create table correction (
     master_key_id text,
     idempotency_key text,
     request_sha256 bytea not null,
+    place jsonb,
     constraint correction_pkey primary key (lead_id, revision),
     constraint correction_idempotency_key unique (lead_id, idempotency_key),
     constraint correction_lead_id_fkey foreign key (lead_id) references lead(id),
@@ -3008,7 +3020,7 @@ select case when up_to = 0 then own else own || jsonb_build_object('journey', (
             from touch t where t.lead_id = of_lead and t.revision <= up_to
             union all
             select jsonb_build_object('type', 'correction', 'revision', c.revision, 'at', c.made_at,
-                'supplies', c.supplies, 'clears', c.clears, 'signals', c.signals, 'contact', c.contact)
+                'supplies', c.supplies, 'clears', c.clears, 'signals', c.signals, 'place', c.place, 'contact', c.contact)
             from correction c where c.lead_id = of_lead and c.revision <= up_to
         ) journey)) end
 $$;
@@ -3062,14 +3074,7 @@ begin
 end $$;
 revoke all on function add_person from public;
 
--- Touches and a correction of one lead, all or nothing, in one call with the lead's new revision and state. Called by the api
--- alone, which may write neither by itself. Answers null, with nothing written, if the lead is no longer as the caller
--- read it: in `state` at `revision`. Otherwise `added`, the fingerprints of the touches that were not there before, and the
--- lead's new `state`. Nothing added is no new revision. Nobody who was erased is corrected: `erased` says so. Raises
--- unique_violation, constraint person_window_once, if another lead has the person of a correction.
---
--- `next` is 'stay'; 'due', for a lead that waits, which is decided about at once; or 'receive', for a lead that is qualified
--- again. A lead that has ended is opened only if its person's window can be taken again and the person has not withdrawn.
+-- As before, and with a corrected place, and what reports read of the lead's facts from then on.
 create function revise_lead(change jsonb) returns jsonb language plpgsql security definer set search_path to
     'pg_catalog', 'public' as $$
 declare
@@ -3079,7 +3084,7 @@ declare
 begin
     select * into c from jsonb_to_record(change) as r (
         lead_id uuid, state text, revision int, next text, made_at timestamptz, touches jsonb, correction jsonb,
-        protected_until timestamptz);
+        protected_until timestamptz, place jsonb, budget_minor bigint);
     perform from lead where id = c.lead_id and state = c.state and revision = c.revision for no key update;
     if not found then
         return null;
@@ -3101,12 +3106,12 @@ begin
         if erased then
             return jsonb_build_object('added', added, 'state', c.state, 'erased', true);
         end if;
-        insert into correction (lead_id, revision, made_at, made_by, supplies, clears, signals, contact, sealed, wrapped,
-            master_key_id, idempotency_key, request_sha256)
-        select c.lead_id, c.revision + 1, c.made_at, r.made_by, r.supplies, r.clears, r.signals, r.contact,
+        insert into correction (lead_id, revision, made_at, made_by, supplies, clears, signals, place, contact, sealed,
+            wrapped, master_key_id, idempotency_key, request_sha256)
+        select c.lead_id, c.revision + 1, c.made_at, r.made_by, r.supplies, r.clears, r.signals, r.place, r.contact,
                decode(r.sealed, 'base64'), decode(r.wrapped, 'base64'), r.master_key_id, r.idempotency_key,
                decode(r.request_sha256, 'base64')
-        from jsonb_to_record(c.correction) as r (made_by text, supplies jsonb, clears text[], signals jsonb,
+        from jsonb_to_record(c.correction) as r (made_by text, supplies jsonb, clears text[], signals jsonb, place jsonb,
             contact text[], sealed text, wrapped text, master_key_id text, idempotency_key text, request_sha256 text);
         perform add_person(c.lead_id, c.correction -> 'window_keys', c.correction -> 'person_keys');
     elsif added = '{}' then
@@ -3125,6 +3130,9 @@ begin
     elsif c.next = 'due' then
         update lead set due_at = least(due_at, c.made_at) where id = c.lead_id;
     end if;
+    insert into revised_facts (lead_id, place, budget_minor) values (c.lead_id, c.place, c.budget_minor)
+    on conflict (lead_id) do update
+    set place = excluded.place, budget_minor = excluded.budget_minor, committed_by = excluded.committed_by;
     update lead set revision = c.revision + 1 where id = c.lead_id;
     return jsonb_build_object('added', added, 'state', (select state from lead where id = c.lead_id));
 end $$;
@@ -3778,6 +3786,22 @@ begin
     end if;
     return new;
 end $$;
+
+
+-- Corrected area (migration 0076) -------------------------------------------------------------------------------------
+
+-- What reports read of the facts of a lead that touches or corrections have revised, as routing/journey.py folds them: one row
+-- for each lead with a revision, written again with each one. `budget_minor` is null if no budget is known.
+create table revised_facts (
+    lead_id uuid not null,
+    place jsonb not null,
+    budget_minor bigint,
+    committed_by xid8 not null default pg_current_xact_id(),
+    constraint revised_facts_pkey primary key (lead_id),
+    constraint revised_facts_lead_id_fkey foreign key (lead_id) references lead(id)
+);
+create index revised_facts_committed on revised_facts (committed_by);
+grant select on revised_facts to marketplace_api, marketplace_reports, marketplace_worker;
 
 
 -- List sources (migration 0082) ---------------------------------------------------------------------------------------

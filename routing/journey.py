@@ -14,7 +14,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, NeedValue, Signals, Timing, Touch, ValueSource
+from routing.inquiry import (
+    Authority,
+    Budget,
+    EvidenceKind,
+    Facts,
+    NeedValue,
+    Place,
+    Signals,
+    Timing,
+    Touch,
+    ValueSource,
+)
 from routing.qualification import EVIDENCE_STRENGTH, Dimension
 
 MOST_TOUCHES: Final = 1_000
@@ -55,8 +66,8 @@ class TouchEntry(msgspec.Struct, frozen=True, kw_only=True, tag="touch"):
 class CorrectionEntry(msgspec.Struct, frozen=True, kw_only=True, tag="correction"):
     """A correction: values that replace the earlier ones, and the names of values that are removed.
 
-    `signals` are those of a corrected phone number or e-mail address. `contact` are the names of the contact fields
-    that it corrected; their values are not here.
+    `signals` are those of a corrected phone number or e-mail address, `place` is that of a corrected postal code.
+    `contact` are the names of the contact fields that it corrected; their values are not here.
     """
 
     revision: int
@@ -64,6 +75,7 @@ class CorrectionEntry(msgspec.Struct, frozen=True, kw_only=True, tag="correction
     supplies: Supplied = Supplied()
     clears: tuple[str, ...] = ()
     signals: Signals | None = None
+    place: Place | None = None
     contact: tuple[str, ...] = ()
 
 
@@ -133,9 +145,15 @@ def revise(facts: Facts, entries: Iterable[JourneyEntry]) -> Facts:
         by_name.setdefault(statement.name, []).append(statement)
     counting = {name: _current(statements) for name, statements in sorted(by_name.items())}
     current = {name: statement for name, statement in counting.items() if statement is not None}
-    signals = [entry.signals for entry in entries if isinstance(entry, CorrectionEntry) and entry.signals is not None]
     revised = _with_values(facts, current, _all_touches(facts, entries))
-    return msgspec.structs.replace(revised, signals=signals[-1]) if signals else revised
+    corrections = [entry for entry in entries if isinstance(entry, CorrectionEntry)]
+    signals = [entry.signals for entry in corrections if entry.signals is not None]
+    places = [entry.place for entry in corrections if entry.place is not None]
+    return msgspec.structs.replace(
+        revised,
+        signals=signals[-1] if signals else facts.signals,
+        place=places[-1] if places else facts.place,
+    )
 
 
 def read_facts(raw: bytes) -> Facts:

@@ -80,4 +80,5 @@ def _differ(state: LeadState, before: Facts, after: Facts, vertical: VerticalDef
     policy = vertical.policy(0)
     if qualify(before, vertical.needs, policy, now) != qualify(after, vertical.needs, policy, now):
         return True
-    return state is not LeadState.rejected and (bool(changes(before, after)) or before.signals != after.signals)
+    differs = bool(changes(before, after)) or before.signals != after.signals or before.place != after.place
+    return differs and state is not LeadState.rejected

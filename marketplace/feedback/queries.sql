@@ -2,14 +2,16 @@
 -- Leads that a business was shown, newest award first, with their latest disposition. $3 is the last assignment of the
 -- previous page; a `disposition` of 'none' selects leads without any, $8 the leads with these ids.
 select a.id as assignment_id, a.lead_id, a.subscription_id, a.mode, a.state, v.slug as vertical,
-       i.facts -> 'place' ->> 'country' as country, i.facts -> 'place' ->> 'region' as region,
-       i.facts -> 'place' ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
+       area.place ->> 'country' as country, area.place ->> 'region' as region,
+       area.place ->> 'postal_code' as postal_code, a.price_minor, a.currency, l.received_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as delivered_at,
        latest.kind as disposition, latest.stage, latest.value_minor, latest.starts_at, latest.happened_at,
        first.touch_at as first_touch_at, first.contact_at as first_contact_at, r.state as return_state
 from assignment a
 join lead l on l.id = a.lead_id
 join inquiry i on i.id = a.lead_id
+left join revised_facts f on f.lead_id = l.id and l.revision > 0
+cross join lateral (select coalesce(f.place, i.facts -> 'place') as place) area
 join vertical v on v.id = l.vertical_id
 left join return_request r on r.assignment_id = a.id
 left join lateral (

@@ -131,7 +131,7 @@ def read_inquiry(
         outcome = read_inquiry(_without_need_fields(body), _common_rules(body), area, mode=mode, now=now)
         return (VERTICAL_UNKNOWN, *faults_of(outcome))
     points = read_contact_points(body.contact, rules)
-    place = read_place(body.contact, rules, area)
+    place = read_place(body.contact.country.upper(), body.contact.postal_code, rules, area)
     name = read_name(body.contact.full_name)
     submitted_at = read_submission_time(body.submitted_at, now)
     bant = read_bant(body.bant, rules)
@@ -222,15 +222,14 @@ def read_accepted_phone(text: str | None, country: str, rules: IntakeRules) -> P
     return phone
 
 
-def read_place(contact: ContactBody, rules: IntakeRules, area: PostalArea | None) -> Place | Faults:
+def read_place(country: str, postal_code: str | None, rules: IntakeRules, area: PostalArea | None) -> Place | Faults:
     """Read the postal code, with the centre and the zone of its area if it has one."""
-    country = contact.country.upper()
-    if rules.requires_postal_code and not contact.postal_code:
+    if rules.requires_postal_code and not postal_code:
         return (_fault("/contact/postal_code", FaultCode.field_missing, "This vertical requires a postal code."),)
     if rules.requires_postal_code and area is None and has_known_areas(country):
         detail = "Send a postal code that exists in the contact's country, such as 60614."
         return (_fault("/contact/postal_code", "postal_code_unknown", detail),)
-    code = postal_key(country, contact.postal_code)[1] if contact.postal_code else ""
+    code = postal_key(country, postal_code)[1] if postal_code else ""
     if area is None:
         return Place(country=country, postal_code=code or None)
     return Place(

@@ -18,9 +18,10 @@ import msgspec
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.intake.contact import PersonalData, marks_with_hashes
 from marketplace.intake.flow import WINDOW_SLACK
+from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.journey import store as journey_store
 from marketplace.journey.reading import ReadCorrection, ReadTouch, read_correction, read_later_touches
-from marketplace.journey.shapes import CorrectionBody, LaterTouch
+from marketplace.journey.shapes import CorrectedContact, CorrectionBody, LaterTouch
 from marketplace.journey.store import LeadJourney, NewCorrection, PersonTaken, RevisedLead, Revision
 from marketplace.notices import store as notices_store
 from marketplace.notices.store import NoticeKind
@@ -94,9 +95,10 @@ class TouchesReceipt(msgspec.Struct, frozen=True, kw_only=True):
 class Journey:
     """The journeys of leads in one process."""
 
-    def __init__(self, pool: Pool, catalog: Catalog, sealer: Sealer, notifier: Notifier) -> None:
+    def __init__(self, pool: Pool, catalog: Catalog, postal: PostalBook, sealer: Sealer, notifier: Notifier) -> None:
         self._pool = pool
         self._catalog = catalog
+        self._postal = postal
         self._sealer = sealer
         self._notifier = notifier
         self._notifications: set[asyncio.Task[bool]] = set()
@@ -135,7 +137,8 @@ class Journey:
                 return earlier
             vertical = (await self._catalog.at_least(lead.catalog_version)).verticals[lead.vertical_id]
             facts = revise(lead.facts, lead.entries)
-            correction = read_correction(sent.body, facts, vertical.definition.intake_rules(vertical.slug))
+            area = await self._find_area(sent.body.contact, facts.place.country)
+            correction = read_correction(sent.body, facts, vertical.definition.intake_rules(vertical.slug), area)
             if correction.faults:
                 raise InvalidInput(correction.faults)
             if correction.is_empty:
@@ -160,6 +163,10 @@ class Journey:
             raise IdempotencyKeyReused("This key came with another correction of this inquiry. Use a new key.")
         return None if earlier is None else earlier.revision
 
+    async def _find_area(self, contact: CorrectedContact, country: str) -> PostalArea | None:
+        """Return the area of a corrected postal code, None without one."""
+        return await self._postal.find(self._pool, country, contact.postal_code) if contact.postal_code else None
+
     def _new_correction(
         self, caller: Principal, lead: LeadJourney, sent: SentCorrection, correction: ReadCorrection
     ) -> NewCorrection:
@@ -172,6 +179,7 @@ class Journey:
             supplies=correction.supplies,
             clears=correction.clears,
             signals=correction.signals,
+            place=correction.place,
             contact=tuple(correction.contact),
             sealed=sealed.box if sealed else None,
             wrapped=sealed.wrapped if sealed else None,
@@ -261,6 +269,7 @@ def plan_correction(
         supplies=correction.supplies,
         clears=correction.clears,
         signals=correction.signals,
+        place=correction.place,
         contact=row.contact,
     )
     before = revise(lead.facts, lead.entries)
@@ -271,6 +280,8 @@ def plan_correction(
         revision=lead.revision,
         next=next_step(lead, before, after, vertical.definition, now),
         made_at=now,
+        place=after.place,
+        budget_minor=after.budget.minor if after.budget else None,
         correction=row,
         protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
     )
@@ -296,6 +307,8 @@ def plan_touches(
         revision=lead.revision,
         next=next_step(lead, before, after, vertical.definition, now, came_back_at),
         made_at=now,
+        place=after.place,
+        budget_minor=after.budget.minor if after.budget else None,
         touches=tuple(journey_store.new_touch(read.touch, read.supplies) for read in touches),
         protected_until=now + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
     )

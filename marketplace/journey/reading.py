@@ -8,11 +8,14 @@ import msgspec
 from msgspec import UNSET
 
 from marketplace.intake.contact import PersonalData, marks_of_email, marks_of_phone, read_email
+from marketplace.intake.postal import PostalArea
 from marketplace.intake.reading import (
+    Faults,
     masked_line,
     read_accepted_phone,
     read_budget,
     read_name,
+    read_place,
     read_timing,
     read_touch,
     with_phone,
@@ -24,6 +27,7 @@ from routing.inquiry import (
     InquiryFault,
     InquiryFaultCode,
     IntakeRules,
+    Place,
     Signals,
     Touch,
     check_budget,
@@ -84,13 +88,14 @@ def check_supplied(supplies: Supplied, rules: IntakeRules) -> Iterator[InquiryFa
 class ReadCorrection(PersonalData, frozen=True, kw_only=True):
     """A correction as it would be stored: answers that replace the earlier ones, and names of those that it removes.
 
-    `contact` are the corrected fields of `Contact`. `marks` identify the person in plain text, by a corrected phone
-    number or e-mail address: store only their keyed hashes.
+    `place` is that of a corrected postal code. `contact` are the corrected fields of `Contact`. `marks` identify the
+    person in plain text, by a corrected phone number or e-mail address: store only their keyed hashes.
     """
 
     supplies: Supplied
     clears: tuple[str, ...]
     signals: Signals | None
+    place: Place | None
     contact: dict[str, str | None]
     marks: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -101,8 +106,13 @@ class ReadCorrection(PersonalData, frozen=True, kw_only=True):
         return not (supplied_values(self.supplies) or self.clears or self.contact)
 
 
-def read_correction(body: CorrectionBody, facts: Facts, rules: IntakeRules) -> ReadCorrection:
-    """Read a correction of a lead with these facts, by the currency and the questions of its vertical."""
+def read_correction(
+    body: CorrectionBody, facts: Facts, rules: IntakeRules, area: PostalArea | None = None
+) -> ReadCorrection:
+    """Read a correction of a lead with these facts, by the currency and the questions of its vertical.
+
+    `area` is the postal area of a corrected code, None if the code has none.
+    """
     supplies, clears = _read_answers(body)
     faults = [
         Fault(pointer=pointer(*flaw.path), code=flaw.code, detail=flaw.detail)
@@ -118,10 +128,15 @@ def read_correction(body: CorrectionBody, facts: Facts, rules: IntakeRules) -> R
         if field.required and NEED_PREFIX + name in clears
     ]
     contact, marks, signals, contact_faults = _read_contact(body.contact, facts, rules)
+    place = _read_place(body.contact, facts.place, rules, area)
+    if isinstance(place, tuple):
+        contact_faults += place
+        place = None
     return ReadCorrection(
         supplies=supplies,
         clears=clears,
         signals=signals,
+        place=place,
         contact=contact,
         marks=marks,
         faults=(*faults, *contact_faults),
@@ -182,4 +197,21 @@ def _read_contact(
             signals = msgspec.structs.replace(signals, email_disposable=email.disposable)
     if contact.street is not UNSET:
         fields["street"] = masked_line(contact.street)
+    if contact.postal_code is not UNSET:
+        fields["postal_code"] = masked_line(contact.postal_code)
     return fields, marks, None if signals == facts.signals else signals, faults
+
+
+def _read_place(
+    contact: CorrectedContact, place: Place, rules: IntakeRules, area: PostalArea | None
+) -> Place | Faults | None:
+    """Return the place of a corrected postal code, or its faults; None without one.
+
+    Where the code has no time zone, that of the phone number stays.
+    """
+    if contact.postal_code is UNSET:
+        return None
+    corrected = read_place(place.country, contact.postal_code, rules, area)
+    if isinstance(corrected, tuple):
+        return corrected
+    return msgspec.structs.replace(corrected, time_zone=corrected.time_zone or place.time_zone)

@@ -66,12 +66,16 @@ class CorrectedBant(PersonalData, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class CorrectedContact(PersonalData, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Corrected details of the person. What is left out stays as it is; null removes a street, a size or a role."""
+    """Corrected details of the person. What is left out stays as it is; null removes what an inquiry may leave out.
+
+    The postal code is one of the inquiry's country.
+    """
 
     full_name: Annotated[str, Meta(max_length=100)] | UnsetType = UNSET
     phone: Annotated[str, Meta(min_length=1, max_length=LONGEST_PHONE)] | UnsetType = UNSET
     email: Annotated[str, Meta(min_length=1, max_length=LONGEST_EMAIL)] | UnsetType = UNSET
     street: Line | UnsetType | None = UNSET
+    postal_code: Annotated[str, Meta(max_length=20)] | UnsetType | None = UNSET
     company_size: Annotated[int, Meta(ge=1, le=10_000_000)] | UnsetType | None = UNSET
     role: Annotated[str, Meta(max_length=100)] | UnsetType | None = UNSET
 

@@ -9,7 +9,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, find_row, violated
 from marketplace.intake.store import PersonKeys
-from routing.inquiry import Facts, Signals, Touch
+from routing.inquiry import Facts, Place, Signals, Touch
 from routing.journey import JourneyEntry, Supplied, TouchEntry, identity
 from routing.lifecycle import LeadState
 from routing.requalifying import LeadStanding, NextStep
@@ -60,6 +60,7 @@ class NewCorrection(msgspec.Struct, frozen=True, kw_only=True):
     supplies: Supplied
     clears: tuple[str, ...]
     signals: Signals | None
+    place: Place | None
     contact: tuple[str, ...]
     sealed: bytes | None
     wrapped: bytes | None
@@ -82,7 +83,10 @@ class PersonTaken(Exception):
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
-    """Change of one lead as `revise_lead` reads it: written only if the lead is still in `state` at `revision`."""
+    """Change of one lead as `revise_lead` reads it: written only if the lead is still in `state` at `revision`.
+
+    `place` and `budget_minor` are those of the revised facts, which reports read.
+    """
 
     lead_id: UUID
     state: LeadState
@@ -90,6 +94,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     next: NextStep
     made_at: datetime
     protected_until: datetime
+    place: Place
+    budget_minor: int | None
     touches: tuple[NewTouch, ...] = ()
     correction: NewCorrection | None = None
 

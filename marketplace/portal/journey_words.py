@@ -25,6 +25,7 @@ FIELDS: Final = {
     "phone_extension": "phone extension",
     "email": "e-mail address",
     "street": "street",
+    "postal_code": "postal code",
 }
 "Words for the fields of a contact."
 

@@ -60,7 +60,7 @@ select at from kept_outcome_progress;
 
 -- name: take_turn
 -- Lock against other workers, and the transactions of the next pass. Those from `since` up to but not including `upto`
--- have all ended and have at most $1 moves and dispositions, unless a single one has more: a transaction is never split.
+-- have all ended and have at most $1 moves, dispositions and revisions, unless a single one has more: a transaction is never split.
 -- `more` is true if others wait after them.
 with turn as (
     select pg_try_advisory_xact_lock(hashtext('marketplace.reports.roi')) as ours, xid as since,
@@ -74,6 +74,9 @@ with turn as (
              order by committed_by limit $1::bigint + 1)
             union all
             (select committed_by from disposition where committed_by >= turn.since and committed_by < turn.settled
+             order by committed_by limit $1::bigint + 1)
+            union all
+            (select committed_by from revised_facts where committed_by >= turn.since and committed_by < turn.settled
              order by committed_by limit $1::bigint + 1)
         ) change order by change.committed_by limit $1::bigint + 1
     ) of_both

@@ -15,8 +15,14 @@ from (
 ) k;
 
 -- name: list_leads
--- The next of these leads after $4, as they were submitted, with the business that got each one, and those that could not be reached for it.
+-- The next of these leads after $4, with the business that got each one, and those that could not be reached for it. A lead that
+-- touches or corrections have revised also has its journey, and the time of the first decision by each revision.
 select l.id, l.provider_id, i.facts, l.received_at, a.business_id,
+       case when l.revision > 0 then facts_at(l.id, '{}', l.revision) -> 'journey' end as journey,
+       case when l.revision > 0 then (
+           select jsonb_agg(jsonb_build_object('revision', d.revision, 'at', d.at) order by d.at)
+           from (select revision, min(made_at) as at from decision
+                 where lead_id = l.id and made_at >= l.received_at - interval '1 hour' group by revision) d) end as decided,
        coalesce((select o.won_at is not null from exclusive_outcome o where o.assignment_id = a.id), false) as won,
        array(select r.business_id from assignment r where r.lead_id = l.id and r.state = 'released') as unreachable
 from lead l

@@ -3,7 +3,8 @@
 Pure: leads, rules and accounts in, a result for each lead out. `decide` and `complete` make every decision. These
 simplifications hold for every simulation, so that two of them differ by their rules alone:
 
-- A lead is decided about when it was received, a waiting one again at the time that the decision named.
+- A lead is decided about when it was received, a waiting one again at the time that the decision named, and one that
+  is not sold also when it was decided about in fact with facts that touches or corrections had revised.
 - A sale is final: the lead counts as delivered, paid and not returned.
 - A business whose endpoint could not be reached for a lead in fact is not offered that lead.
 - Money comes into a wallet, or leaves it for another reason than these leads, when it did in fact.
@@ -27,16 +28,25 @@ from marketplace.simulations.accounts import SimulatedAccounts, StartingAccounts
 from routing.decision import End, MatchedCandidates, OpenLead, Route, Wait, award_credits, complete, decide
 from routing.index import HoldingIndex
 from routing.inquiry import Facts
+from routing.journey import JourneyEntry, revise
 from routing.lifecycle import LeadState
 from routing.shares import LEAD, business_weights, credit_changes
 from routing.subscription import Subscription
 
 
+class RevisionTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Time at which a lead was first decided about with the facts of a revision."""
+
+    revision: int
+    at: datetime
+
+
 class RecordedLead(msgspec.Struct, frozen=True, kw_only=True):
     """A past lead: what rules read of it, and what became of it.
 
-    `business_id` is the business that got it, None if nobody did; `won` says whether that business won the job.
-    `unreachable` are the businesses whose endpoint could not be reached for it.
+    `journey` are its touches and corrections, `decided` the revisions by which it was decided about, in order of time;
+    both are None for a lead without any. `business_id` is the business that got it, None if nobody did; `won` says
+    whether that business won the job. `unreachable` are the businesses whose endpoint could not be reached for it.
     """
 
     id: UUID
@@ -46,6 +56,12 @@ class RecordedLead(msgspec.Struct, frozen=True, kw_only=True):
     business_id: UUID | None = None
     won: bool = False
     unreachable: tuple[UUID, ...] = ()
+    journey: tuple[JourneyEntry, ...] | None = None
+    decided: tuple[RevisionTime, ...] | None = None
+
+    def facts_at(self, revision: int) -> Facts:
+        """Return the facts after the touches and corrections up to a revision."""
+        return revise(self.facts, (entry for entry in self.journey or () if entry.revision <= revision))
 
 
 class WalletMovement(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +127,8 @@ class SimulatedEnd(msgspec.Struct, frozen=True):
 
 _UNSOLD, _REJECTED, _WAITING = (SimulatedEnd(end) for end in (LeadEnd.unsold, LeadEnd.rejected, LeadEnd.waiting))
 
-_DueLead = tuple[datetime, int, OpenLead]
-"Time of the next decision, place among the leads, and the lead."
+_DueLead = tuple[datetime, int, int, OpenLead]
+"Time of the next decision, place among the leads, revision of the facts, and the lead."
 
 
 class Simulator:
@@ -137,6 +153,7 @@ class Simulator:
         self._now, self._until = since, until
         self._due: list[_DueLead] = []
         self._providers: list[UUID] = []
+        self._revisions: dict[int, int] = {}
         self.ends: list[SimulatedEnd] = []
         "End of each lead, in the order of `add`."
         self.entitled: Counter[UUID] = Counter()
@@ -149,15 +166,19 @@ class Simulator:
             place = len(self.ends)
             self.ends.append(_WAITING)
             self._providers.append(lead.provider_id)
+            first, *later = lead.decided or (RevisionTime(revision=0, at=lead.received_at),)
             received = OpenLead(
                 lead_id=lead.id,
                 state=LeadState.received,
-                facts=lead.facts,
+                facts=lead.facts_at(first.revision),
                 received_at=lead.received_at,
                 provider_id=lead.provider_id,
                 tried=frozenset(lead.unreachable),
             )
-            self._decide(received, place, max(self._now, lead.received_at))
+            for each in later:
+                revised = msgspec.structs.replace(received, facts=lead.facts_at(each.revision))
+                heapq.heappush(self._due, (each.at, place, each.revision, revised))
+            self._decide(received, place, first.revision, max(self._now, lead.received_at))
 
     def finish(self) -> None:
         """Decide about the leads that wait, up to the end of the simulation."""
@@ -166,10 +187,12 @@ class Simulator:
     def _advance(self, now: datetime) -> None:
         """Decide again about the leads that are due by `now`, and apply what changed in the meantime."""
         while self._due and self._due[0][0] <= now:
-            due_at, place, lead = heapq.heappop(self._due)
+            due_at, place, revision, lead = heapq.heappop(self._due)
+            if revision < self._revisions.get(place, 0) or self.ends[place].end is LeadEnd.sold:
+                continue  # decided about with newer facts since, or sold
             self._now = max(self._now, due_at)
             self._catch_up()
-            self._decide(lead, place, self._now)
+            self._decide(lead, place, revision, self._now)
         self._now = max(self._now, now)
         self._catch_up()
 
@@ -193,8 +216,10 @@ class Simulator:
         plan = compile_plan(definition, spans, self._vertical.arrivals, self._since)
         return msgspec.structs.replace(subscription, open_spans=spans, plan=plan, breaker_open_until=None)
 
-    def _decide(self, lead: OpenLead, place: int, now: datetime) -> None:
+    def _decide(self, lead: OpenLead, place: int, revision: int, now: datetime) -> None:
         vertical = self._vertical
+        if revision:
+            self._revisions[place] = revision
         result: MatchedCandidates | Route | Wait | End = decide(
             lead, vertical.definition, vertical.version, self._index, now, vertical.cards
         )
@@ -206,8 +231,9 @@ class Simulator:
             case Wait(state=state, until=until):
                 qualified_at = lead.qualified_at or (now if state is LeadState.prospect else None)
                 waiting = msgspec.structs.replace(lead, state=state, qualified_at=qualified_at)
+                self.ends[place] = _WAITING
                 if until < self._until:
-                    heapq.heappush(self._due, (until, place, waiting))
+                    heapq.heappush(self._due, (until, place, revision, waiting))
             case End(state=state):
                 self.ends[place] = _UNSOLD if state is LeadState.unsold else _REJECTED
             case MatchedCandidates():

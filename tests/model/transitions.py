@@ -294,7 +294,7 @@ async def _touch(stage: Stage, pools: Pools, subject: Subject, budget_minor: int
 
 
 async def _supply(stage: Stage, pools: Pools, subject: Subject, answers: SuppliedAnswers) -> object:
-    journey = Journey(pools.api, Catalog(pools.api), stage.market.sealer, Notifier(NOWHERE))
+    journey = Journey(pools.api, Catalog(pools.api), PostalBook(), stage.market.sealer, Notifier(NOWHERE))
     call = LaterTouch(kind="call", at=clock.now(), supplies=answers)
     return await journey.add_touches(stage.market.provider, subject.lead_id, (call,))
 

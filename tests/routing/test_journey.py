@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Timing, Touch, ValueSource
+from routing.inquiry import Authority, Budget, EvidenceKind, Facts, Place, Timing, Touch, ValueSource
 from routing.journey import (
     CorrectionEntry,
     FactChange,
@@ -137,6 +137,15 @@ def test_an_update_names_touches_changes_and_corrected_contact_fields_without_th
     )
 
 
+def test_the_newest_corrected_place_counts() -> None:
+    places = [
+        CorrectionEntry(revision=day, at=NOW + day * DAY, place=Place(country="US", postal_code=code))
+        for day, code in ((2, "10001"), (1, "60601"))
+    ]
+    assert revise(roofing_facts(), [*places, touched(3)]).place == Place(country="US", postal_code="10001")
+    assert revise(roofing_facts(), [touched(3)]).place == roofing_facts().place
+
+
 EVIDENCE = st.dictionaries(st.sampled_from(["budget", "authority", "need", "timing"]), st.sampled_from(EvidenceKind))
 SUPPLIED = st.builds(
     Supplied,
@@ -163,6 +172,7 @@ ENTRIES = st.lists(
         at=TIMES,
         supplies=SUPPLIED,
         clears=st.lists(st.sampled_from(["budget", "role", "need.roof_type"]), unique=True).map(tuple),
+        place=st.none() | st.sampled_from(["10001", "60614"]).map(lambda code: Place(country="US", postal_code=code)),
     ),
     max_size=5,
 )

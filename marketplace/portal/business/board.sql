@@ -5,7 +5,7 @@
 -- seconds after which a lead of a column is stuck; $4 keeps those that are stuck or have an action due.
 with placed as (
     select a.id as assignment_id, a.lead_id, a.state, a.exposed_at, a.currency, v.slug as vertical,
-           i.facts -> 'place' ->> 'region' as region, i.facts -> 'place' ->> 'postal_code' as postal_code,
+           area.place ->> 'region' as region, area.place ->> 'postal_code' as postal_code,
            latest.id as disposition_id, latest.source, latest.recorded_at, latest.value_minor, latest.starts_at,
            coalesce(entered.at, a.exposed_at) as since,
            n.note as action, n.due_at as action_due_at, n.due_at <= $10 as action_due,
@@ -16,6 +16,8 @@ with placed as (
     join lead l on l.id = a.lead_id
     join vertical v on v.id = l.vertical_id
     join inquiry i on i.id = a.lead_id
+    left join revised_facts r on r.lead_id = l.id and l.revision > 0
+    cross join lateral (select coalesce(r.place, i.facts -> 'place') as place) area
     left join lateral (
         select d.id, d.kind, d.stage_id, d.source, d.recorded_at, d.value_minor, d.starts_at
         from disposition d where d.assignment_id = a.id and d.undone_at is null

@@ -22,7 +22,8 @@ order by i.received_at desc limit 1;
 
 -- name: list_latest_leads
 -- The latest decisions, with the winner and the time since the lead was received.
-select d.lead_id, d.made_at, d.outcome, d.reason, v.slug as vertical, i.facts -> 'place' ->> 'postal_code' as postal_code,
+select d.lead_id, d.made_at, d.outcome, d.reason, v.slug as vertical,
+       coalesce(f.place, i.facts -> 'place') ->> 'postal_code' as postal_code,
        (d.verdict ->> 'score')::int as score, jsonb_array_length(d.candidates) as weighed,
        (select count(*) from jsonb_array_elements(d.candidates) as c where c ? 'position')::int as eligible,
        b.name as winner, l.mode, (extract(epoch from d.made_at - l.received_at))::float8 as seconds
@@ -32,6 +33,7 @@ from (
 ) d
 join lead l on l.id = d.lead_id
 join inquiry i on i.id = d.lead_id
+left join revised_facts f on f.lead_id = l.id and l.revision > 0
 join vertical v on v.id = l.vertical_id
 left join subscription s on s.id = d.subscription_id
 left join business b on b.id = s.business_id
@@ -66,11 +68,12 @@ select version, definition, made_at, made_by from vertical_version where vertica
 -- Prospects that no business can take yet. Each is decided again at its due time, and ends unsold when the waiting time of
 -- its vertical is over.
 select l.id, l.reason, l.due_at, l.received_at, l.qualified_at, v.slug as vertical,
-       i.facts -> 'place' ->> 'postal_code' as postal_code,
+       coalesce(f.place, i.facts -> 'place') ->> 'postal_code' as postal_code,
        coalesce(l.qualified_at, l.received_at)
            + make_interval(secs => coalesce((d.definition ->> 'patience_seconds')::int, 0)) as ends_at
 from lead l
 join inquiry i on i.id = l.id
+left join revised_facts f on f.lead_id = l.id and l.revision > 0
 join vertical v on v.id = l.vertical_id
 join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
 where l.due_at is not null and l.state = 'prospect' and ($1::text is null or l.mode = $1) and ($3::uuid[] is null or l.id = any($3))

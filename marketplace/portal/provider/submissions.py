@@ -261,6 +261,7 @@ class CorrectionForm(msgspec.Struct, frozen=True, kw_only=True):
     phone: Annotated[Annotated[str, Meta(max_length=LONGEST_PHONE)] | None, label("Phone", kind="tel")] = None
     email: Annotated[Annotated[str, Meta(max_length=LONGEST_EMAIL)] | None, label("E-mail", kind="email")] = None
     street: Annotated[Annotated[str, Meta(max_length=200)] | None, label("Street")] = None
+    postal_code: Annotated[Annotated[str, Meta(max_length=20)] | None, label("Postal code")] = None
 
     def body(self, currency: str) -> CorrectionBody:
         """Return the correction as the API takes it. Raises InvalidInput."""
@@ -269,7 +270,13 @@ class CorrectionForm(msgspec.Struct, frozen=True, kw_only=True):
             bant["budget"] = {"minor": self.budget * 10 ** minor_digits(currency), "currency": currency}
         if self.within_days is not None:
             bant["timing"] = {"within_days": self.within_days}
-        contact = {"full_name": self.full_name, "phone": self.phone, "email": self.email, "street": self.street}
+        contact = {
+            "full_name": self.full_name,
+            "phone": self.phone,
+            "email": self.email,
+            "street": self.street,
+            "postal_code": self.postal_code,
+        }
         document = {"bant": _filled_in(bant), "contact": _filled_in(contact)}
         return parse(msgspec.json.encode(document), CorrectionBody)
 

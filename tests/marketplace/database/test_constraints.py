@@ -618,7 +618,7 @@ PRIVILEGES = {
         api_key assignment attempt audit audit_block audit_entry business cap_usage catalog_change
         catalog_version decision disposition endpoint entry erasure exposure feedback_hook inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request statement_line subscription
-        subscription_version suppression touch correction transfer vertical vertical_version wallet
+        subscription_version suppression touch correction revised_facts transfer vertical vertical_version wallet
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
@@ -700,7 +700,7 @@ PRIVILEGES = {
         entry erasure exposure
         fenced_lead inquiry lead move person_window pipeline_stage postal_area provider reference_data return_request
         suppression(source created_at)
-        subscription subscription_version touch correction transfer vertical vertical_version wallet
+        subscription subscription_version touch correction revised_facts transfer vertical vertical_version wallet
         onboarding lead_figure refusal_count report_changed report_column report_month report_month_open report_progress
         business_sales scorecard scorecard_check scorecard_training
         report_stale schema_migration""",
@@ -741,7 +741,7 @@ PRIVILEGES = {
         arrival_curve assignment attempt audit audit_block audit_entry business cap_usage catalog_change share_credit
         catalog_version decision disposition endpoint entry erasure exposure fenced_lead inquiry lead move person_key
         person_window pipeline_stage postal_area provider reference_data return_request subscription
-        subscription_version suppression touch correction transfer vertical vertical_version wallet
+        subscription_version suppression touch correction revised_facts transfer vertical vertical_version wallet
         business_sales scorecard scorecard_check scorecard_training
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """

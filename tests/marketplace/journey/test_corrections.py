@@ -8,7 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from marketplace.database.migrate import migrations_directory
 from marketplace.erasure.flow import erase_lead
+from marketplace.intake.postal import PostalBook
 from marketplace.journey.flow import Journey, SentCorrection
 from marketplace.journey.shapes import CorrectionBody
 from marketplace.rules.catalog import Catalog
@@ -20,6 +22,7 @@ from tests.builders.marketplaces import NOWHERE, Marketplace, marketplace, roofi
 from tests.receivers import Receiver, status
 
 POOR = {"bant": {"budget": {"minor": 100, "currency": "USD"}}}
+RICH = {"bant": {"budget": {"minor": 900_000, "currency": "USD"}}}
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ async def market(settings: Settings) -> AsyncIterator[Marketplace]:
 async def correct(
     market: Marketplace, lead_id: UUID, body: dict[str, Any], *, key: str | None = None, by: Any = None
 ) -> int:
-    journey = Journey(market.api, Catalog(market.api), market.sealer, Notifier(NOWHERE))
+    journey = Journey(market.api, Catalog(market.api), PostalBook(), market.sealer, Notifier(NOWHERE))
     digest = sha256(msgspec.json.encode(body)).digest()
     sent = SentCorrection(body=msgspec.convert(body, CorrectionBody), request_sha256=digest, key=key)
     return await journey.correct(by or market.provider, lead_id, sent)
@@ -85,6 +88,49 @@ async def test_a_faulty_correction_is_refused_with_its_place(
     with pytest.raises(InvalidInput) as refused:
         await correct(market, lead_id, body)
     assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [(pointer, code)]
+
+
+async def test_a_corrected_postal_code_moves_the_lead_to_its_area(market: Marketplace) -> None:
+    lead_id = (await market.submit()).id
+    await correct(market, lead_id, {"contact": {"postal_code": "10001-1234"}})
+    async with Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        await market.walker.walk(lead_id)
+        sent = msgspec.json.decode(receiver.visits[-1].body)["data"]
+    assert sent["contact"]["postal_code"] == "10001-1234"
+    assert sent["place"]["postal_code"] == "10001"
+    assert sent["place"]["region"] == "NY"
+
+
+async def test_a_postal_code_that_the_vertical_requires_is_neither_wrong_nor_removed(settings: Settings) -> None:
+    async with marketplace(settings, roofing(requires_postal_code=True)) as market:
+        lead_id = (await market.submit()).id
+        for code, reason in ((None, "field_missing"), ("00000", "postal_code_unknown")):
+            with pytest.raises(InvalidInput) as refused:
+                await correct(market, lead_id, {"contact": {"postal_code": code}})
+            assert [fault.code for fault in refused.value.faults] == [reason]
+
+
+async def test_an_upgrade_gives_reports_the_budget_that_the_journey_left(market: Marketplace) -> None:
+    """The rows that the service writes are those that the migration makes of earlier journeys."""
+    journeys: tuple[list[dict[str, Any]], ...] = (
+        [POOR],
+        [RICH, {"bant": {"budget": None}}],
+        [POOR, RICH],
+        [{"contact": {"role": "owner"}}],
+    )
+    for number, bodies in enumerate(journeys, start=1):
+        lead_id = (await market.submit(number)).id
+        for body in bodies:
+            await correct(market, lead_id, body)
+    reading = "select lead_id, place, budget_minor from revised_facts order by lead_id"
+    written = [tuple(row) for row in await market.owner.fetch(reading)]
+    assert len({row[2] for row in written}) == len(journeys)
+    await market.owner.execute("delete from revised_facts")
+    migration = (migrations_directory() / "0076_corrected_area.sql").read_text()
+    start = migration.index("insert into revised_facts")
+    await market.owner.execute(migration[start : migration.index(";", start)])
+    assert [tuple(row) for row in await market.owner.fetch(reading)] == written
 
 
 async def test_an_empty_correction_writes_nothing(market: Marketplace) -> None:

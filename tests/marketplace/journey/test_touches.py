@@ -12,6 +12,7 @@ import pytest
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import Distribution
 from marketplace.erasure.flow import erase_lead
+from marketplace.intake.postal import PostalBook
 from marketplace.journey.flow import Journey, TouchOutcome
 from marketplace.journey.shapes import LaterTouch, TouchesBody
 from marketplace.rules.catalog import Catalog
@@ -37,7 +38,7 @@ async def market(settings: Settings) -> AsyncIterator[Marketplace]:
 
 
 def journey_of(market: Marketplace) -> Journey:
-    return Journey(market.api, Catalog(market.api), market.sealer, Notifier(NOWHERE))
+    return Journey(market.api, Catalog(market.api), PostalBook(), market.sealer, Notifier(NOWHERE))
 
 
 def touch(kind: str = "call", minutes: float = 0, **fields: Any) -> dict[str, Any]:

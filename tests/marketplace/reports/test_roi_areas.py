@@ -10,12 +10,13 @@ import pytest
 from marketplace.database.db import open_pool
 from marketplace.database.migrate import migrations_directory
 from marketplace.reports.roi import RECORD
-from marketplace.runtime import clock
+from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.subscription import ZIP_COUNTRIES
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
 from tests.builders.service import follow_outcomes
+from tests.marketplace.journey.test_corrections import correct
 
 
 @pytest.fixture
@@ -82,6 +83,31 @@ async def test_kept_records_of_leads_from_elsewhere_lose_their_area_in_an_upgrad
     await owner.execute(migration[migration.index("update kept_outcome k set") :])
     assert await owner.fetchval(kept) == today
     assert len(today) == 2 * RECORD.itemsize
+
+
+async def test_a_lead_moves_to_its_corrected_area_and_budget(buying: Desk) -> None:
+    """One of two leads of Chicago was recorded with the wrong postal code and budget."""
+    lead = await buying.sold(1)
+    assert (await buying.tell(lead, kind="contacted", happened_at=clock.now().isoformat())).status_code == 201
+    lead_id = ids.decode("lead", await buying.sold(2))
+    assert lead_id is not None
+    owner = buying.market.owner
+    async with await open_pool(buying.market.settings.database_url or "", "marketplace_worker", size=1) as pool:
+        await follow_outcomes(pool, owner)
+        changes = {"bant": {"budget": {"minor": 5, "currency": "USD"}}, "contact": {"postal_code": "10001-1234"}}
+        await correct(buying.market, lead_id, changes)
+        rows = await owner.fetch("select postal_code, budget_minor from exclusive_outcome order by postal_code")
+        assert tuple(rows[0]) == ("10001", 5)
+        assert rows[1]["postal_code"] == "60614"
+        contacted = shared(1, "60614") | {"contacted_at": clock.now().isoformat()}
+        bought = {"leads": [contacted, shared(2, "10001")]}
+        assert (await buying.call("POST", "/v1/shared-leads", bought)).json()["added"] == 2
+        at_once = (await buying.call("GET", "/v1/reports/roi")).json()["strata"]
+        await follow_outcomes(pool, owner)
+        assert (await buying.call("GET", "/v1/reports/roi")).json()["strata"] == at_once
+    bands = await owner.fetch("select get_byte(record, 46) as band from kept_outcome order by band")
+    assert bands[0]["band"] == 3
+    assert {(row["area"], row["exclusive"], row["shared"]) for row in at_once} == {("100", 1, 1), ("606", 1, 1)}
 
 
 async def test_the_schema_knows_the_countries_of_zip_codes(buying: Desk) -> None:

@@ -25,10 +25,12 @@ from marketplace.simulations.store import StoredSimulation
 from marketplace.simulations.wire import SimulationRequest, SimulationResult, SimulationState
 from marketplace.worker import SIMULATE
 from routing.ranking import Strategy
+from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace, roofing
 from tests.builders.service import until
 from tests.builders.subscriptions import a_cap
 from tests.conftest import SECRETS
+from tests.marketplace.journey.test_corrections import POOR, RICH, correct
 from tests.receivers import Receiver, ok
 from tests.waiting import PATIENCE
 
@@ -102,6 +104,24 @@ async def test_the_unchanged_simulation_repeats_what_the_service_did_lead_by_lea
     assert (reproduction.leads, reproduction.same_business, reproduction.same_shares) == (23, 23, 1.0)
     assert result.comparison.before == result.comparison.after
     assert result.sentences[0] == "With a minimum score of 60: nothing changes."
+
+
+async def test_a_corrected_lead_is_decided_about_with_the_facts_of_each_decision(scene: Scene) -> None:
+    """Two leads were rejected for their budget; one was corrected, another was corrected once it was sold."""
+    market = scene.market
+    await market.buyer(scene.url, anywhere())
+    poor = {"bant": roofing_body()["bant"] | POOR["bant"]}
+    corrected, sold = await market.sold(1, **poor), await market.sold(3)
+    await market.sold(2, **poor)
+    await correct(market, corrected, RICH)
+    await correct(market, sold, POOR)
+    await market.walker.walk(corrected)
+    assert await market.state(corrected) == "delivered"
+    result = await scene.result(WhatIfPolicy(minimum_score=60))
+    assert result.comparison is not None
+    reproduction = result.comparison.reproduction
+    assert (reproduction.leads, reproduction.same_business) == (3, 3)
+    assert (result.comparison.before.sold, result.comparison.before.rejected) == (2, 1)
 
 
 async def test_what_happened_is_repeated_by_the_rules_as_they_were(scene: Scene) -> None:

@@ -15,11 +15,19 @@ from marketplace.demo.history.simulation import SimulatedHistory
 from marketplace.rules.catalog import Vertical
 from marketplace.simulations.accounts import StartingAccounts
 from marketplace.simulations.comparison import Comparison, compare, lead_facts
-from marketplace.simulations.simulator import LeadEnd, RecordedLead, SimulatedRules, Simulator, WalletMovement
+from marketplace.simulations.simulator import (
+    LeadEnd,
+    RecordedLead,
+    RevisionTime,
+    SimulatedRules,
+    Simulator,
+    WalletMovement,
+)
 from routing.calendar import CapWindow
 from routing.decision import vertical_cards
 from routing.expectation import BusinessSales
 from routing.inquiry import Budget, Timing
+from routing.journey import CorrectionEntry, Supplied
 from routing.lifecycle import AssignmentState, LeadState
 from routing.matching import Usage
 from routing.ranking import Strategy
@@ -242,6 +250,42 @@ def test_rules_that_are_not_changed_change_nothing() -> None:
     result = repeated(sorted(fortnight().rules.by_slug)[0])
     assert result.before == result.after
     assert (result.gained, result.lost, result.moved, result.sold_a_week.value) == (0, 0, 0, 0)
+
+
+def corrected(number: int, minor: int, minutes: float) -> RecordedLead:
+    """A lead whose budget was too low until it was corrected after some minutes, and decided about again."""
+    at = SINCE_NOON + timedelta(minutes=minutes)
+    supplies = Supplied(budget=Budget(minor=minor, currency="USD"))
+    return a_past_lead(
+        number,
+        facts={"budget": Budget(minor=1, currency="USD")},
+        journey=(CorrectionEntry(revision=1, at=at, supplies=supplies),),
+        decided=(RevisionTime(revision=0, at=SINCE_NOON), RevisionTime(revision=1, at=at)),
+    )
+
+
+def test_a_lead_is_decided_about_again_with_the_facts_that_were_corrected() -> None:
+    """The corrected lead finds the cap used up by one that was received before the correction."""
+    rules = the_rules(a_subscription(1, a_definition(caps=(a_cap("day", 1),))), patience_seconds=0)
+    ends = simulated(rules, corrected(1, 900_000, 20)).ends
+    assert [end.end for end in ends] == [LeadEnd.sold]
+    assert buyers(simulated(rules, corrected(1, 900_000, 20), a_past_lead(2, 10))) == [None, 1]
+    assert buyers(simulated(rules, corrected(1, 900_000, 20), a_past_lead(2, 30))) == [1, None]
+    assert simulated(rules, corrected(1, 2, 20)).ends[0].end is LeadEnd.rejected
+
+
+def test_facts_that_were_revised_before_the_first_decision_count_from_the_receipt() -> None:
+    lead = msgspec.structs.replace(corrected(1, 900_000, 1), decided=(RevisionTime(revision=1, at=SINCE_NOON),))
+    assert buyers(simulated(the_rules(a_subscription()), lead)) == [1]
+
+
+def test_a_lead_that_is_sold_is_not_decided_about_again() -> None:
+    poor = Supplied(budget=Budget(minor=1, currency="USD"))
+    at = SINCE_NOON + timedelta(minutes=5)
+    journey = (CorrectionEntry(revision=1, at=at, supplies=poor),)
+    decided = (RevisionTime(revision=0, at=SINCE_NOON), RevisionTime(revision=1, at=at))
+    lead = a_past_lead(1, journey=journey, decided=decided)
+    assert buyers(simulated(the_rules(a_subscription()), lead)) == [1]
 
 
 def test_a_budget_below_the_minimum_is_rejected() -> None:
