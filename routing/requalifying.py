@@ -2,9 +2,10 @@
 
     received, nurturing          decided about at once
     prospect                     qualified again if the verdict or a value has changed
+    held                         qualified again by a correction, once the business has given it up unseen
     rejected                     opened again if the verdict has changed
     unsold                       opened again if the verdict or a value has changed, or the person has come back since
-    every other state            left as it is: a business holds it, or the person has asked anew or not to be contacted
+    every other state            left as it is: a business has seen it, or the person has asked anew or has withdrawn
 
 A lead that has ended is opened within OPEN_AGAIN of its receipt, as long as its consent is.
 """
@@ -61,6 +62,8 @@ def next_step(
     """
     if lead.state in (LeadState.received, LeadState.nurturing):
         return NextStep.due
+    if lead.state is LeadState.held:
+        return NextStep.receive if came_back_at is None else NextStep.stay
     has_ended = lead.state in (LeadState.rejected, LeadState.unsold)
     if has_ended and (lead.reason == WITHDRAWN or now - lead.received_at > OPEN_AGAIN):
         return NextStep.stay

@@ -1,9 +1,11 @@
 -- name: find_case
--- Input of a decision, read without a lock: the lead, its facts after its journey, the businesses tried before, the catalog version that the
--- rules must have at least, and the time, by which the decision and all its windows go.
+-- Input of a decision, read without a lock: the lead, its facts after its journey, the businesses tried before, the catalog
+-- version that the rules must have at least, and the time, by which the decision and all its windows go. A business from
+-- which a correction took the lead may have it again.
 select l.id as lead_id, l.state, l.due_at, l.received_at, l.qualified_at, l.provider_id, l.vertical_id, l.mode,
        l.revision, facts_at(l.id, i.facts, l.revision) as facts,
-       array(select a.business_id from assignment a where a.lead_id = l.id) as tried,
+       array(select a.business_id from assignment a
+             where a.lead_id = l.id and not (a.state = 'released' and a.reason = 'corrected')) as tried,
        l.certificates, (select version from catalog_version) as catalog_version, is_withdrawn(l.id) as withdrawn,
        array(select c.business_id from person_key k
              join list_member m on m.key = substring(k.key for 16) and m.until is null

@@ -103,15 +103,25 @@ async def end_lead(connection: Connection, lead_id: UUID, state: LeadState, reas
 
     The caller has the lead's lock, which shows its state, and the role of an eraser.
     """
-    held_id = await erasure_store.find_held(connection, lead_id)
-    case = await delivery_store.find_delivery(connection, held_id) if held_id else None
-    if case is not None:
-        await delivery_store.mark_released(connection, case, reason, now, now)
-        if case.mode == "live":
-            await money.release(connection, case.price, now)
+    if await release_hold(connection, lead_id, reason, now):
         state = LeadState.prospect
     if state in WAITING_LEAD:
         await distribution_store.mark_ended(connection, lead_id, WITHDRAWN_LEAD[state], reason, now)
+
+
+async def release_hold(connection: Connection, lead_id: UUID, reason: str, now: datetime) -> bool:
+    """Release the hold on a lead that was never sent, which becomes a prospect again; False if there is no hold.
+
+    The caller has the lead's lock and the role of an eraser.
+    """
+    held_id = await erasure_store.find_held(connection, lead_id)
+    case = await delivery_store.find_delivery(connection, held_id) if held_id else None
+    if case is None:
+        return False
+    await delivery_store.mark_released(connection, case, reason, now, now)
+    if case.mode == "live":
+        await money.release(connection, case.price, now)
+    return True
 
 
 async def _load(connection: Connection, lead_id: UUID) -> Erasure:

@@ -16,6 +16,8 @@ from uuid import UUID
 import msgspec
 
 from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.erasure import store as erasure_store
+from marketplace.erasure.flow import release_hold
 from marketplace.intake.contact import PersonalData, marks_with_hashes
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.intake.postal import PostalArea, PostalBook
@@ -34,7 +36,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.text.faults import Fault, pointer
 from routing.journey import MOST_TOUCHES, CorrectionEntry, LeadUpdate, TouchEntry, identity, revise, update_of
 from routing.lifecycle import WAITING_LEAD, LeadState
-from routing.requalifying import next_step
+from routing.requalifying import NextStep, next_step
 
 MOST_TRIES: Final = 8
 "Attempts to write a revision of a lead that keeps changing. Each lost attempt means that another change was written."
@@ -44,11 +46,13 @@ NOT_YOURS: Final = "There is no inquiry of yours with this id."
 BUSY: Final = "This lead is being changed by other calls. Send this one again in a second."
 
 UNCORRECTED: Final = {
-    LeadState.held: "A business is getting this lead right now. Send the correction again in two minutes.",
     LeadState.duplicate: "Nothing was stored of this inquiry. Correct the earlier one of the same person.",
     LeadState.suppressed: "Nothing was stored of this inquiry, because the person asked not to be contacted.",
 }
 "States in which an inquiry is not corrected, with the reason."
+
+CORRECTED: Final = "corrected"
+"Reason of an assignment that was released because the lead was corrected before its business was shown it."
 
 ANNOUNCED: Final = frozenset({LeadState.exposed, LeadState.delivered})
 "States in which a business has the lead and is sent what has changed."
@@ -128,8 +132,8 @@ class Journey:
         """Correct answers or contact fields of an inquiry, and return the lead's new revision. It is on disk then.
 
         The same call under the same key returns the revision of the first. Raises NotFound, InvalidInput with all
-        faults, IdempotencyKeyReused, and Conflict if a business is just getting the lead, if another lead has the
-        corrected phone number or e-mail address, or if the person was erased.
+        faults, IdempotencyKeyReused, and Conflict if another lead has the corrected phone number or e-mail address, or
+        if the person was erased.
         """
         for _ in range(MOST_TRIES):
             lead = await self._load(caller, lead_id)
@@ -227,8 +231,13 @@ async def write_revision(connection: Connection, revision: Revision, update: Lea
     """Write a revision, and a notice to the business that has the lead; None, with nothing written, if the lead has
     changed since it was loaded.
 
-    The caller commits. Raises PersonTaken.
+    A lead that is held and qualified again is taken from its business first, which has not been shown it. The caller
+    commits. Raises PersonTaken.
     """
+    if revision.state is LeadState.held and revision.next is NextStep.receive:
+        if not await _release(connection, revision):
+            return None
+        revision = msgspec.structs.replace(revision, state=LeadState.prospect)
     writing = journey_store.revise_lead(connection, revision)
     revised = await failpoints.amid("amid_revision", writing, connection)
     if revised is None or revised.state not in ANNOUNCED:
@@ -237,6 +246,17 @@ async def write_revision(connection: Connection, revision: Revision, update: Lea
         detail = msgspec.to_builtins(update)
         await notices_store.insert_notice(connection, revision.lead_id, NoticeKind.updated, revision.made_at, detail)
     return revised
+
+
+async def _release(connection: Connection, revision: Revision) -> bool:
+    """Release the hold on a lead; False if the lead has changed since it was loaded.
+
+    Either this has the lead's lock first, and the exposure finds the lead released, or the exposure is committed.
+    """
+    await erasure_store.become_eraser(connection)
+    if not await journey_store.lock_held(connection, revision):
+        return False
+    return await release_hold(connection, revision.lead_id, CORRECTED, revision.made_at)
 
 
 def classify(lead: LeadJourney, touches: Sequence[ReadTouch]) -> tuple[TouchResult, ...]:

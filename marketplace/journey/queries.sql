@@ -36,6 +36,10 @@ select facts_at(id, '{}', revision) -> 'journey' as journey from lead where id =
 -- name: find_correction
 select revision, request_sha256 from correction where lead_id = $1 and idempotency_key = $2;
 
+-- name: lock_held
+-- The lead as it was read: held by a business that has not been shown it. Its release and its revision follow.
+select id from lead where id = $1 and state = 'held' and revision = $2 for no key update;
+
 -- name: revise_lead
 -- Touches and a correction, the lead's new revision and its new state, or nothing: see migrations/0060_journey.sql.
 select revise_lead($1::jsonb);

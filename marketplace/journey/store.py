@@ -181,6 +181,11 @@ async def find_correction(connection: Connection, lead_id: UUID, key: str) -> Ea
     return await find_row(connection, SQL["find_correction"], EarlierCorrection, lead_id, key)
 
 
+async def lock_held(connection: Connection, revision: Revision) -> bool:
+    """Lock the lead until the transaction ends; False if it is no longer held at the revision that was read."""
+    return await connection.fetchval(SQL["lock_held"], revision.lead_id, revision.revision) is not None
+
+
 async def revise_lead(connection: Connection, revision: Revision) -> RevisedLead | None:
     """Write a revision, and return the lead after it; None, with nothing written, if the lead has changed meanwhile.
 

@@ -24,7 +24,8 @@ select l.id, l.provider_id, i.facts, l.received_at, a.business_id,
            from (select revision, min(made_at) as at from decision
                  where lead_id = l.id and made_at >= l.received_at - interval '1 hour' group by revision) d) end as decided,
        coalesce((select o.won_at is not null from exclusive_outcome o where o.assignment_id = a.id), false) as won,
-       array(select r.business_id from assignment r where r.lead_id = l.id and r.state = 'released') as unreachable
+       array(select r.business_id from assignment r
+             where r.lead_id = l.id and r.state = 'released' and r.reason <> 'corrected') as unreachable
 from lead l
 join inquiry i on i.id = l.id
 left join assignment a on a.lead_id = l.id and a.live

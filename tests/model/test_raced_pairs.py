@@ -33,6 +33,7 @@ from tests.model.transitions import (
     award,
     award_and_expose,
     come_back,
+    correct,
     deliver,
     edit,
     erase,
@@ -105,6 +106,7 @@ TRANSITIONS: Final = (
         "award_and_expose": award_and_expose,
         "ask_anew": ask_anew,
         "come_back": come_back,
+        "correct": correct,
         "deliver": deliver,
         "join": join,
         "lapse": lapse,
@@ -179,6 +181,17 @@ DUELS: Final = (
         Duel(begins="in the inbox", first="take", second=other)
         for other in ("take", "run_out", "revoke", "erase", "take_up", "touch", "freeze")
     ),
+    *(
+        Duel(begins="prospect", first="correct", second=other)
+        for other in ("award", "award_and_expose", "erase", "touch", "correct")
+    ),
+    *(
+        Duel(begins=begins, first="deliver", second="correct", server=server)
+        for begins in ("held", "exposed")
+        for server in ("accepted", "refused", "silent")
+    ),
+    *(Duel(begins="held", first="correct", second=other) for other in ("correct", "erase", "run_out", "award", "edit")),
+    Duel(begins="exposed", first="lapse", second="correct"),
 )
 
 
@@ -270,6 +283,16 @@ select count(*) from inquiry i
 where i.provider_reference like (select provider_reference || '%' from inquiry where id = $1)
   and i.joined_lead_id <> $1"""
 
+CORRECTIONS: Final = "select count(*) from correction where lead_id = $1"
+UNANNOUNCED: Final = """
+select count(*) from correction c
+left join assignment a on a.lead_id = c.lead_id and a.state <> 'released'
+left join decision d on d.assignment_id = a.id
+left join notice n on n.lead_id = c.lead_id and n.kind = 'updated' and (n.detail ->> 'revision')::int = c.revision
+where c.lead_id = $1 and coalesce(a.state not in ('refused', 'lapsed'), true)
+  and (n.id is not null) <> coalesce(a.state in ('exposed', 'delivered') and d.revision < c.revision, false)"""
+"Corrections that are neither in the facts of the award that was shown nor in a notice to its business, or in both."
+
 ANNOUNCED_ERASED: Final = """
 select count(*) from notice join erasure using (lead_id)
 where lead_id = $1 and notice.kind = 'updated' and notice.state <> 'withdrawn'"""
@@ -332,6 +355,12 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
         assert row["state"] in ENDED, duel_words
         notices = await arena.market.owner.fetchval(ANNOUNCED_STOP, subject.lead_id)
         assert (notices > 0) == (row["shown"] == 1), duel_words
+    if "correct" in (duel.first, duel.second) and "erase" not in (duel.first, duel.second):
+        assert await arena.market.owner.fetchval(UNANNOUNCED, subject.lead_id) == 0, duel_words
+        corrections = [duel.first, duel.second].count("correct")
+        made = await arena.market.owner.fetchval(CORRECTIONS, subject.lead_id)
+        assert made >= 1, duel_words
+        assert made + sum(isinstance(actor.outcome, Conflict) for actor in actors) <= corrections, duel_words
     if "join" in (duel.first, duel.second):
         assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
         assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words

@@ -31,9 +31,9 @@ from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
 from marketplace.intake.shapes import BudgetBody, TimingBody
-from marketplace.journey.flow import Journey
+from marketplace.journey.flow import Journey, SentCorrection
 from marketplace.journey.joining import join_lead
-from marketplace.journey.shapes import LaterTouch, SuppliedAnswers
+from marketplace.journey.shapes import CorrectedBant, CorrectionBody, LaterTouch, SuppliedAnswers
 from marketplace.nurturing.flow import give_back as give_back_waiting
 from marketplace.revocations.flow import revoke_lead
 from marketplace.rules.catalog import Catalog
@@ -275,6 +275,14 @@ async def touch(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def come_back(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The person says that there is money enough."""
     return await _touch(stage, pools, subject, 2_000_000)
+
+
+async def correct(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The provider corrects the budget to one that the vertical takes as well."""
+    journey = Journey(pools.api, Catalog(pools.api), PostalBook(), stage.market.sealer, Notifier(NOWHERE))
+    body = CorrectionBody(bant=CorrectedBant(budget=BudgetBody(minor=3_000_000, currency="USD")))
+    sent = SentCorrection(body=body, request_sha256=b"", key=None)
+    return await journey.correct(stage.market.provider, subject.lead_id, sent)
 
 
 async def start_sooner(stage: Stage, pools: Pools, subject: Subject) -> object:

@@ -38,7 +38,7 @@ def standing(state: LeadState, **changes: Any) -> LeadStanding:
         (LeadState.rejected, POORER, NextStep.receive),
         (LeadState.unsold, FACTS, NextStep.stay),
         (LeadState.unsold, RICHER, NextStep.receive),
-        (LeadState.held, POORER, NextStep.stay),
+        (LeadState.held, FACTS, NextStep.receive),
         (LeadState.delivered, POORER, NextStep.stay),
         (LeadState.duplicate, POORER, NextStep.stay),
         (LeadState.expired, POORER, NextStep.stay),
@@ -69,3 +69,8 @@ def test_a_lead_whose_person_withdrew_or_whose_consent_is_old_stays_ended(change
 def test_only_a_lead_that_may_be_received_again_is(state: LeadState) -> None:
     step = next_step(standing(state), FACTS, POORER, roofing(), NOW + 2 * DAY, NOW + 2 * DAY)
     assert (step is NextStep.receive) == (LeadState.received in LEAD_MOVES[state])
+
+
+def test_a_touch_takes_a_held_lead_from_no_business() -> None:
+    held = standing(LeadState.held)
+    assert next_step(held, FACTS, POORER, roofing(), NOW + 2 * DAY, NOW + DAY) is NextStep.stay

@@ -13,12 +13,14 @@ from marketplace.erasure.flow import erase_lead
 from marketplace.intake.postal import PostalBook
 from marketplace.journey.flow import Journey, SentCorrection
 from marketplace.journey.shapes import CorrectionBody
+from marketplace.operations.verify import verify
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
 from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
 from tests.builders.inquiries import roofing_body
-from tests.builders.marketplaces import NOWHERE, Marketplace, marketplace, roofing
+from tests.builders.marketplaces import NOWHERE, Marketplace, anywhere, marketplace, roofing
+from tests.builders.subscriptions import a_cap
 from tests.receivers import Receiver, status
 
 POOR = {"bant": {"budget": {"minor": 100, "currency": "USD"}}}
@@ -193,13 +195,49 @@ async def test_the_contact_of_an_erased_person_is_gone_with_its_corrections(mark
         await correct(market, lead_id, {"contact": {"street": "3 Example Street"}})
 
 
-async def test_a_lead_that_a_business_is_just_getting_is_corrected_later(market: Marketplace) -> None:
+async def test_a_lead_that_is_held_is_taken_back_and_decided_about_again_by_a_correction(market: Marketplace) -> None:
+    """The price is available again and the cap has room; the same business gets the corrected lead."""
+    async with Receiver(status(200)) as receiver:
+        buyer = await market.buyer(receiver.url, anywhere(caps=(a_cap("day", 1),)))
+        lead_id = (await market.submit()).id
+        assignment_id = await market.distribution.distribute(lead_id)
+        assert assignment_id is not None
+        assert await market.state(lead_id) == "held"
+        assert await correct(market, lead_id, {"contact": {"street": "2 Example Street"}}) == 1
+        assert await market.state(lead_id) == "received"
+        row = await market.row("select state, reason from assignment where id = $1", assignment_id)
+        assert (row["state"], row["reason"]) == ("released", "corrected")
+        assert await market.value("select held_minor from wallet where business_id = $1", buyer.business_id) == 0
+        assert await market.delivery.deliver(assignment_id) == "nothing_to_do"
+        await market.walker.walk(lead_id)
+        assert await market.state(lead_id) == "delivered"
+        [visit] = receiver.visits
+    assert msgspec.json.decode(visit.body)["data"]["contact"]["street"] == "2 Example Street"
+    assert await market.value("select count(*) from notice") == 0
+    assert await decisions(market, lead_id) == [("held", 0), ("held", 1)]
+
+
+async def test_a_held_lead_that_no_longer_qualifies_goes_to_nobody(market: Marketplace) -> None:
     await market.buyer(None)
     lead_id = (await market.submit()).id
     await market.distribution.distribute(lead_id)
+    await correct(market, lead_id, POOR)
+    await market.walker.walk(lead_id)
+    assert await market.state(lead_id) == "rejected"
+    async with market.owner.acquire() as connection:
+        report = await verify(connection)
+    assert [check for check in report.checks if check.findings] == []
+
+
+async def test_a_held_lead_stays_with_its_business_if_the_correction_is_refused(market: Marketplace) -> None:
+    await market.buyer(None)
+    await market.submit(2)
+    lead_id = (await market.submit(1)).id
+    await market.distribution.distribute(lead_id)
+    with pytest.raises(Conflict, match="Another inquiry has this phone number"):
+        await correct(market, lead_id, {"contact": {"phone": roofing_body(2)["contact"]["phone"]}})
     assert await market.state(lead_id) == "held"
-    with pytest.raises(Conflict, match="two minutes"):
-        await correct(market, lead_id, POOR)
+    assert await market.value("select count(*) from transfer where kind = 'release'") == 0
 
 
 async def test_a_delivered_lead_keeps_its_business_and_sends_it_what_was_corrected(market: Marketplace) -> None:
