@@ -5,8 +5,9 @@ Such a subscription would wait for leads that never come. It is refused with the
 
 from collections.abc import Iterator
 
+from routing.inquiry import amount_in_words
 from routing.qualification import Dimension, ResultConsequence
-from routing.subscription import DefinitionFault, DefinitionFaultCode, SubscriptionDefinition, passes
+from routing.subscription import INFINITE, DefinitionFault, DefinitionFaultCode, SubscriptionDefinition, passes
 from routing.vertical import VerticalDefinition
 
 
@@ -15,6 +16,7 @@ def contradictions(definition: SubscriptionDefinition, vertical: VerticalDefinit
     yield from _score_faults(definition, vertical)
     yield from _authority_faults(definition, vertical)
     yield from _answer_faults(definition, vertical)
+    yield from _price_faults(definition, vertical)
 
 
 def _score_faults(definition: SubscriptionDefinition, vertical: VerticalDefinition) -> Iterator[DefinitionFault]:
@@ -43,6 +45,20 @@ def _answer_faults(definition: SubscriptionDefinition, vertical: VerticalDefinit
         if rules and not any(all(passes(rule, answer) for rule in rules) for answer in answers):
             words = ", ".join(map(str, choices))
             yield _fault("/attributes", f"A lead qualifies here only if “{field}” is one of: {words}.")
+
+
+def _price_faults(definition: SubscriptionDefinition, vertical: VerticalDefinition) -> Iterator[DefinitionFault]:
+    """Yield a fault if the price range of the subscription lies outside that of the vertical."""
+    jobs, persona = vertical.price_range, definition.persona
+    if jobs is None or jobs.currency != definition.currency:
+        return
+    low, high = persona.minimum_price_minor or 0, persona.maximum_price_minor or INFINITE
+    if low > (jobs.maximum_minor or INFINITE):
+        most = amount_in_words(jobs.maximum_minor or 0, jobs.currency)
+        yield _fault("/persona/minimum_price_minor", f"Jobs in this vertical cost at most {most}.")
+    if high < (jobs.minimum_minor or 0):
+        least = amount_in_words(jobs.minimum_minor or 0, jobs.currency)
+        yield _fault("/persona/maximum_price_minor", f"Jobs in this vertical cost at least {least}.")
 
 
 def _fault(pointer: str, detail: str) -> DefinitionFault:

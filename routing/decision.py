@@ -421,7 +421,7 @@ def _match(
     now: datetime,
     cards: VerticalCards,
 ) -> MatchedCandidates:
-    considered = consider(index, lead.facts, verdict, now, lead.tried, vertical.consent)
+    considered = consider(index, lead.facts, verdict, now, lead.tried, vertical.consent, vertical.price_range)
     considered = apply_lists(considered, lead.customers_of, now, outdated=lead.lists_outdated)
     chances = chances_of(lead, cards, {subscription.business_id for subscription in considered.eligible})
     expectation = None

@@ -44,6 +44,7 @@ from routing.subscription import (
     FieldRule,
     OpenHours,
     Persona,
+    PriceRange,
     Subscription,
     SubscriptionDefinition,
     passes,
@@ -130,7 +131,7 @@ class Rule(StrEnum):
     company_size = "company_size"
     """The company is smaller or larger than the business wants."""
     price_range = "price_range"
-    """The person asks for, and has bought, at prices outside the range of the business."""
+    """The person asks for, and has bought, at prices outside the range of the business or of the vertical."""
     phone_type = "phone_type"
     """The phone is not of a kind that the business accepts."""
     source_excluded = "source_excluded"
@@ -236,15 +237,16 @@ def consider(
     now: datetime,
     tried: frozenset[UUID] = frozenset(),
     consent_policy: ConsentPolicy = ANY_CONSENT,
+    prices: PriceRange | None = None,
 ) -> MatchingResult:
     """Return the candidates for a qualified lead, each with all the rules that it fails, except caps and wallet.
 
     A vertical of up to `COMPLETE_UP_TO` subscriptions has a candidate for each; above that only those whose area holds
     the lead and the nearest others. `tried` are the businesses that have been tried for this lead, `consent_policy`
-    the requirements of its vertical on the consent.
+    the requirements of its vertical on the consent, and `prices` what jobs cost there.
     """
     entries, left_out = index.near(facts)
-    case = MatchingCase(facts, verdict, now, tried, consent_policy)
+    case = MatchingCase(facts, verdict, now, tried, consent_policy, prices)
     candidates = tuple(_candidate(entry, case) for entry in entries)
     pairs = zip(entries, candidates, strict=True)
     eligible = tuple(entry.subscription for entry, candidate in pairs if not candidate.failures)
@@ -312,6 +314,7 @@ class MatchingCase:
         "facts",
         "now",
         "point",
+        "price_miss",
         "results",
         "role",
         "sellers",
@@ -323,7 +326,13 @@ class MatchingCase:
     )
 
     def __init__(
-        self, facts: Facts, verdict: Verdict, now: datetime, tried: frozenset[UUID], policy: ConsentPolicy
+        self,
+        facts: Facts,
+        verdict: Verdict,
+        now: datetime,
+        tried: frozenset[UUID],
+        policy: ConsentPolicy,
+        prices: PriceRange | None,
     ) -> None:
         self.facts = facts
         self.verdict = verdict
@@ -339,6 +348,7 @@ class MatchingCase:
         named_seller_required = policy.requires_named_seller or bool(self.terms.sellers)
         self.sellers = fold_sellers(self.terms.sellers) if named_seller_required else None
         self.consent_failures = tuple(_need_failures(policy, self.terms))
+        self.price_miss = None if prices is None else _price_miss(prices, facts, "what jobs cost here")
 
 
 def _candidate(entry: IndexEntry, case: MatchingCase) -> Candidate:
@@ -502,7 +512,7 @@ def _persona_failures(entry: IndexEntry, case: MatchingCase) -> Iterator[Failure
     if entry.roles and case.role not in entry.roles:
         yield Failure(rule=Rule.role, detail=f"role {facts.role or 'not told'}")
     yield from _size_failures(persona, facts.company_size)
-    yield from _price_failures(persona, facts, entry.subscription.definition.currency)
+    yield from _price_failures(persona, case, entry.subscription.definition.currency)
     if persona.phone_types and not phone_accepted(persona.phone_types, facts.signals.phone_type):
         yield Failure(rule=Rule.phone_type, detail=_phone_in_words(facts.signals.phone_type))
     if case.source in entry.sources:
@@ -523,21 +533,32 @@ def _size_failures(persona: Persona, size: int | None) -> Iterator[Failure]:
         yield _missed(Rule.company_size, "company size", size - high, "above", "people")
 
 
-def _price_failures(persona: Persona, facts: Facts, currency: str) -> Iterator[Failure]:
-    """Yield a failure if neither the budget nor a purchase lies in the price range, by the least distance to it."""
-    if persona.minimum_price_minor is None and persona.maximum_price_minor is None:
-        return
-    low, high = persona.minimum_price_minor or 0, persona.maximum_price_minor or INFINITE
-    spans = tuple(_price_spans(facts, currency))
-    if not spans:
-        yield Failure(rule=Rule.price_range, detail=f"no price in {currency} told")
-        return
+def _price_failures(persona: Persona, case: MatchingCase, currency: str) -> Iterator[Failure]:
+    """Yield a failure if the person's prices lie outside the range of the subscription or of the vertical.
+
+    Of two, that with the greater distance. A person who named no price passes the vertical's range alone.
+    """
+    own = None
+    low, high = persona.minimum_price_minor, persona.maximum_price_minor
+    if low is not None or high is not None:
+        own = _price_miss(PriceRange(currency=currency, minimum_minor=low, maximum_minor=high), case.facts, "the range")
+        if own is None and not any(_price_spans(case.facts, currency)):
+            own = Failure(rule=Rule.price_range, detail=f"no price in {currency} told")
+    misses = [miss for miss in (own, case.price_miss) if miss is not None]
+    if misses:
+        yield max(misses, key=lambda miss: miss.distance or 0)
+
+
+def _price_miss(prices: PriceRange, facts: Facts, name: str) -> Failure | None:
+    """Return a failure by the least distance if neither the budget nor a purchase lies in a range; None without any."""
+    low, high = prices.minimum_minor or 0, prices.maximum_minor or INFINITE
+    spans = tuple(_price_spans(facts, prices.currency))
+    if not spans or any(bottom <= high and top >= low for bottom, top in spans):
+        return None
     below, above = min(low - top for _, top in spans), min(bottom - high for bottom, _ in spans)
-    if any(bottom <= high and top >= low for bottom, top in spans):
-        return
     distance, side = (below, "below") if below > 0 and (above <= 0 or below <= above) else (above, "above")
-    detail = f"price {amount_in_words(distance, currency)} {side} the range"
-    yield Failure(rule=Rule.price_range, detail=detail, distance=distance, unit="minor")
+    detail = f"price {amount_in_words(distance, prices.currency)} {side} {name}"
+    return Failure(rule=Rule.price_range, detail=detail, distance=distance, unit="minor")
 
 
 def _price_spans(facts: Facts, currency: str) -> Iterator[tuple[int, int]]:

@@ -119,6 +119,14 @@ class Persona(msgspec.Struct, frozen=True, kw_only=True):
     refuses_disposable_email: bool = False
 
 
+class PriceRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices of jobs, in minor units of `currency`; None is no limit on that side."""
+
+    currency: str
+    minimum_minor: int | None = None
+    maximum_minor: int | None = None
+
+
 class Cap(msgspec.Struct, frozen=True, kw_only=True):
     """Limit per window, in the business's own calendar: `count` leads, `amount_minor` spent in minor units, or both."""
 

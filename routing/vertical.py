@@ -22,6 +22,7 @@ from routing.qualification import (
 )
 from routing.quota import QuotaTerms
 from routing.ranking import Strategy
+from routing.subscription import PriceRange
 
 LONGEST_PATIENCE_SECONDS = 3_600
 "Longest `patience_seconds`: an hour. With the 24 hours for evidence of receipt, every lead ends within 25 hours."
@@ -51,6 +52,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     `rules_version` names the rules of qualification that judge it, and is set when a version is saved; 1 in versions
     from before this field existed.
     `reserve_minor` is the lowest price of a lead, in minor units; a subscription keeps a lower one until it is saved.
+    `price_range` is what jobs cost: no subscription gets a lead whose budget and purchases all lie outside of it.
     `consent` has the requirements on the consent of every lead, `certificate` those on its certificates.
     Of a thousand leads, `explore_per_mille` are offered in a random order of the businesses that may have them,
     instead of that of the strategy, so that the effect of the order can be measured.
@@ -85,6 +87,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     returns_at_least: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 3
     rules_version: int = 1
     reserve_minor: int = 1
+    price_range: PriceRange | None = None
     explore_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_EXPLORED_PER_MILLE)] = 0
     delay_per_mille: Annotated[int, msgspec.Meta(ge=0, le=MOST_DELAYED_PER_MILLE)] = 0
     consent: ConsentPolicy = ANY_CONSENT

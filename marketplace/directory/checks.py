@@ -26,6 +26,7 @@ from routing.subscription import (
     COUNTRY_CODE,
     PRICE_MINOR,
     BusinessTerms,
+    PriceRange,
     SubscriptionDefinition,
     consent_need_faults,
     validate,
@@ -139,6 +140,8 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
     yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
     yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
     yield from _bounded("/definition/reserve_minor", definition.reserve_minor, *PRICE_MINOR)
+    if definition.price_range is not None:
+        yield from _price_range_faults(definition.price_range, definition.currency)
     for flaw in consent_need_faults(definition.consent):
         yield _fault(f"/definition{flaw.pointer}", flaw.code, flaw.detail)
 
@@ -185,6 +188,19 @@ def _interest_faults(definition: VerticalDefinition) -> Iterator[Fault]:
             where = pointer("definition", "interest", position, "otherwise")
             detail = "Only a required criterion may let a lead wait: set required to true, or leave otherwise out."
             yield _fault(where, Refusal.not_for_this_kind, detail)
+
+
+def _price_range_faults(prices: PriceRange, currency: str) -> Iterator[Fault]:
+    """Yield the faults of what jobs of a vertical cost."""
+    where = "/definition/price_range"
+    if prices.currency != currency:
+        yield _fault(f"{where}/currency", Refusal.currency_not_vertical, f"Give the vertical's currency, {currency}.")
+    low, high = prices.minimum_minor, prices.maximum_minor
+    for name, amount in (("minimum_minor", low), ("maximum_minor", high)):
+        if amount is not None:
+            yield from _bounded(f"{where}/{name}", amount, *BUDGET_MINOR)
+    if low is not None and high is not None and low > high:
+        yield _fault(where, Refusal.never_matches, "No price is above the maximum: raise it, or lower the minimum.")
 
 
 def _policy_faults(definition: VerticalDefinition) -> Iterator[Fault]:

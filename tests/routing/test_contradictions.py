@@ -8,13 +8,15 @@ import pytest
 from routing.contradictions import contradictions
 from routing.inquiry import Authority
 from routing.qualification import Dimension, ResultConsequence
-from routing.subscription import BantMinimum, FieldRule, Persona
+from routing.subscription import BantMinimum, FieldRule, Persona, PriceRange
 from routing.vertical import VerticalDefinition
 from tests.builders.marketplaces import roofing
 from tests.builders.subscriptions import a_definition
 
 ROOFING = roofing()
 HIGHEST = sum(policy.points.meets for policy in (ROOFING.budget, ROOFING.authority, ROOFING.need, ROOFING.timing))
+PRICES = PriceRange(currency=ROOFING.currency, minimum_minor=100, maximum_minor=200)
+PRICED = msgspec.structs.replace(ROOFING, price_range=PRICES)
 UNACCEPTED = tuple(authority for authority in Authority if authority not in ROOFING.authority.accepted)
 
 
@@ -60,6 +62,9 @@ OTHER_ROOF = (FieldRule(field="roof_type", any_of=("slate",)),)
             STRICT,
             ["/attributes"],
         ),
+        ({"persona": Persona(minimum_price_minor=200, maximum_price_minor=300)}, PRICED, []),
+        ({"persona": Persona(minimum_price_minor=201)}, PRICED, ["/persona/minimum_price_minor"]),
+        ({"persona": Persona(maximum_price_minor=99)}, PRICED, ["/persona/maximum_price_minor"]),
     ],
 )
 def test_a_rule_that_no_qualified_lead_passes_is_named(

@@ -35,7 +35,7 @@ from routing.matching import (
     validate,
 )
 from routing.qualification import Dimension, DimensionResult
-from routing.subscription import MOST_FAULTS, _attribute_faults
+from routing.subscription import MOST_FAULTS, PriceRange, _attribute_faults
 from tests.builders.subscriptions import (
     MONDAY_NOON,
     a_candidate,
@@ -215,6 +215,34 @@ def test_each_rule_fails_for_its_own_reason_and_by_its_own_distance(
     candidate = the_candidate(a_subscription(1, a_definition(**definition), **subscription), **lead)
     found = [(failure.rule, failure.distance) for failure in candidate.failures]
     assert found == ([expected] if expected else [])
+
+
+JOBS = PriceRange(currency="USD", minimum_minor=500_000, maximum_minor=2_000_000)
+DEAR = Budget(minor=2_120_000, currency="USD")
+
+
+@pytest.mark.parametrize(
+    ("lead", "persona", "detail"),
+    [
+        ({}, Persona(), None),
+        ({"budget": None}, Persona(), None),
+        ({"budget": Budget(minor=1, currency="EUR")}, Persona(), None),
+        ({"budget": DEAR}, Persona(), "price USD 1,200 above what jobs cost here"),
+        ({"budget": Budget(minor=450_000, currency="USD")}, Persona(), "price USD 500 below what jobs cost here"),
+        ({"budget": DEAR, "touches": (bought(600_000),)}, Persona(), None),
+        ({"budget": Budget(minor=100_000, maximum_minor=600_000, currency="USD")}, Persona(), None),
+        ({"budget": DEAR}, Persona(minimum_price_minor=2_100_000), "price USD 1,200 above what jobs cost here"),
+        ({"budget": DEAR}, Persona(maximum_price_minor=1_000_000), "price USD 11,200 above the range"),
+        ({"budget": None}, Persona(maximum_price_minor=1_000_000), "no price in USD told"),
+    ],
+)
+def test_a_lead_at_other_prices_than_the_jobs_of_its_vertical_is_nobodys_by_the_greater_distance(
+    lead: dict[str, Any], persona: Persona, detail: str | None
+) -> None:
+    index = SubscriptionIndex([a_subscription(1, a_definition(persona=persona))])
+    considered = consider(index, a_lead(**lead), a_verdict(), MONDAY_NOON, prices=JOBS)
+    details = [failure.detail for failure in considered.candidates[0].failures]
+    assert details == ([] if detail is None else [detail])
 
 
 def test_a_dimension_that_must_be_met_is_not_met_by_being_unknown() -> None:

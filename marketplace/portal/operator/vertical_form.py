@@ -9,11 +9,12 @@ from marketplace.portal.forms import ShownForm, label, show_form, split_codes, s
 from marketplace.portal.frame import words
 from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
 from routing.consent import Channel, ConsentPolicy
+from routing.inquiry import amount_in_words
 from routing.joining import RepeatInquiries
 from routing.person import PERSON_IN_WORDS, SamePerson
 from routing.qualification import LONGEST_NURTURE_DAYS, DimensionPolicy, NurtureDays, ResultConsequence
 from routing.ranking import Strategy
-from routing.subscription import PRICE_MINOR
+from routing.subscription import BUDGET_MINOR, PRICE_MINOR, PriceRange
 from routing.vertical import MOST_DELAYED_PER_MILLE, MOST_EXPLORED_PER_MILLE, VerticalDefinition
 
 CERTIFICATE_FAILURES: Final[dict[FailureConsequence, str]] = {
@@ -43,6 +44,7 @@ LOW_SCORES: Final[dict[ResultConsequence, str]] = {
 }
 "Consequences of a low score, in words."
 
+JobPrice = Annotated[int, Meta(ge=BUDGET_MINOR[0], le=BUDGET_MINOR[1])]
 Texts = Annotated[str, Meta(max_length=1_000)]
 
 
@@ -77,6 +79,11 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         label("Lowest price of a lead, in the smallest unit of {currency}"),
     ]
     strategy: Annotated[Strategy, label("Ranking")]
+    job_minimum: Annotated[
+        JobPrice | None,
+        label("A job costs at least, in the smallest unit of {currency}", "Compared with the budget and purchases."),
+    ] = None
+    job_maximum: Annotated[JobPrice | None, label("A job costs at most, in the smallest unit of {currency}")] = None
     requires_named_seller: Annotated[
         bool,
         label(
@@ -124,6 +131,7 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
 
 def show_figures(definition: VerticalDefinition) -> ShownForm:
     """Return the form with the rules of a definition."""
+    prices = definition.price_range
     values: dict[str, object] = {
         "minimum_score": definition.minimum_score,
         "on_low_score": definition.on_low_score,
@@ -134,6 +142,8 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
         "patience_seconds": definition.patience_seconds,
         "reserve_minor": definition.reserve_minor,
         "strategy": definition.strategy,
+        "job_minimum": prices.minimum_minor if prices and prices.minimum_minor is not None else "",
+        "job_maximum": prices.maximum_minor if prices and prices.maximum_minor is not None else "",
         "requires_named_seller": "1" if definition.consent.requires_named_seller else "",
         "purposes": "\n".join(definition.consent.purposes),
         "jurisdictions": " ".join(definition.consent.jurisdictions),
@@ -180,6 +190,7 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         patience_seconds=form.patience_seconds,
         reserve_minor=form.reserve_minor,
         strategy=form.strategy,
+        price_range=_price_range(form, current.currency),
         consent=ConsentPolicy(
             requires_named_seller=form.requires_named_seller,
             channels=form.channels,
@@ -202,6 +213,26 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         need=replace(current.need, **_consequences(current.need, form.need_fails, form.need_unknown)),
         timing=timing,
     )
+
+
+def price_range_in_words(prices: PriceRange | None) -> str:
+    """Return what jobs cost, such as "USD 500 to USD 20,000"; empty without a limit."""
+    if prices is None:
+        return ""
+    low, high = (
+        None if minor is None else amount_in_words(minor, prices.currency)
+        for minor in (prices.minimum_minor, prices.maximum_minor)
+    )
+    if low is None:
+        return f"At most {high}" if high else ""
+    return f"{low} to {high}" if high else f"At least {low}"
+
+
+def _price_range(form: VerticalFiguresForm, currency: str) -> PriceRange | None:
+    """Return what jobs cost, None without a limit."""
+    if form.job_minimum is None and form.job_maximum is None:
+        return None
+    return PriceRange(currency=currency, minimum_minor=form.job_minimum, maximum_minor=form.job_maximum)
 
 
 def _consequences(

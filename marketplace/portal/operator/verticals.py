@@ -29,6 +29,7 @@ from marketplace.portal.operator.vertical_form import (
     RESULTS,
     VerticalFiguresForm,
     apply_figures,
+    price_range_in_words,
     show_figures,
 )
 from marketplace.portal.paging import list_limit, next_page
@@ -174,6 +175,7 @@ async def _vertical_page(
         draft_text=as_text(draft) if draft else "",
         warnings=lint_policy(draft or selected.definition),
         results=RESULTS,
+        job_prices=price_range_in_words(selected.definition.price_range),
         low_scores=LOW_SCORES,
         certificate_failures=CERTIFICATE_FAILURES,
         persons=PERSON_IN_WORDS,

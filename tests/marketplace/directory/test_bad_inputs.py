@@ -10,6 +10,7 @@ from marketplace.directory.wire import closed
 from routing.inquiry import NeedField
 from routing.interest import InterestCriterion, UnmetConsequence
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Points
+from routing.subscription import PriceRange
 from routing.vertical import VerticalDefinition
 from tests.builders.inquiries import ROOFING_NEEDS, points
 from tests.builders.marketplaces import roofing
@@ -144,6 +145,17 @@ VERTICALS: tuple[tuple[dict[str, Any], str, str], ...] = (
         {"need": NeedPolicy(wanted={"roof_type": ()}, points=points())},
         "/definition/need/wanted/roof_type",
         "never_matches",
+    ),
+    (
+        {"price_range": PriceRange(currency="USD", minimum_minor=2, maximum_minor=1)},
+        "/definition/price_range",
+        "never_matches",
+    ),
+    ({"price_range": PriceRange(currency="EUR")}, "/definition/price_range/currency", "currency_not_vertical"),
+    (
+        {"price_range": PriceRange(currency="USD", maximum_minor=0)},
+        "/definition/price_range/maximum_minor",
+        "out_of_range",
     ),
     (
         {"interest": (InterestCriterion(name="replied", kinds=("email_reply",), otherwise=UnmetConsequence.nurture),)},

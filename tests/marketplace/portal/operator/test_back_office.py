@@ -465,6 +465,23 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     assert "It is at version 2 by now" in late
 
 
+async def test_what_jobs_cost_is_published_on_the_page_of_the_vertical_and_counts_from_then_on(office: Office) -> None:
+    """Everybody has a budget of USD 12,000."""
+    path = "/operator/verticals/roofing"
+    refused = await office.submit(f"{path}/try", 422, **QUICK | {"job_minimum": 2, "job_maximum": 1})
+    assert "No price is above the maximum" in unescape(refused)
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"job_minimum": "", "job_maximum": 1_080_000}))
+    draft = re.search(r'name="definition" hidden[^>]*>(.*?)</textarea>', text, re.DOTALL)
+    assert draft
+    await office.submit(f"{path}/publish", definition=draft[1], version=1, reason="small jobs only")
+    assert "At most USD 10,800" in await office.page(path)
+    lead_id = await office.market.sold()
+    row = await office.market.row("select state, reason from lead where id = $1", lead_id)
+    assert (row["state"], row["reason"]) == ("unsold", "price_range")
+    lead = await office.page(f"/operator/routing/{ids.encode('lead', lead_id)}")
+    assert "price USD 1,200 above what jobs cost here" in lead
+
+
 async def test_rules_by_which_leaving_an_answer_out_pays_are_warned_of_before_they_are_published(
     office: Office,
 ) -> None:
