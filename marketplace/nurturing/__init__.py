@@ -1,1 +1,1 @@
-"""The nurture lane: leads that wait for a date, an answer or points, and giving one back early."""
+"""The nurture lane: leads that wait for a date, an answer, a touch or points, and giving one back early."""

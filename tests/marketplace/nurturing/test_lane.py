@@ -15,9 +15,12 @@ from marketplace.nurturing.store import LaneFilter
 from marketplace.rules.catalog import Catalog
 from marketplace.runtime.errors import Conflict, NotFound
 from marketplace.runtime.settings import Settings
+from routing.interest import InterestCriterion, UnmetConsequence
 from routing.qualification import Dimension, ResultConsequence, WaitsFor
 from tests.builders.inquiries import roofing_policy
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
+from tests.marketplace.journey.test_touches import send, touch
+from tests.receivers import Receiver, status
 
 POLICY = roofing_policy()
 WAITS = ResultConsequence.nurture
@@ -61,6 +64,21 @@ async def test_the_answer_to_a_waiting_inquiry_names_the_question_worth_asking(m
     assert view.unlock_together == 2
     due = await market.row("select due_at - received_at as wait from lead where id = $1", lead_id)
     assert due["wait"] == timedelta(days=30)
+
+
+async def test_a_lead_waits_for_a_reply_and_is_sold_once_it_has_come(settings: Settings) -> None:
+    reply = InterestCriterion(name="replied", kinds=("email_reply",), required=True, otherwise=UnmetConsequence.nurture)
+    async with marketplace(settings, roofing(interest=(reply,))) as market, Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        lead_id = await market.sold()
+        view = await load_inquiry(market.intake, market.provider, lead_id)
+        assert (view.state, view.reasons) == ("nurturing", ("email reply",))
+        assert [(each.criterion, each.question, each.subscriptions) for each in view.unlock] == [
+            ("replied", "Needed: email reply.", 1)
+        ]
+        assert await send(market, lead_id, touch("call", seconds=90), touch("email_reply")) == ["added", "added"]
+        await market.walker.walk(lead_id)
+        assert await market.state(lead_id) == "delivered"
 
 
 async def test_the_lane_lists_waiting_leads_newest_first_page_by_page(market: Marketplace) -> None:

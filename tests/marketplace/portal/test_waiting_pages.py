@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from marketplace.runtime import ids
+from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
+from routing.interest import InterestCriterion, UnmetConsequence
 from routing.qualification import ResultConsequence
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body, roofing_policy
@@ -61,3 +63,23 @@ async def test_an_operator_sees_the_waiting_leads_of_every_provider(office: Desk
     assert (await operator.get("/operator/waiting?provider=nobody")).status_code == 404
     other = ids.encode("prov", office.market.vertical_id)
     assert "No waiting lead matches" in (await operator.get(f"/operator/waiting?provider={other}")).text
+
+
+async def test_a_lead_that_is_wanted_later_says_the_day_from_which_businesses_get_it(office: Desk) -> None:
+    """The vertical takes what is wanted within 60 days."""
+    await office.market.sold(1, bant=roofing_body()["bant"] | {"timing": {"not_before": "2099-03-02"}})
+    wanted = (clock.now() + timedelta(days=100)).date()
+    await office.market.sold(2, bant=roofing_body(2)["bant"] | {"timing": {"not_before": wanted.isoformat()}})
+    text = (await (await signed_in(office.api, "operator")).get("/operator/waiting")).text
+    assert f"{wanted - timedelta(days=60):%-d %b %Y}, 60 days before the person wants it" in text
+    assert "2099" not in text
+
+
+async def test_answer_and_touch_that_a_lead_needs_together_are_named(settings: Settings) -> None:
+    reply = InterestCriterion(name="replied", kinds=("email_reply",), required=True, otherwise=UnmetConsequence.nurture)
+    async with AsyncExitStack() as stack:
+        office = await desk(stack, settings, vertical=roofing(timing=TIMING, interest=(reply,)))
+        await office.market.sold(1, bant=undated())
+        text = (await (await signed_in(office.api, "operator")).get("/operator/waiting")).text
+        assert "A better answer about the timing; email reply" in text
+        assert "Needed together: timing, replied. 2 subscriptions would take it." in text
