@@ -625,9 +625,14 @@ create table transfer (
     payout_minor bigint generated always as ( case when (kind in ('payout', 'claw_back')) then amount_minor else
         null::bigint end) stored,
     committed_by xid8 not null default pg_current_xact_id(),
+    share smallint,
+    whole_payout_minor bigint generated always as ( case when ((kind in ('payout', 'claw_back')) and (share is null))
+        then amount_minor else null::bigint end) stored,
     constraint transfer_pkey primary key (id),
-    constraint transfer_at_agreed_payout foreign key (assignment_id, provider_id, currency, payout_minor) references
-        assignment(id, provider_id, currency, payable_minor),
+    constraint transfer_at_agreed_payout foreign key (assignment_id, provider_id, currency, whole_payout_minor)
+        references assignment(id, provider_id, currency, payable_minor),
+    constraint transfer_at_agreed_share foreign key (assignment_id, share, provider_id, currency, amount_minor)
+        references payout_share(assignment_id, share, provider_id, currency, amount_minor),
     constraint transfer_at_quoted_price foreign key (assignment_id, business_id, currency, price_minor) references
         assignment(id, business_id, currency, chargeable_minor),
     constraint transfer_wallet foreign key (business_id, currency) references wallet(business_id, currency),
@@ -637,7 +642,8 @@ create table transfer (
     constraint transfer_kind check (kind in ('top_up', 'withdrawal', 'hold', 'release', 'capture', 'payout', 'refund',
         'claw_back', 'paid')),
     constraint transfer_parties check ( case when kind in ('payout', 'claw_back', 'paid') then provider_id is not null
-        and business_id is null else provider_id is null and business_id is not null end)
+        and business_id is null else provider_id is null and business_id is not null end),
+    constraint transfer_share check (share is null or (kind in ('payout', 'claw_back')))
 );
 alter table transfer enable row level security;
 create index transfer_by_business on transfer (business_id, id) include (kind, amount_minor, made_at) where
@@ -648,14 +654,17 @@ create index transfer_by_provider on transfer (provider_id, id) where (provider_
 create index transfer_earned on transfer (provider_id, made_at) include (kind, currency, amount_minor) where
     (provider_id is not null);
 create index transfer_made on transfer using brin (made_at) with (pages_per_range='16', autosummarize='on');
-create unique index transfer_one_claw_back on transfer (assignment_id) where (kind = 'claw_back');
+create unique index transfer_one_claw_back on transfer (assignment_id, coalesce((share)::int, 0)) where (kind =
+    'claw_back');
 create unique index transfer_one_event on transfer (event_id) where (event_id is not null);
 create unique index transfer_one_hold on transfer (assignment_id) where (kind = 'hold');
-create unique index transfer_one_payout on transfer (assignment_id) where (kind = 'payout');
+create unique index transfer_one_payout on transfer (assignment_id, coalesce((share)::int, 0)) where (kind = 'payout');
 create unique index transfer_one_refund on transfer (assignment_id) where (kind = 'refund');
 create unique index transfer_one_settlement on transfer (assignment_id) where (kind in ('capture', 'release'));
 -- Kinds of which the ledger's newest page would not be found among the newest transfers.
 create index transfer_seldom on transfer (kind, id) where (kind <> all (array['hold', 'capture', 'payout']));
+create constraint trigger transfer_every_share after insert on transfer deferrable initially deferred for each row when
+    (new.share is not null) execute function assert_shares_move();
 create trigger transfer_is_final before delete or update on transfer for each row execute function refuse_change();
 create trigger transfer_is_kept before truncate on transfer for each statement execute function refuse_change();
 create trigger transfer_is_owed after insert on transfer for each row when (new.kind = 'paid') execute function
@@ -669,9 +678,9 @@ create policy transfer_of_payments on transfer for insert to marketplace_api wit
 create policy transfer_of_returns on transfer for insert to marketplace_returner with check (kind in ('refund',
     'claw_back'));
 create policy transfer_seen_by_all on transfer for select using (true);
-grant insert (amount_minor, assignment_id, business_id, currency, event_id, id, kind, made_at, provider_id), select on
-    transfer to marketplace_api, marketplace_worker;
-grant insert (amount_minor, assignment_id, business_id, currency, id, kind, made_at, provider_id) on transfer to
+grant insert (amount_minor, assignment_id, business_id, currency, event_id, id, kind, made_at, provider_id, share),
+    select on transfer to marketplace_api, marketplace_worker;
+grant insert (amount_minor, assignment_id, business_id, currency, id, kind, made_at, provider_id, share) on transfer to
     marketplace_feeder;
 grant select on transfer to marketplace_reports;
 
@@ -3802,6 +3811,119 @@ create table revised_facts (
 );
 create index revised_facts_committed on revised_facts (committed_by);
 grant select on revised_facts to marketplace_api, marketplace_reports, marketplace_worker;
+
+
+-- Payout shares (migration 0079) --------------------------------------------------------------------------------------
+
+-- An inquiry that joined a lead before the lead was exposed: its provider takes part in the payout. `revision` is that of
+-- the lead with the inquiry's answers, and so gives the order of the claims.
+create table payout_claim (
+    inquiry_id uuid not null,
+    lead_id uuid not null,
+    provider_id uuid not null,
+    vertical_id uuid not null,
+    mode text not null,
+    revision int not null,
+    constraint payout_claim_pkey primary key (inquiry_id),
+    constraint payout_claim_of_lead unique (lead_id, provider_id, inquiry_id),
+    constraint payout_claim_inquiry foreign key (inquiry_id, provider_id, vertical_id, mode) references inquiry(id,
+        provider_id, vertical_id, mode),
+    constraint payout_claim_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint payout_claim_revision check (revision > 0)
+);
+create trigger payout_claim_in_time before insert on payout_claim for each row execute function assert_claim();
+create trigger payout_claim_is_final before delete or update on payout_claim for each row execute function
+    refuse_change();
+create trigger payout_claim_is_kept before truncate on payout_claim for each statement execute function refuse_change();
+grant insert (inquiry_id, lead_id, mode, provider_id, revision, vertical_id), select on payout_claim to marketplace_api;
+grant select on payout_claim to marketplace_reports, marketplace_worker;
+
+-- The writer of a claim holds the lock of the lead, which an exposure takes as well: so the check is exact.
+create function assert_claim() returns trigger language plpgsql as $$
+begin
+    if not exists (select from inquiry where id = new.inquiry_id and joined_lead_id = new.lead_id) then
+        raise exception 'only an inquiry that joined a lead gives a claim to its payout'
+            using errcode = 'check_violation', constraint = 'payout_claim_joined';
+    end if;
+    if exists (select from exposure where lead_id = new.lead_id) then
+        raise exception 'an inquiry that joins a lead after its exposure gives no claim to its payout'
+            using errcode = 'check_violation', constraint = 'payout_claim_in_time';
+    end if;
+    return new;
+end $$;
+
+-- A part of an agreed payout, for one provider. Rows exist only where the payout is not paid as a whole to the provider of
+-- the lead. `span` are the minor units of the payout that the share consists of: spans lie within the payout and do not
+-- overlap, so that the shares never exceed it, and at the commit they fill it. The provider of the lead needs no claim.
+create table payout_share (
+    assignment_id uuid not null,
+    share smallint not null,
+    provider_id uuid not null,
+    lead_id uuid not null,
+    lead_provider_id uuid not null,
+    inquiry_id uuid,
+    currency character(3) not null,
+    payout_minor bigint not null,
+    span int8range not null,
+    amount_minor bigint generated always as ((upper(span) - lower(span))) stored,
+    constraint payout_share_pkey primary key (assignment_id, share),
+    constraint payout_share_once unique (assignment_id, provider_id),
+    constraint payout_share_paid_out unique (assignment_id, share, provider_id, currency, amount_minor),
+    constraint payout_share_apart exclude using gist (assignment_id with =, span with &&),
+    constraint payout_share_agreed foreign key (assignment_id, lead_provider_id, currency, payout_minor) references
+        assignment(id, provider_id, currency, payable_minor),
+    constraint payout_share_claim foreign key (lead_id, provider_id, inquiry_id) references payout_claim(lead_id,
+        provider_id, inquiry_id),
+    constraint payout_share_exposed foreign key (lead_id, assignment_id) references exposure(lead_id, assignment_id),
+    constraint payout_share_claimed check ((inquiry_id is null) = (provider_id = lead_provider_id)),
+    constraint payout_share_first check ((share = 0) = (lower(span) = 0)),
+    constraint payout_share_number check (share >= 0),
+    constraint payout_share_within check (not isempty(span) and span <@ int8range(0::bigint, payout_minor))
+);
+create unique index payout_share_of_inquiry on payout_share (inquiry_id) where (inquiry_id is not null);
+create constraint trigger payout_share_fills after insert on payout_share deferrable initially deferred for each row
+    execute function assert_shares_fill();
+create trigger payout_share_is_final before delete or update on payout_share for each row execute function
+    refuse_change();
+create trigger payout_share_is_kept before truncate on payout_share for each statement execute function refuse_change();
+grant select on payout_share to marketplace_api, marketplace_reports;
+grant insert (assignment_id, currency, inquiry_id, lead_id, lead_provider_id, payout_minor, provider_id, share, span)
+    on payout_share to marketplace_feeder;
+grant insert (assignment_id, currency, inquiry_id, lead_id, lead_provider_id, payout_minor, provider_id, share, span),
+    select on payout_share to marketplace_worker;
+
+create function assert_shares_fill() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+begin
+    if new.payout_minor <> (
+        select sum(amount_minor) from public.payout_share where assignment_id = new.assignment_id
+    ) then
+        raise exception 'the shares of a payout add up to the payout'
+            using errcode = 'check_violation', constraint = 'payout_share_fills';
+    end if;
+    return null;
+end $$;
+revoke all on function assert_shares_fill from public;
+
+create function assert_shares_move() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
+    'public' as $$
+declare
+    moved bigint;
+begin
+    if new.kind = 'payout' then
+        select count(share) into moved from public.transfer
+        where assignment_id = new.assignment_id and kind = 'payout';
+    else
+        select count(share) into moved from public.transfer
+        where assignment_id = new.assignment_id and kind = 'claw_back';
+    end if;
+    if moved <> (select count(*) from public.payout_share where assignment_id = new.assignment_id) then
+        raise exception 'the shares of a payout are paid and clawed back together'
+            using errcode = 'check_violation', constraint = 'transfer_every_share';
+    end if;
+    return null;
+end $$;
+revoke all on function assert_shares_move from public;
 
 
 -- List sources (migration 0082) ---------------------------------------------------------------------------------------

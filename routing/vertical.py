@@ -8,7 +8,7 @@ from routing.certificate import ANY_CERTIFICATE, CertificatePolicy
 from routing.consent import ANY_CONSENT, ConsentPolicy
 from routing.inquiry import IntakeRules, NeedField
 from routing.interest import MOST_CRITERIA, InterestCriterion
-from routing.joining import RepeatInquiries
+from routing.joining import PayJoined, RepeatInquiries
 from routing.person import SamePerson
 from routing.qualification import (
     RULES_VERSION,
@@ -42,7 +42,8 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     Versions from before this field existed mean the United States. The same person is accepted once per `window_days`.
     `same_person` says which marks make two inquiries one person's.
     `repeat_inquiries` says what follows from another inquiry within them; with `provider_may_know`, its provider is
-    told that it joined the earlier lead, not whose lead that is or what became of it.
+    told that it joined the earlier lead, not whose lead that is or what became of it. `pay_joined` says whose payout
+    that of a lead is which other inquiries joined before a business was shown it.
     A prospect that nobody can take now waits up to `patience_seconds` for a business that soon can (opening hours, a
     cap's next window) before it ends unsold. A delivered lead may be returned for `return_window_days`, up to
     `return_percent` of the leads delivered in 30 days, and at least `returns_at_least`. With `accepts_possible_phones`,
@@ -81,6 +82,7 @@ class VerticalDefinition(QuotaTerms, frozen=True, kw_only=True):
     same_person: SamePerson = SamePerson.either
     repeat_inquiries: RepeatInquiries = RepeatInquiries.duplicate
     provider_may_know: bool = False
+    pay_joined: PayJoined = PayJoined.first
     patience_seconds: int = 0
     return_window_days: Annotated[int, msgspec.Meta(ge=0, le=90)] = 7
     return_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 15

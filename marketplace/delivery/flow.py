@@ -23,6 +23,8 @@ from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.store import CommittedExposure, DeliveryCase
 from marketplace.ledger import money
+from marketplace.ledger.money import PayoutShare
+from marketplace.ledger.shares import load_shares
 from marketplace.runtime import clock, failpoints, ids
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.live import OPERATORS, Publisher, feed_topic
@@ -191,6 +193,7 @@ class Delivery:
         if exposure is None:
             return None
         progress.exposed_at = case.exposed_at or now
+        progress.revision = exposure.revision
         entry = delivery_store.exposure_of(
             case,
             "push",
@@ -217,7 +220,7 @@ class Delivery:
         The award has committed it a moment ago, if it reserved this connection.
         """
         if to.reserved and case.exposed_at is not None:
-            return CommittedExposure(position=case.exposure_position)
+            return CommittedExposure(position=case.exposure_position, revision=case.revision)
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
             exposure = await delivery_store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
@@ -290,9 +293,11 @@ class Delivery:
     ) -> AttemptResult:
         """Record a delivered lead and charge the business, then reset the breaker in a transaction of its own."""
         now = progress.time.now()
-        async with session(self._pool) as connection:
+        shares = await self._load_shares(progress)
+        opening = transaction if shares else session
+        async with opening(self._pool) as connection:
             statement = delivery_store.settle_accepted(
-                connection, case, attempt, classified, started_at, progress.body_sha256, now
+                connection, case, attempt, classified, started_at, progress.body_sha256, now, shares
             )
             state = await failpoints.amid("amid_settle", statement, connection)
         if case.breaker != Breaker():
@@ -301,6 +306,13 @@ class Delivery:
         if self._publisher is not None:
             await self._publisher.publish(ids.encode("biz", case.business_id), OPERATORS)
         return AttemptResult.delivered if state is AssignmentState.exposed else AttemptResult.nothing_to_do
+
+    async def _load_shares(self, progress: "_Progress") -> tuple[PayoutShare, ...]:
+        """Return the shares of the payout, which only a lead has that was revised before its exposure."""
+        if progress.revision == 0 or progress.case.mode != "live":
+            return ()
+        async with session(self._pool) as connection:
+            return await load_shares(connection, progress.case.price)
 
     async def _settle_not_accepted(
         self,
@@ -484,7 +496,8 @@ def _counts_for_quota(case: DeliveryCase, classified: Classification, progress: 
 
 
 class _Progress:
-    """Facts learned during one attempt: the time of the exposure, the hash of the signed body, and the contact's texts.
+    """Facts learned during one attempt: the time of the exposure and the lead's revision then, the hash of the signed
+    body, and the contact's texts.
 
     The texts in `private` are masked where the receiver's answer repeats them.
     """
@@ -493,6 +506,7 @@ class _Progress:
         self.case = case
         self.time = clock.DatabaseTime(case.read_at)
         self.exposed_at = case.exposed_at
+        self.revision = case.revision
         self.body_sha256: bytes | None = None
         self.private: tuple[str, ...] = ()
 

@@ -4,7 +4,8 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.kind as endpoint_kind, e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
-       facts_at(i.id, i.facts, l.revision) as facts, d.verdict, is_withdrawn(a.lead_id) as withdrawn, w.persons, w.protected_until,
+       facts_at(i.id, i.facts, l.revision) as facts, l.revision, d.verdict, is_withdrawn(a.lead_id) as withdrawn,
+       w.persons, w.protected_until,
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
        case when i.facts #> '{consent,certificates}' is not null then (
             select jsonb_agg(jsonb_build_object('kind', c.kind, 'state', c.state, 'settled_at', c.settled_at,
@@ -38,9 +39,10 @@ for no key update of l, a;
 -- name: expose
 -- Committed before the first byte of the contact is sent: afterwards no other business can get this lead. One statement
 -- locks the lead, checks that it is still held (by the database's clock) and that its person has not withdrawn, inserts
--- the exposure and changes both states. A retry finds it exposed and writes nothing. No row: it is neither.
+-- the exposure and changes both states. A retry finds it exposed and writes nothing. No row: it is neither. The
+-- revision is that of the locked lead, because an inquiry may have joined it since it was read.
 with locked as (
-    select a.state, a.hold_until > clock_timestamp() and not is_withdrawn(l.id) as holdable
+    select a.state, l.revision, a.hold_until > clock_timestamp() and not is_withdrawn(l.id) as holdable
     from lead l join assignment a on a.lead_id = l.id
     where l.id = $1 and a.id = $2
     for no key update of l, a
@@ -56,7 +58,8 @@ with locked as (
     update assignment set state = 'exposed', exposed_at = $9, evidence_until = $10 from locked
     where id = $2 and locked.state = 'held' and locked.holdable
 )
-select coalesce((select position from inserted), (select position from exposure where lead_id = $1)) as position
+select coalesce((select position from inserted), (select position from exposure where lead_id = $1)) as position,
+       revision
 from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: read_contact

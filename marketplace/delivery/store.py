@@ -9,7 +9,8 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, find_row, load_record
 from marketplace.database.journal import JournalExposure
-from marketplace.ledger.money import AssignmentPrice
+from marketplace.ledger import money
+from marketplace.ledger.money import AssignmentPrice, PayoutShare
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer
@@ -69,7 +70,8 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     """An assignment with its endpoint and everything that is sent except the contact.
 
     `url` is None without a webhook; `persons` are keyed hashes of the person's phone and e-mail address.
-    `exposure_position` is the number of the lead's exposure in the order of all exposures, None before it.
+    `exposure_position` is the number of the lead's exposure in the order of all exposures, None before it. `revision`
+    is that of the lead: 0 if no touch, correction or other inquiry followed its own.
     """
 
     subscription_version: int
@@ -88,6 +90,7 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     previous_until: datetime | None
     breaker: Breaker
     facts: Facts
+    revision: int
     verdict: msgspec.Raw
     persons: tuple[bytes, ...]
     protected_until: datetime | None
@@ -97,12 +100,13 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
 
 
 class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
-    """A committed exposure. `position` is its number in the order of all exposures.
+    """A committed exposure: its number in the order of all exposures, and the lead's revision at that time or later.
 
-    It is None for a concurrent call that waited for the lock while another call inserted the exposure.
+    The position is None for a concurrent call that waited for the lock while another call inserted the exposure.
     """
 
     position: int | None
+    revision: int
 
 
 async def find_delivery(connection: Connection, assignment_id: UUID) -> DeliveryCase | None:
@@ -240,8 +244,10 @@ async def settle_accepted(
     started_at: datetime,
     body_sha256: bytes | None,
     now: datetime,
+    shares: Sequence[PayoutShare],
 ) -> AssignmentState:
-    """Record an accepted attempt, mark the lead delivered, and capture the price, in one statement.
+    """Record an accepted attempt, mark the lead delivered, and capture the price, in one statement; a payout with
+    `shares` is paid by a second one, and the caller commits.
 
     Return the assignment's state before it. Unless that was `exposed`, only the attempt was recorded.
     """
@@ -252,12 +258,15 @@ async def settle_accepted(
         payout_id=clock.new_id(),
         currency=case.currency,
         price_minor=case.price_minor,
-        payout_minor=case.payout_minor,
+        payout_minor=0 if shares else case.payout_minor,
         provider_id=case.provider_id,
         moves_money=case.mode == "live",
     )
     values = (*msgspec.structs.astuple(row), *msgspec.structs.astuple(settlement))
-    return AssignmentState(await connection.fetchval(SQL["settle_accepted"], *values))
+    state = AssignmentState(await connection.fetchval(SQL["settle_accepted"], *values))
+    if shares and state is AssignmentState.exposed:
+        await money.pay_shares(connection, case.assignment_id, shares, now)
+    return state
 
 
 async def mark_settled(

@@ -28,6 +28,7 @@ from marketplace.delivery.store import DeliveryCase
 from marketplace.feed import store
 from marketplace.feed.store import EventKind, FeedEntry, InboxLead, TicketRow
 from marketplace.ledger import money
+from marketplace.ledger.shares import load_shares
 from marketplace.notices import flow as notices_flow
 from marketplace.notices import store as notices_store
 from marketplace.runtime import clock, errors, failpoints, ids
@@ -370,8 +371,9 @@ class Feed:
         """Record the acknowledgement, the assignment's new state, the money and the audit row in one transaction."""
         async with session(self._pool) as connection:
             case = await delivery_store.find_delivery(connection, assignment_id)
-        if case is None:
-            raise errors.NotFound("There is no lead with this id that you were shown.")
+            if case is None:
+                raise errors.NotFound("There is no lead with this id that you were shown.")
+            shares = await load_shares(connection, case.price) if case.revision > 0 else ()
         now = case.read_at
         async with transaction(self._exposing) as connection:
             state = await delivery_store.lock_delivery(connection, case)
@@ -380,7 +382,7 @@ class Feed:
                     connection, case, AssignmentState.delivered, by.reason, by.evidence, now
                 )
                 if case.mode == "live":
-                    await money.capture(connection, case.price, now)
+                    await money.capture(connection, case.price, now, shares)
             is_first = await store.mark_acknowledged(connection, assignment_id, now)
             receipt = _receipt(state, is_first)
             if receipt is not AcknowledgementOutcome.repeated:

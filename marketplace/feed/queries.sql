@@ -26,7 +26,7 @@ limit $5;
 -- announced by e-mail in the portal. The lead must be held (by the database's clock), its person not withdrawn, and the
 -- endpoint active. A concurrent call that waited for the lock finds it exposed. No row: it is neither.
 with locked as (
-    select a.state, a.endpoint_id, a.attempts,
+    select a.state, a.endpoint_id, a.attempts, l.revision,
            a.hold_until > clock_timestamp() and e.state = 'active' and not is_withdrawn(l.id) as holdable
     from lead l join assignment a on a.lead_id = l.id join endpoint e on e.id = a.endpoint_id
     where l.id = $1 and a.id = $2 and a.business_id = $3
@@ -44,7 +44,8 @@ with locked as (
     update assignment set state = 'exposed', exposed_at = $6, evidence_until = $7, due_at = $7 from locked
     where id = $2 and locked.state = 'held' and locked.holdable
 )
-select (select position from inserted) as position from locked where state = 'exposed' or (state = 'held' and holdable);
+select (select position from inserted) as position, revision
+from locked where state = 'exposed' or (state = 'held' and holdable);
 
 -- name: close_breaker
 -- The feed is read again, so it may be awarded leads at once.

@@ -42,7 +42,7 @@ from marketplace.web.http import refusal
 from marketplace.web.partial import merge, read_partly
 from routing.certificate import CertificateKind, certificate_key
 from routing.inquiry import Mode
-from routing.joining import JOINED, RepeatInquiries
+from routing.joining import RepeatInquiries, join_reason
 from routing.lifecycle import LeadState
 from routing.qualification import Nurture, Prospect, Rejection, qualify
 from routing.unlocking import UnlockSummary, find_unlocks
@@ -61,13 +61,17 @@ WAIT_STEPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 
 class SubmissionReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcome of one submission at intake. `replayed`: the same submission has had this answer before."""
+    """Outcome of one submission at intake. `replayed`: the same submission has had this answer before.
+
+    `reason` is that of a duplicate that joined an earlier lead, where its provider may know.
+    """
 
     id: UUID
     state: LeadState
     mode: str
     received_at: datetime
     replayed: bool = False
+    reason: str | None = None
 
 
 class InquiryDryRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +228,7 @@ class Intake:
                 if joins and self._join is not None:
                     joined = await self._join(connection, new, vertical, person)
                 if joined is not None and vertical.definition.provider_may_know:
-                    reason = JOINED
+                    reason = join_reason(vertical.definition.pay_joined, in_time=joined.in_time)
                 if not await intake_store.insert_turned_away(connection, new, state, joined, reason):
                     raise _SubmissionConflict
         except _SubmissionConflict:
@@ -234,7 +238,7 @@ class Intake:
             return earlier
         if joined is not None and joined.waits:
             await self._notify(joined.lead_id)
-        return SubmissionReceipt(id=new.id, state=state, mode=new.mode, received_at=new.received_at)
+        return SubmissionReceipt(id=new.id, state=state, mode=new.mode, received_at=new.received_at, reason=reason)
 
     async def _replay(
         self, caller: Principal, key: str | None, reference: str | None, request_sha256: bytes
@@ -250,7 +254,12 @@ class Intake:
         if earlier.request_sha256 != request_sha256:
             raise _reused(earlier)
         return SubmissionReceipt(
-            id=earlier.id, state=earlier.received_as, mode=earlier.mode, received_at=earlier.received_at, replayed=True
+            id=earlier.id,
+            state=earlier.received_as,
+            mode=earlier.mode,
+            received_at=earlier.received_at,
+            replayed=True,
+            reason=earlier.reason,
         )
 
     async def read(self, caller: Principal, raw: bytes) -> InquiryBody:

@@ -54,14 +54,18 @@ LONGEST_WAIT: Final = 30.0
 "Most seconds that `Prefer: wait=N` waits; a longer wait is cut to this."
 
 
-class SubmissionAccepted(msgspec.Struct, frozen=True, kw_only=True):
-    """The first answer to a submission. Sent again word for word when the same submission comes again."""
+class SubmissionAccepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first answer to a submission. Sent again word for word when the same submission comes again.
+
+    `reasons` are those of a duplicate that joined an earlier lead, where its provider may know; left out otherwise.
+    """
 
     id: str
     state: str
     mode: str
     received_at: datetime
     links: dict[str, str]
+    reasons: tuple[str, ...] = ()
 
 
 class InquiryClock(msgspec.Struct, frozen=True, kw_only=True):
@@ -344,6 +348,7 @@ def _accepted(receipt: SubmissionReceipt) -> JsonAnswer[SubmissionAccepted | Inq
         mode=receipt.mode,
         received_at=receipt.received_at,
         links=_links(receipt.id),
+        reasons=(receipt.reason,) if receipt.reason else (),
     )
     status = 202 if receipt.state is LeadState.received else 200
     return JsonAnswer(content, status_code=status, headers=_replayed(receipt))

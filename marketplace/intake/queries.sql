@@ -16,17 +16,25 @@ with taken as (
 insert into lead (id, provider_id, vertical_id, mode, state, reason, received_at, settled_at)
 values ($1, $2, $3, $4, $13, $16, $12, $12);
 
+-- name: insert_claim
+-- The claim of the provider of inquiry $1 to a part of the payout of lead $2, which it joined before any exposure.
+insert into payout_claim (inquiry_id, lead_id, provider_id, vertical_id, mode, revision)
+select id, $2, provider_id, vertical_id, mode, $3 from inquiry where id = $1;
+
 -- name: find_earlier
--- The first inquiry under the same key or reference; one with the same key counts before one with the reference.
+-- The first inquiry under the same key or reference; one with the same key counts before one with the reference. The
+-- reason is that of an inquiry which became no lead.
 select id, mode, received_as, received_at, request_sha256,
-       coalesce(idempotency_key = $3, false) as same_key
+       coalesce(idempotency_key = $3, false) as same_key,
+       case when received_as <> 'received' then (select l.reason from lead l where l.id = inquiry.id) end as reason
 from inquiry
 where provider_id = $1 and mode = $2 and (idempotency_key = $3 or provider_reference = $4)
 order by same_key desc
 limit 1;
 
 -- name: find_status
--- Status of a provider's own inquiry: state, reason, times, payout, and the finding of a return. Never the business.
+-- Status of a provider's own inquiry: state, reason, times, payout, and the finding of a return. Never the business. The
+-- payout is the provider's own: of a lead, or a share in that of the lead which the inquiry joined.
 select l.id, l.state, l.reason, l.mode, v.slug as vertical, i.provider_reference, i.submitted_at, l.received_at,
        l.qualified_at, l.due_at, a.awarded_at, a.exposed_at,
        case when a.evidence is not null then a.settled_at end as acknowledged_at, l.settled_at,
@@ -36,8 +44,9 @@ from lead l
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
-left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
-left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join payout_share s on s.inquiry_id = l.id
+left join transfer t on t.assignment_id = coalesce(a.id, s.assignment_id) and t.kind = 'payout' and t.provider_id = l.provider_id
+left join transfer c on c.assignment_id = t.assignment_id and c.kind = 'claw_back' and c.provider_id = l.provider_id
 left join return_request r on r.assignment_id = a.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
 
@@ -63,8 +72,9 @@ from lead l
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
-left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
-left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join payout_share s on s.inquiry_id = l.id
+left join transfer t on t.assignment_id = coalesce(a.id, s.assignment_id) and t.kind = 'payout' and t.provider_id = l.provider_id
+left join transfer c on c.assignment_id = t.assignment_id and c.kind = 'claw_back' and c.provider_id = l.provider_id
 left join return_request r on r.assignment_id = a.id
 where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
 order by l.id desc

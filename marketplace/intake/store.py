@@ -69,12 +69,15 @@ class PersonKeys(msgspec.Struct, frozen=True, kw_only=True):
 class JoinedLead(msgspec.Struct, frozen=True, kw_only=True):
     """Earlier lead that a repeated inquiry has joined, and the fingerprint of the touch with its answers.
 
-    `waits`: the lead is decided about again.
+    `revision` is that of the lead with these answers. `waits`: the lead is decided about again. `in_time`: no business
+    had been shown the lead, so that the provider of the inquiry has a claim to its payout.
     """
 
     lead_id: UUID
     touch: bytes
+    revision: int
     waits: bool
+    in_time: bool
 
 
 class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +89,7 @@ class EarlierInquiry(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     request_sha256: bytes
     same_key: bool
+    reason: str | None
 
 
 class InquiryStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +178,8 @@ async def insert_turned_away(
 ) -> bool:
     """Store an inquiry without contact; return False, with nothing written, if the key or the reference is used.
 
-    `joined` is the earlier lead that has its answers; `reason` is what its provider is told besides the state.
+    `joined` is the earlier lead that has its answers, with a claim to its payout if it joined in time; `reason` is what
+    its provider is told besides the state.
     """
     joined_lead, joined_touch = (None, None) if joined is None else (joined.lead_id, joined.touch)
     try:
@@ -183,6 +188,8 @@ async def insert_turned_away(
         if violated(error) in UNIQUE:
             return False
         raise
+    if joined is not None and joined.in_time:
+        await connection.execute(SQL["insert_claim"], new.id, joined.lead_id, joined.revision)
     return True
 
 

@@ -8,7 +8,7 @@ from marketplace.journey.reading import ReadTouch
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from routing.joining import has_room, joining_entry
-from routing.lifecycle import WAITING_LEAD
+from routing.lifecycle import SEEN, WAITING_LEAD
 
 
 async def join_lead(
@@ -31,6 +31,8 @@ async def join_lead(
             return JoinedLead(
                 lead_id=lead.lead_id,
                 touch=journey_store.fingerprint(entry.touch),
+                revision=entry.revision,
                 waits=revised.state in WAITING_LEAD,
+                in_time=revised.state not in SEEN,
             )
     return None

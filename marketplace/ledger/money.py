@@ -7,13 +7,14 @@ one, an overdrawn wallet, and a payment of more than is owed; they are not check
 units of one currency.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, find_row, load_record, violated
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_record, violated
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, NotFound
 
@@ -39,6 +40,19 @@ class AssignmentPrice(msgspec.Struct, frozen=True, kw_only=True):
     price_minor: int
     payout_minor: int
     currency: str
+
+
+class PayoutShare(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of an agreed payout for one provider: `amount_minor` of its minor units from `begins_minor` on.
+
+    `inquiry_id` is the inquiry by which the provider takes part; None for the provider of the lead.
+    """
+
+    share: int
+    provider_id: UUID
+    inquiry_id: UUID | None
+    begins_minor: int
+    amount_minor: int
 
 
 async def insert_wallet(connection: Connection, business_id: UUID, currency: str, credit_limit_minor: int) -> None:
@@ -106,21 +120,51 @@ async def release(connection: Connection, price: AssignmentPrice, now: datetime)
     )
 
 
-async def capture(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
-    """Charge the business the held price, and credit the provider its payout, in one statement."""
-    await _move_price_and_payout(connection, "capture", price, now)
+async def capture(
+    connection: Connection, price: AssignmentPrice, now: datetime, shares: Sequence[PayoutShare] = ()
+) -> None:
+    """Charge the business the held price, and credit the provider its payout, or each provider its share of it."""
+    await _move_price_and_payout(connection, "capture", price, now, whole=not shares)
+    if shares:
+        await pay_shares(connection, price.assignment_id, shares, now)
+
+
+async def pay_shares(connection: Connection, assignment_id: UUID, shares: Sequence[PayoutShare], now: datetime) -> None:
+    """Store the shares of a payout, and credit each provider its own. The caller charges the business."""
+    await connection.execute(
+        SQL["pay_shares"],
+        assignment_id,
+        now,
+        [clock.new_id() for _ in shares],
+        [share.share for share in shares],
+        [share.provider_id for share in shares],
+        [share.inquiry_id for share in shares],
+        [share.begins_minor for share in shares],
+        [share.amount_minor for share in shares],
+    )
 
 
 async def refund(connection: Connection, price: AssignmentPrice, now: datetime) -> None:
-    """Reverse a capture: return the price to the business, and claw the payout back from the provider.
+    """Reverse a capture: return the price to the business, and claw the payout, or each share of it, back.
 
     Raises asyncpg's UniqueViolationError for a second refund of the same assignment.
     """
-    await _move_price_and_payout(connection, "refund", price, now)
+    shares = await list_shares(connection, price.assignment_id)
+    await _move_price_and_payout(connection, "refund", price, now, whole=not shares)
+    if shares:
+        new_ids = [clock.new_id() for _ in shares]
+        await connection.execute(SQL["claw_back_shares"], price.assignment_id, now, new_ids)
 
 
-async def _move_price_and_payout(connection: Connection, kind: str, price: AssignmentPrice, now: datetime) -> None:
-    """Book a transfer of the price between business and marketplace, and one of the payout with the provider."""
+async def list_shares(connection: Connection, assignment_id: UUID) -> tuple[PayoutShare, ...]:
+    """Return the shares of the payout of an assignment in their order; none if it was paid whole, or not paid."""
+    return await fetch_rows(connection, SQL["list_shares"], PayoutShare, assignment_id)
+
+
+async def _move_price_and_payout(
+    connection: Connection, kind: str, price: AssignmentPrice, now: datetime, *, whole: bool
+) -> None:
+    """Book a transfer of the price between business and marketplace, and one of the payout if it is paid `whole`."""
     await connection.execute(
         SQL[kind],
         clock.new_id(),
@@ -130,6 +174,6 @@ async def _move_price_and_payout(connection: Connection, kind: str, price: Assig
         price.assignment_id,
         now,
         clock.new_id(),
-        price.payout_minor,
+        price.payout_minor if whole else 0,
         price.provider_id,
     )

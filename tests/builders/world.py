@@ -52,6 +52,8 @@ class World:
         self.business, self.other_business = uuid4(), uuid4()
         self.endpoint, self.other_endpoint = uuid4(), uuid4()
         self.subscriptions = {"live": uuid4(), "test": uuid4()}
+        self.claimed: set[UUID] = set()
+        self.shared: set[UUID | None] = set()
 
     async def make(self) -> None:
         """Everybody who takes part."""
@@ -111,6 +113,19 @@ class World:
             await run(INSERT_WINDOW, lead, lead.bytes, self.vertical)
         return lead
 
+    async def join(self, lead: UUID, mode: str = "live", *, in_time: bool = True) -> UUID:
+        """An inquiry of the other provider that joined a lead, with a claim to its payout if it came `in_time`."""
+        inquiry, run = uuid4(), self.connection.execute
+        parties = (self.other_provider, self.vertical, mode)
+        await run(INSERT_INQUIRY_TOUCH, lead, inquiry.bytes)
+        await run("update lead set revision = revision + 1 where id = $1", lead)
+        await run(INSERT_JOINED_INQUIRY, inquiry, *parties, f"reference-{inquiry}", lead, inquiry.bytes)
+        await run(INSERT_LEAD, inquiry, *parties, "duplicate")
+        if in_time:
+            await run(INSERT_CLAIM, inquiry, lead)
+            self.claimed.add(lead)
+        return inquiry
+
     async def _decide(self, lead: UUID, state: str) -> None:
         if state in ("rejected", "expired", "unsold"):
             await self.connection.execute("delete from person_window where lead_id = $1", lead)
@@ -120,6 +135,8 @@ class World:
 
     async def _award(self, lead: UUID, mode: str) -> UUID:
         assignment, subscription = uuid4(), self.subscriptions[mode]
+        if lead in self.claimed:
+            self.shared.add(assignment)
         run = self.connection.execute
         await run(
             INSERT_ASSIGNMENT,
@@ -176,15 +193,24 @@ class World:
         await run("update lead set state = 'returned' where id = $1", lead.id)
         if mode == "live":
             await run(REFUND, uuid4(), lead.assignment_id)
-            await run(OWE, uuid4(), "claw_back", lead.assignment_id)
+            await self._owe("claw_back", lead.assignment_id)
 
     async def move_money(self, kind: str, assignment: UUID | None) -> None:
         """One transfer of `assignment`, and what it does to the wallet."""
         if kind == "payout":
-            await self.connection.execute(OWE, uuid4(), kind, assignment)
+            if assignment in self.shared:
+                await self.connection.execute(DIVIDE, assignment)
+            await self._owe(kind, assignment)
             return
         available, held = {"hold": (-1, 1), "release": (1, -1), "capture": (0, -1)}[kind]
         await self.connection.execute(MOVE_MONEY, uuid4(), kind, assignment, available, held)
+
+    async def _owe(self, kind: str, assignment: UUID | None) -> None:
+        """The payout, or each share of it."""
+        if assignment in self.shared:
+            await self.connection.execute(OWE_SHARES, kind, assignment)
+        else:
+            await self.connection.execute(OWE, uuid4(), kind, assignment)
 
 
 INSERT_SUBSCRIPTION = """
@@ -202,6 +228,20 @@ INSERT_INQUIRY = """
 insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, request_sha256, received_as, facts,
     consent_sha256, consent_given_at, submitted_at, received_at)
 values ($1, $2, $3, $4, $5, '', $6, '{}', '', now(), now(), now())"""
+
+INSERT_INQUIRY_TOUCH = """
+insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at)
+select id, $2, revision + 1, 'inquiry', now(), now() from lead where id = $1"""
+
+INSERT_JOINED_INQUIRY = """
+insert into inquiry (id, provider_id, vertical_id, mode, provider_reference, request_sha256, received_as, facts,
+    consent_sha256, consent_given_at, submitted_at, received_at, joined_lead_id, joined_touch)
+values ($1, $2, $3, $4, $5, '', 'duplicate', '{}', '', now(), now(), now(), $6, $7)"""
+
+INSERT_CLAIM = """
+insert into payout_claim (inquiry_id, lead_id, provider_id, vertical_id, mode, revision)
+select i.id, $2, i.provider_id, i.vertical_id, i.mode, l.revision
+from inquiry i join lead l on l.id = $2 where i.id = $1"""
 
 INSERT_LEAD = """
 insert into lead (id, provider_id, vertical_id, mode, state, due_at, received_at)
@@ -279,6 +319,23 @@ from assignment where id = $2"""
 OWE = """
 insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id)
 select $1, $2, payout_minor, currency, provider_id, id from assignment where id = $3"""
+
+DIVIDE = """
+insert into payout_share (assignment_id, share, provider_id, lead_id, lead_provider_id, inquiry_id, currency,
+    payout_minor, span)
+select a.id, part.share, part.provider_id, a.lead_id, a.provider_id, part.inquiry_id, a.currency, a.payout_minor,
+       part.span
+from assignment a join payout_claim c on c.lead_id = a.lead_id
+cross join lateral (values
+    (0, a.provider_id, null::uuid, int8range(0, a.payout_minor / 2)),
+    (1, c.provider_id, c.inquiry_id, int8range(a.payout_minor / 2, a.payout_minor))
+) as part (share, provider_id, inquiry_id, span)
+where a.id = $1"""
+
+OWE_SHARES = """
+insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id, share)
+select gen_random_uuid(), $1, amount_minor, currency, provider_id, assignment_id, share
+from payout_share where assignment_id = $2"""
 
 REFUND = """
 with moved as (

@@ -67,6 +67,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "web/metrics.sql": (API,),
     "database/migrate.sql": (OWNER,),
     "ledger/money.sql": (API, WORK),
+    "ledger/shares.sql": (API, WORK),
     "portal/business/queries.sql": (API,),
     "portal/operator/back_office_store.sql": (API,),
     "portal/operator/lead_store.sql": (REPORTS,),
@@ -144,8 +145,8 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "ledger/money.sql": {
         **dict.fromkeys(("insert_wallet", "find_wallet", "top_up", "find_event"), (API,)),
         **dict.fromkeys(("hold", "release"), (WORK,)),
-        "capture": (WORK, FEEDER),
-        "refund": (RETURNER,),
+        **dict.fromkeys(("capture", "pay_shares"), (WORK, FEEDER)),
+        **dict.fromkeys(("refund", "list_shares", "claw_back_shares"), (RETURNER,)),
     },
     "portal/operator/lead_store.sql": {"mark_due": (API,), "find_return": (API, REPORTS)},
     "portal/operator/back_office_store.sql": dict.fromkeys(

@@ -1,6 +1,7 @@
 """What a repeated inquiry brings to the journey of the earlier lead."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.inquiry import Authority, Budget, EvidenceKind, Touch
-from routing.joining import MOST_JOINED, has_room, joining_entry
+from routing.joining import (
+    MOST_JOINED,
+    Claimant,
+    JoinReason,
+    PayJoined,
+    find_payees,
+    has_room,
+    join_reason,
+    joining_entry,
+)
 from routing.journey import MOST_TOUCHES, TouchEntry, revise, values_of
 from tests.builders.inquiries import NOW, roofing_facts
 
@@ -63,3 +73,50 @@ def test_answers_join_with_their_evidence_and_nothing_else_does() -> None:
 def test_a_lead_has_room_for_so_many_inquiries_and_touches(inquiries: int, calls: int, room: bool) -> None:
     journey = [entry("inquiry", number) for number in range(inquiries)]
     assert has_room(journey + [entry("call", number) for number in range(calls)]) is room
+
+
+FIRST_CLAIMANT = Claimant(provider_id=UUID(int=0), inquiry_id=None)
+
+
+def claimants(*providers: int) -> list[Claimant]:
+    """One joined inquiry of each provider, in this order; the provider of the lead is 0."""
+    return [Claimant(UUID(int=provider), UUID(int=place + 101)) for place, provider in enumerate(providers)]
+
+
+@pytest.mark.parametrize(
+    ("pay", "joined", "paid"),
+    [
+        (PayJoined.first, (1, 2), [(0, 0)]),
+        (PayJoined.last, (), [(0, 0)]),
+        (PayJoined.last, (1, 2), [(2, 102)]),
+        (PayJoined.last, (1, 2, 1), [(1, 103)]),
+        (PayJoined.last, (1, 0), [(0, 0)]),
+        (PayJoined.split, (), [(0, 0)]),
+        (PayJoined.split, (0, 0), [(0, 0)]),
+        (PayJoined.split, (1, 2), [(0, 0), (1, 101), (2, 102)]),
+        (PayJoined.split, (1, 2, 1, 0), [(0, 0), (1, 101), (2, 102)]),
+    ],
+)
+def test_the_policy_says_who_of_those_that_sent_a_person_is_paid(
+    pay: PayJoined, joined: tuple[int, ...], paid: list[tuple[int, int]]
+) -> None:
+    payees = find_payees(pay, FIRST_CLAIMANT, claimants(*joined))
+    assert [(payee.provider_id.int, payee.inquiry_id.int if payee.inquiry_id else 0) for payee in payees] == paid
+
+
+@given(st.sampled_from(PayJoined), st.lists(st.integers(0, 5), max_size=MOST_JOINED))
+def test_every_payee_sent_the_person_and_none_is_paid_twice(pay: PayJoined, providers: list[int]) -> None:
+    joined = claimants(*providers)
+    payees = find_payees(pay, FIRST_CLAIMANT, joined)
+    assert payees
+    assert len({payee.provider_id for payee in payees}) == len(payees)
+    assert set(payees) <= {FIRST_CLAIMANT, *joined}
+
+
+def test_a_provider_learns_that_it_joined_too_late_only_where_it_would_have_been_paid() -> None:
+    reasons = {pay: [join_reason(pay, in_time=in_time) for in_time in (True, False)] for pay in PayJoined}
+    assert reasons == {
+        PayJoined.first: [JoinReason.joined, JoinReason.joined],
+        PayJoined.last: [JoinReason.joined_paid_if_last, JoinReason.joined_after_delivery],
+        PayJoined.split: [JoinReason.joined_paid_share, JoinReason.joined_after_delivery],
+    }

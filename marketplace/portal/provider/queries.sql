@@ -1,13 +1,14 @@
 -- name: list_submissions
--- Newest first, with state and payout; never the business.
+-- Newest first, with state and the provider's own payout; never the business.
 select l.id, l.state, l.reason, v.slug as vertical, i.provider_reference, l.received_at,
        t.amount_minor - coalesce(c.amount_minor, 0) as payout_minor, t.currency
 from lead l
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
-left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
-left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join payout_share s on s.inquiry_id = l.id
+left join transfer t on t.assignment_id = coalesce(a.id, s.assignment_id) and t.kind = 'payout' and t.provider_id = l.provider_id
+left join transfer c on c.assignment_id = t.assignment_id and c.kind = 'claw_back' and c.provider_id = l.provider_id
 where l.provider_id = $1 and l.mode = $2 and ($3::uuid is null or l.id < $3)
 order by l.id desc
 limit $4;
@@ -21,8 +22,9 @@ join lead l on l.id = listed.id and l.provider_id = $1 and l.mode = $2
 join inquiry i on i.id = l.id
 join vertical v on v.id = l.vertical_id
 left join assignment a on a.lead_id = l.id and a.state <> 'released'
-left join transfer t on t.assignment_id = a.id and t.kind = 'payout'
-left join transfer c on c.assignment_id = a.id and c.kind = 'claw_back'
+left join payout_share s on s.inquiry_id = l.id
+left join transfer t on t.assignment_id = coalesce(a.id, s.assignment_id) and t.kind = 'payout' and t.provider_id = l.provider_id
+left join transfer c on c.assignment_id = t.assignment_id and c.kind = 'claw_back' and c.provider_id = l.provider_id
 order by listed.place;
 
 -- name: find_submissions
@@ -55,23 +57,26 @@ group by t.currency
 order by t.currency;
 
 -- name: list_earnings
--- Payouts, claw-backs and payments, newest first.
-select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference, t.event_id,
+-- Payouts, claw-backs and payments, newest first, each with the provider's own inquiry: of a share, the one that joined the
+-- lead.
+select t.id, t.kind, t.currency, t.made_at, i.id as lead_id, i.provider_reference, t.event_id,
        case when t.kind = 'payout' then t.amount_minor else -t.amount_minor end as amount_minor
 from transfer t
 left join assignment a on a.id = t.assignment_id
-left join inquiry i on i.id = a.lead_id
+left join payout_share s on (s.assignment_id, s.share) = (t.assignment_id, t.share)
+left join inquiry i on i.id = coalesce(s.inquiry_id, a.lead_id)
 where t.provider_id = $1 and ($2::uuid is null or t.id < $2)
 order by t.id desc
 limit $3;
 
 -- name: list_statement
 -- Payouts, claw-backs and payments of one month, oldest first.
-select t.id, t.kind, t.currency, t.made_at, a.lead_id, i.provider_reference, t.event_id,
+select t.id, t.kind, t.currency, t.made_at, i.id as lead_id, i.provider_reference, t.event_id,
        case when t.kind = 'payout' then t.amount_minor else -t.amount_minor end as amount_minor
 from transfer t
 left join assignment a on a.id = t.assignment_id
-left join inquiry i on i.id = a.lead_id
+left join payout_share s on (s.assignment_id, s.share) = (t.assignment_id, t.share)
+left join inquiry i on i.id = coalesce(s.inquiry_id, a.lead_id)
 where t.provider_id = $1 and t.made_at >= $2 and t.made_at < $3
 order by t.made_at, t.id
 limit $4;

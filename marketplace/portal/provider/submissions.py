@@ -47,7 +47,7 @@ from marketplace.text.characters import LONGEST_PHONE, clean_line
 from marketplace.web.http import AnyRequest, page_cursor, parse, path_id, services, wants_csv
 from routing.currency import minor_digits
 from routing.inquiry import Authority
-from routing.joining import JOINED
+from routing.joining import JoinReason
 from routing.journey import JourneyEntry
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -402,9 +402,19 @@ def timeline(status: InquiryStatus, trace: Trace, entries: Iterable[JourneyEntry
     return tuple(sorted(moments, key=lambda moment: moment[0] or status.received_at))
 
 
+JOIN_WORDS: Final = {
+    JoinReason.joined: "The provider of that lead is paid if it is sold.",
+    JoinReason.joined_paid_if_last: "If the lead is sold, and no other inquiry joins it before, its payout is yours.",
+    JoinReason.joined_paid_share: "If the lead is sold, you get an equal part of its payout.",
+    JoinReason.joined_after_delivery: "The lead had been delivered before: no payout.",
+}
+"Payment of a provider whose inquiry joined an earlier lead, in words."
+
+
 def _turned(status: InquiryStatus) -> str:
-    if status.reason == JOINED:
-        return "This person was submitted for this service before. The answers were added to the earlier lead."
+    if status.reason in JOIN_WORDS:
+        paid = JOIN_WORDS[JoinReason(status.reason)]
+        return f"This person was submitted for this service before. The answers were added to the earlier lead. {paid}"
     if status.state is LeadState.duplicate:
         return "This person was submitted for this service before, by you or by another provider."
     return "This person asked not to be contacted."

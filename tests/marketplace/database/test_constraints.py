@@ -6,14 +6,24 @@ Each test arranges as the owner, whom no grant holds back; what a role may do at
 from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from marketplace.runtime import clock
 from routing.lifecycle import ASSIGNMENT_MOVES, LEAD_MOVES, AssignmentState, LeadState
-from tests.builders.world import GRANT_RETURN, INSERT_EXPOSURE, MARK_EXPOSED, MOVE_LEAD, WALKS, World
+from tests.builders.world import (
+    GRANT_RETURN,
+    INSERT_CLAIM,
+    INSERT_EXPOSURE,
+    MARK_EXPOSED,
+    MOVE_LEAD,
+    OWE_SHARES,
+    WALKS,
+    Lead,
+    World,
+)
 
 States = type[LeadState] | type[AssignmentState]
 
@@ -360,6 +370,97 @@ async def test_an_inquiry_joins_a_lead_as_a_duplicate_by_one_touch_of_its_own(wo
     await refused(world, "inquiry_joined_once", JOIN, lead, "duplicate", b"\x01")
 
 
+SHARE = """
+insert into payout_share (assignment_id, share, provider_id, lead_id, lead_provider_id, inquiry_id, currency,
+    payout_minor, span)
+select id, $2, $3, lead_id, provider_id, $4, currency, payout_minor, int8range($5, $6) from assignment where id = $1"""
+
+PAY_SHARE = """
+insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id, share)
+values (gen_random_uuid(), $2, $5, 'USD', $3, $1, $4)"""
+
+
+async def joined(world: World, state: str) -> tuple[Lead, UUID]:
+    """A lead of the state, and the inquiry of the other provider that joined it before anybody was shown it."""
+    received = await world.accept("received", "live")
+    inquiry = await world.join(received)
+    return await world.walk(received, state), inquiry
+
+
+async def test_an_inquiry_gives_a_claim_to_the_payout_of_the_lead_that_it_joined_before_its_exposure(
+    world: World,
+) -> None:
+    held, other = await world.lead("held"), await world.lead("held")
+    inquiry = await world.join(held.id, in_time=False)
+    await refused(world, "payout_claim_joined", INSERT_CLAIM, inquiry, other.id)
+    shown = await world.lead("exposed")
+    late = await world.join(shown.id, in_time=False)
+    await refused(world, "payout_claim_in_time", INSERT_CLAIM, late, shown.id)
+    await world.connection.execute(INSERT_CLAIM, inquiry, held.id)
+    await refused(world, "payout_claim_pkey", INSERT_CLAIM, inquiry, held.id)
+
+
+async def test_shares_fill_a_payout_and_never_exceed_it(world: World) -> None:
+    lead, inquiry = await joined(world, "exposed")
+    first, second = (
+        (lead.assignment_id, 0, world.provider, None),
+        (lead.assignment_id, 1, world.other_provider, inquiry),
+    )
+    await refused(world, "payout_share_fills", SHARE, *first, 0, 2_399)
+    await refused(world, "payout_share_within", SHARE, *first, 0, 2_401)
+    await refused(world, "payout_share_within", SHARE, *second, 2_400, 2_400)
+    await refused(world, "payout_share_first", SHARE, *second, 0, 2_400)
+    async with world.connection.transaction():
+        await world.connection.execute(SHARE, *first, 0, 1_200)
+        await refused(world, "payout_share_apart", SHARE, *second, 1_199, 2_400)
+        await refused(world, "payout_share_once", SHARE, lead.assignment_id, 1, world.provider, None, 1_200, 2_400)
+        await world.connection.execute(SHARE, *second, 1_200, 2_400)
+    await never_changes(
+        world, "payout_share",
+        "update payout_share set share = share", "delete from payout_share", "truncate payout_share cascade",
+    )  # fmt: skip
+
+
+async def test_a_share_is_of_a_provider_that_has_a_claim_to_an_exposed_lead(world: World) -> None:
+    lead, inquiry = await joined(world, "exposed")
+    other, _ = await joined(world, "exposed")
+    whole = (0, 2_400)
+    await refused(world, "payout_share_claimed", SHARE, lead.assignment_id, 0, world.other_provider, None, *whole)
+    await refused(world, "payout_share_claim", SHARE, other.assignment_id, 0, world.other_provider, inquiry, *whole)
+    held, inquiry = await joined(world, "held")
+    await refused(world, "payout_share_exposed", SHARE, held.assignment_id, 0, world.other_provider, inquiry, *whole)
+
+
+async def test_a_payout_is_paid_whole_or_in_all_its_shares(world: World) -> None:
+    lead, inquiry = await joined(world, "exposed")
+    subject = lead.assignment_id
+    async with world.connection.transaction():
+        await world.connection.execute(SHARE, subject, 0, world.provider, None, 0, 1_200)
+        await world.connection.execute(SHARE, subject, 1, world.other_provider, inquiry, 1_200, 2_400)
+    for kind, index in (("payout", "transfer_one_payout"), ("claw_back", "transfer_one_claw_back")):
+        await refused(world, "transfer_every_share", PAY_SHARE, subject, kind, world.provider, 0, 1_200)
+        await refused(world, "transfer_at_agreed_share", PAY_SHARE, subject, kind, world.provider, 0, 1_201)
+        await refused(world, "transfer_at_agreed_share", PAY_SHARE, subject, kind, world.other_provider, 0, 1_200)
+        await refused(world, "transfer_at_agreed_payout", PAY_SHARE, subject, kind, world.other_provider, None, 1_200)
+        await world.connection.execute(OWE_SHARES, kind, subject)
+        await refused(world, index, PAY_SHARE, subject, kind, world.provider, None, 2_400)
+        await refused(world, index, PAY_SHARE, subject, kind, world.other_provider, 1, 1_200)
+    capture = TRANSFER.replace("assignment_id)", "assignment_id, share)").replace("id from", "id, 0 from")
+    await refused(world, "transfer_share", capture, subject, "capture", 4_000)
+
+
+async def test_a_payout_that_was_paid_whole_is_not_paid_in_shares_as_well(world: World) -> None:
+    lead = await world.lead("exposed")
+    await world.connection.execute(
+        "insert into transfer (id, kind, amount_minor, currency, provider_id, assignment_id) "
+        "values (gen_random_uuid(), 'payout', 2400, 'USD', $1, $2)",
+        world.provider,
+        lead.assignment_id,
+    )
+    await world.connection.execute(SHARE, lead.assignment_id, 0, world.provider, None, 0, 2_400)
+    await refused(world, "transfer_one_payout", OWE_SHARES, "payout", lead.assignment_id)
+
+
 async def test_a_submission_is_taken_once_under_its_reference_and_once_under_its_key(world: World) -> None:
     await world.accept("received", "live")
     reference = await world.connection.fetchval("select provider_reference from inquiry")
@@ -577,6 +678,7 @@ PRIVILEGES = {
     ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
     ("marketplace_api", "insert"): """
         push_subscription
+        payout_claim(inquiry_id lead_id mode provider_id revision vertical_id)
         deletion_lead deletion_request
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
@@ -594,11 +696,12 @@ PRIVILEGES = {
         inquiry lead person_key person_window pipeline_stage provider return_request subscription subscription_version
         lifted_suppression
         suppression onboarding member one_time_link opened_access portal_session sign_in_try
-        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
+        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id share)
         vertical vertical_version wallet
         refusal_count refusal_example""",
     ("marketplace_api", "select"): """
         push_subscription
+        payout_claim payout_share
         deletion_lead deletion_request
         revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -665,10 +768,11 @@ PRIVILEGES = {
         disposition(note) lead(state reason settled_at) return_request(note) touch(detail) unmapped_report(note)
         correction(sealed wrapped master_key_id) wallet(held_minor)""",
     ("marketplace_feeder", "insert"): """
+        payout_share(assignment_id currency inquiry_id lead_id lead_provider_id payout_minor provider_id share span)
         audit(action actor at detail id object)
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address attempt_no exposed_at)
         move(assignment_id entered_state lead_id left_state)
-        transfer(amount_minor assignment_id business_id currency id kind made_at provider_id)""",
+        transfer(amount_minor assignment_id business_id currency id kind made_at provider_id share)""",
     ("marketplace_feeder", "select"): """
         notice
         contact_list list_member
@@ -682,6 +786,7 @@ PRIVILEGES = {
         assignment(state reason) lead(state reason) return_request(state judged_at judged_by finding)""",
     ("marketplace_reports", "select"): """
         deletion_lead deletion_request(id mode deadline_at state ended_at has_contact)
+        payout_claim payout_share
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
@@ -711,6 +816,7 @@ PRIVILEGES = {
         unmapped_report""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
+        payout_share(assignment_id currency inquiry_id lead_id lead_provider_id payout_minor provider_id share span)
         notice
         kept_away
         feed feed_event
@@ -721,10 +827,11 @@ PRIVILEGES = {
         assignment attempt audit(action actor at detail id object) audit_block cap_usage decision fenced_lead
         exposure(lead_id assignment_id business_id channel endpoint_id url_sha256 address tls_sha256 attempt_no
             exposed_at)
-        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id)
+        transfer(amount_minor assignment_id business_id currency event_id id kind made_at provider_id share)
         report_column report_month report_month_open report_stale""",
     ("marketplace_worker", "select"): """
         push_subscription member(id kind owner_id role state)
+        payout_claim payout_share
         deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches

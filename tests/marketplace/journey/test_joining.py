@@ -12,12 +12,17 @@ import pytest
 from marketplace.distribution.http import load_trace
 from marketplace.erasure.flow import erase_lead
 from marketplace.intake import store as intake_store
-from marketplace.intake.flow import SubmissionReceipt
+from marketplace.intake.flow import Intake, SubmissionReceipt
+from marketplace.intake.postal import PostalBook
 from marketplace.intake.reading import decode_inquiry
 from marketplace.journey import store as journey_store
-from marketplace.runtime import clock, ids
+from marketplace.journey.joining import join_lead
+from marketplace.rules.catalog import Catalog
+from marketplace.runtime import clock, ids, queue
+from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
+from marketplace.worker import note_job
 from routing.inquiry import Facts
 from routing.joining import MOST_JOINED, RepeatInquiries
 from routing.journey import TouchEntry, read_facts
@@ -26,6 +31,7 @@ from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import Marketplace, marketplace, roofing
 from tests.builders.service import serve
 from tests.receivers import Receiver, status
+from tests.waiting import PATIENCE, within
 
 JOINING = roofing(patience_seconds=3_600, repeat_inquiries=RepeatInquiries.joined)
 VARYING = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z?|(lead|req)_\w+|form-\d")
@@ -72,6 +78,29 @@ async def test_a_waiting_lead_is_judged_again_with_the_answers_of_the_second_inq
     await market.walker.walk(first.id)
     assert await market.state(first.id) == "rejected"
     assert await market.value("select revision from decision where lead_id = $1", first.id) == 1
+
+
+async def test_a_worker_is_notified_of_a_waiting_lead_that_an_inquiry_joined(
+    settings: Settings, market: Marketplace
+) -> None:
+    """No sweeper runs here, which would find the lead a second later."""
+    assert settings.valkey_url
+    notifier, stopping = Notifier(settings.valkey_url), asyncio.Event()
+    market.intake = Intake(market.api, Catalog(market.api), PostalBook(), market.sealer, notifier, join=join_lead)
+    walks: asyncio.Queue[UUID] = asyncio.Queue()
+    worker = asyncio.create_task(
+        queue.answer(settings.valkey_url, {"walk": walks.put}, slots=1, stopping=stopping, on_job=note_job)
+    )
+    try:
+        first = await market.submit()
+        assert await within(PATIENCE, walks.get(), "the first inquiry to be notified") == first.id
+        second = await ask_again(market)
+        assert await joined_lead(market, second.id) == first.id
+        assert await within(PATIENCE, walks.get(), "the lead to be notified of the join") == first.id
+    finally:
+        stopping.set()
+        await within(PATIENCE, worker, "the queue to end")
+        await notifier.close()
 
 
 async def test_an_answer_that_the_second_inquiry_leaves_out_stays(market: Marketplace) -> None:
