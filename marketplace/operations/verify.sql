@@ -121,21 +121,29 @@ left join assignment a on a.id = t.assignment_id
 where t.kind in ('hold', 'capture', 'release', 'refund') and t.assignment_id is not null;
 
 -- name: payout_as_agreed
--- The provider of a captured lead is owed the payout agreed at the award, once; no payout exists for other leads.
+-- The payout agreed at the award is owed for a captured lead, once, to its provider or in shares; no payout exists for
+-- other leads. A share is owed to the provider of the lead, or to one whose inquiry joined it before its exposure.
 select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.captures, 0) as captures,
        coalesce(t.payouts, 0) as payouts, t.paid_minor,
        case when coalesce(t.captures, 0) = 0 and t.payouts > 0 then 'paid out without a capture'
-            when t.captures > 0 and t.payouts <> (a.payout_minor > 0)::int then 'not paid out once'
-            when t.payouts > 0 and t.paid_minor <> a.payout_minor then 'another payout than agreed'
+            when t.captures > 0 and t.wholes <> (a.payout_minor > 0 and t.shares = 0)::int then 'not paid out once'
+            when t.captures > 0 and t.paid_minor <> a.payout_minor then 'another payout than agreed'
+            when t.payouts > t.providers then 'a provider was paid twice'
             when t.elsewhere > 0 then 'another provider or currency' end as fault
 from assignment a
 left join (
     select t.assignment_id, count(*) filter (where t.kind = 'capture') as captures,
            count(*) filter (where t.kind = 'payout') as payouts,
-           sum(t.amount_minor) filter (where t.kind = 'payout') as paid_minor,
-           count(*) filter (
-               where t.kind = 'payout' and (t.provider_id, t.currency) <> (p.provider_id, p.currency)) as elsewhere
-    from transfer t join assignment p on p.id = t.assignment_id
+           count(*) filter (where t.kind = 'payout' and t.share is null) as wholes,
+           count(t.share) as shares,
+           count(distinct t.provider_id) filter (where t.kind = 'payout') as providers,
+           coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0) as paid_minor,
+           count(*) filter (where t.kind = 'payout' and (t.currency <> p.currency
+               or t.provider_id <> p.provider_id and (t.share is null or c.lead_id is distinct from p.lead_id))) as elsewhere
+    from transfer t
+    join assignment p on p.id = t.assignment_id
+    left join payout_share s on (s.assignment_id, s.share) = (t.assignment_id, t.share)
+    left join payout_claim c on (c.inquiry_id, c.provider_id) = (s.inquiry_id, t.provider_id)
     where t.kind in ('capture', 'payout') group by t.assignment_id
 ) t on t.assignment_id = a.id;
 
@@ -149,23 +157,37 @@ from (
     from transfer where provider_id is not null group by provider_id, currency
 ) p;
 
+-- name: claim_is_of_a_join_in_time
+-- A claim to a payout is that of an inquiry which joined the lead before its exposure, and so was received before it. The
+-- time of an exposure is taken before it waits for the lock of the lead, which is at most 3 seconds.
+select c.inquiry_id, c.lead_id, c.provider_id, i.received_at, e.exposed_at,
+       case when i.joined_lead_id is distinct from c.lead_id or i.provider_id <> c.provider_id
+            then 'its inquiry did not join the lead'
+            when i.received_at > e.exposed_at + interval '5 seconds' then 'it joined after the exposure' end as fault
+from payout_claim c join inquiry i on i.id = c.inquiry_id left join exposure e on e.lead_id = c.lead_id;
+
 -- name: return_refunded_once
--- A returned lead is refunded once and its payout is clawed back once; no other lead is refunded.
+-- A returned lead is refunded once, and its payout is clawed back once from each provider that was paid; no other lead
+-- is refunded.
 select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.refunds, 0) as refunds,
        coalesce(t.claw_backs, 0) as claw_backs, t.clawed_minor,
        case when coalesce(t.refunds, 0) <> (a.state = 'returned' and a.mode = 'live')::int then 'not refunded once'
-            when coalesce(t.claw_backs, 0) <> (a.state = 'returned' and a.mode = 'live' and a.payout_minor > 0)::int
-            then 'not clawed back once'
-            when t.clawed_minor <> a.payout_minor then 'another amount clawed back than paid out'
+            when coalesce(t.claw_backs, 0) <> (
+                select count(*) from transfer o
+                where o.assignment_id = a.id and o.kind = 'payout' and a.state = 'returned') then 'not clawed back once'
+            when t.claw_backs > 0 and t.clawed_minor <> a.payout_minor then 'another amount clawed back than paid out'
             when t.elsewhere > 0 then 'clawed back from another provider' end as fault
 from assignment a
 left join (
     select t.assignment_id, count(*) filter (where t.kind = 'refund') as refunds,
            count(*) filter (where t.kind = 'claw_back') as claw_backs,
            sum(t.amount_minor) filter (where t.kind = 'claw_back') as clawed_minor,
-           count(*) filter (where t.kind = 'claw_back' and t.provider_id <> p.provider_id) as elsewhere
-    from transfer t join assignment p on p.id = t.assignment_id
-    where t.kind in ('refund', 'claw_back') group by t.assignment_id
+           count(*) filter (where t.kind = 'claw_back' and not exists (
+               select from transfer o where o.assignment_id = t.assignment_id and o.kind = 'payout'
+                   and o.share is not distinct from t.share
+                   and (o.provider_id, o.currency, o.amount_minor) = (t.provider_id, t.currency, t.amount_minor)
+           )) as elsewhere
+    from transfer t where t.kind in ('refund', 'claw_back') group by t.assignment_id
 ) t on t.assignment_id = a.id
 where a.state = 'returned' or t.assignment_id is not null;
 

@@ -67,13 +67,18 @@ async def people(url: str) -> Peopled:
     """Build a world in the database at `url`; the caller closes its connection."""
     connection = await asyncpg.connect(url)
     world = World(connection, fair=True)
+    claims: dict[str, UUID] = {}
     async with connection.transaction():
         await world.make()
         walked = {state: await world.lead(state) for state in WALKS}
         walked["paid"] = await world.lead("refused", paid=True)
+        for name, state in (("shared", "delivered"), ("shared_back", "returned")):
+            received = await world.accept("received", "live")
+            claims[f"{name}_claim"] = await world.join(received)
+            walked[name] = await world.walk(received, state)
         walked["test_held"] = await world.lead("held", mode="test")
         walked["test_delivered"] = await world.lead("delivered", mode="test")
-    names = {f"lead_{state}": lead.id for state, lead in walked.items()}
+    names = claims | {f"lead_{state}": lead.id for state, lead in walked.items()}
     names |= {state: lead.assignment_id for state, lead in walked.items() if lead.assignment_id}
     names |= {
         name: getattr(world, name)
@@ -269,6 +274,40 @@ BREAKAGES: tuple[tuple[str, str, str, str], ...] = (
         "paid_within_payouts", "paid more than was earned", "provider",
         """insert into transfer (id, kind, amount_minor, currency, provider_id, event_id)
         values (gen_random_uuid(), 'paid', 1000000, 'USD', '{provider}', 'wire 1')""",
+    ),
+    (
+        "payout_as_agreed", "another payout than agreed", "shared",
+        "delete from transfer where assignment_id = '{shared}' and kind = 'payout' and share = 1",
+    ),
+    (
+        "payout_as_agreed", "not paid out once", "shared",
+        """update transfer set share = null where assignment_id = '{shared}' and kind = 'payout' and share = 0""",
+    ),
+    (
+        "payout_as_agreed", "a provider was paid twice", "shared",
+        "update transfer set provider_id = '{provider}' where assignment_id = '{shared}' and share = 1",
+    ),
+    (
+        "payout_as_agreed", "another provider or currency", "shared",
+        "update payout_share set inquiry_id = '{lead_duplicate}' where assignment_id = '{shared}' and share = 1",
+    ),
+    (
+        "claim_is_of_a_join_in_time", "its inquiry did not join the lead", "lead_prospect",
+        """insert into payout_claim (inquiry_id, lead_id, provider_id, vertical_id, mode, revision)
+        select id, '{lead_prospect}', provider_id, vertical_id, mode, 1 from inquiry where id = '{lead_duplicate}'""",
+    ),
+    (
+        "claim_is_of_a_join_in_time", "it joined after the exposure", "lead_shared",
+        "update inquiry set received_at = now() + interval '1 minute' where id = '{shared_claim}'",
+    ),
+    (
+        "return_refunded_once", "not clawed back once", "shared_back",
+        "delete from transfer where assignment_id = '{shared_back}' and kind = 'claw_back' and share = 1",
+    ),
+    (
+        "return_refunded_once", "clawed back from another provider", "shared_back",
+        """update transfer set provider_id = '{provider}'
+        where assignment_id = '{shared_back}' and kind = 'claw_back' and share = 1""",
     ),
     (
         "return_refunded_once", "not refunded once", "returned",
