@@ -20,6 +20,7 @@ from routing.contradictions import contradictions
 from routing.currency import MINOR_DIGITS
 from routing.inquiry import NeedField, NeedValue, amount_in_words
 from routing.interest import UnmetConsequence
+from routing.joining import PayJoined, RepeatInquiries
 from routing.qualification import Points
 from routing.subscription import (
     BUDGET_MINOR,
@@ -84,6 +85,8 @@ class Refusal(StrEnum):
     """The open hours cannot be read, or are never open."""
     zone_unknown = "zone_unknown"
     """The IANA time zone database has no such zone."""
+    paid_not_told = "paid_not_told"
+    """Providers whose inquiries joined a lead share its payout, but are not told that they joined."""
     in_the_past = "in_the_past"
     """A time that must be in the future is in the past."""
 
@@ -136,6 +139,7 @@ def _vertical_faults(definition: VerticalDefinition) -> Iterator[Fault]:
         yield from _need_faults(name, need)
     yield from _policy_faults(definition)
     yield from _wanted_faults(definition)
+    yield from _joining_faults(definition)
     yield from _interest_faults(definition)
     yield from _bounded("/definition/window_days", definition.window_days, 1, LONGEST_WINDOW_DAYS)
     yield from _bounded("/definition/patience_seconds", definition.patience_seconds, 0, LONGEST_PATIENCE_SECONDS)
@@ -174,6 +178,18 @@ def _choice_faults(where: str, choices: tuple[str, ...]) -> Iterator[Fault]:
         if not is_visible(choice) or len(choice) > LONGEST_TEXT:
             detail = f"Give a choice of 1 to {LONGEST_TEXT} characters."
             yield _fault(f"{where}/choices/{position}", Refusal.malformed, detail)
+
+
+def _joining_faults(definition: VerticalDefinition) -> Iterator[Fault]:
+    """Yield a fault if a payout goes to providers who may not know that their inquiry joined, or if none joins."""
+    if definition.pay_joined is PayJoined.first:
+        return
+    if definition.repeat_inquiries is not RepeatInquiries.joined:
+        detail = "No inquiry joins a lead here: set repeat_inquiries to joined, or pay first."
+        yield _fault("/definition/pay_joined", Refusal.never_matches, detail)
+    if not definition.provider_may_know:
+        detail = "A provider that is paid learns that its inquiry joined: set provider_may_know, or pay first."
+        yield _fault("/definition/pay_joined", Refusal.paid_not_told, detail)
 
 
 def _interest_faults(definition: VerticalDefinition) -> Iterator[Fault]:

@@ -22,6 +22,7 @@ from routing.certificate import CERTIFICATES_IN_WORDS
 from routing.consent import CHANNELS_IN_WORDS
 from routing.currency import minor_digits
 from routing.inquiry import EvidenceKind, NeedField
+from routing.joining import PAY_IN_WORDS
 from routing.lifecycle import LeadState
 from routing.person import PERSON_IN_WORDS
 from routing.qualification import Dimension, DimensionPolicy, ResultConsequence, evidence_in_words
@@ -480,6 +481,9 @@ def _differences(new: VerticalDefinition, old: VerticalDefinition) -> Iterator[s
         yield f"The same person counts as a duplicate for {new.window_days} days now, {old.window_days} before."
     if new.same_person is not old.same_person:
         yield f"Two inquiries are one person's if {PERSON_IN_WORDS[new.same_person]}."
+    if new.pay_joined is not old.pay_joined:
+        where = PAY_IN_WORDS[new.pay_joined]
+        yield f"The payout of a lead that other inquiries joined before its delivery goes {where}."
 
 
 def _rule_difference(name: str, new: DimensionPolicy, old: DimensionPolicy) -> Iterator[str]:

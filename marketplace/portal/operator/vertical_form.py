@@ -10,7 +10,7 @@ from marketplace.portal.frame import words
 from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
 from routing.consent import Channel, ConsentPolicy
 from routing.inquiry import amount_in_words
-from routing.joining import RepeatInquiries
+from routing.joining import PAY_IN_WORDS, PayJoined, RepeatInquiries
 from routing.person import PERSON_IN_WORDS, SamePerson
 from routing.qualification import LONGEST_NURTURE_DAYS, DimensionPolicy, NurtureDays, ResultConsequence
 from routing.ranking import Strategy
@@ -116,6 +116,13 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
     provider_may_know: Annotated[
         bool, label("Tell the provider that an inquiry joined an earlier lead", "Not whose lead it is.")
     ] = False
+    pay_joined: Annotated[
+        PayJoined,
+        label(
+            "If other inquiries joined a lead before its delivery, its payout goes",
+            "Providers that are paid must be told that their inquiry joined.",
+        ),
+    ] = PayJoined.first
     explore_per_mille: Annotated[
         int,
         Meta(ge=0, le=MOST_EXPLORED_PER_MILLE),
@@ -153,6 +160,7 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
         "same_person": definition.same_person,
         "repeat_inquiries": definition.repeat_inquiries,
         "provider_may_know": "1" if definition.provider_may_know else "",
+        "pay_joined": definition.pay_joined,
         "explore_per_mille": definition.explore_per_mille,
         "delay_per_mille": definition.delay_per_mille,
         "delay_seconds": definition.delay_seconds,
@@ -163,6 +171,7 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
         "certificate_failure": tuple(CERTIFICATE_FAILURES.items()),
         "same_person": tuple((each, f"If {text}") for each, text in PERSON_IN_WORDS.items()),
         "repeat_inquiries": tuple(REPEATS.items()),
+        "pay_joined": tuple((each, text.capitalize()) for each, text in PAY_IN_WORDS.items()),
     }
     for dimension in ("budget", "authority", "need", "timing"):
         rule: DimensionPolicy = getattr(definition, dimension)
@@ -205,6 +214,7 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         same_person=form.same_person,
         repeat_inquiries=form.repeat_inquiries,
         provider_may_know=form.provider_may_know,
+        pay_joined=form.pay_joined,
         explore_per_mille=form.explore_per_mille,
         delay_per_mille=form.delay_per_mille,
         delay_seconds=form.delay_seconds,

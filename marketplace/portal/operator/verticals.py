@@ -40,6 +40,7 @@ from marketplace.runtime import clock, errors
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode, read
 from marketplace.web.http import AnyRequest, page_cursor, services
+from routing.joining import PAY_IN_WORDS
 from routing.person import PERSON_IN_WORDS
 from routing.policy_lint import lint_policy
 from routing.qualification import LONGEST_NURTURE_DAYS
@@ -180,6 +181,7 @@ async def _vertical_page(
         certificate_failures=CERTIFICATE_FAILURES,
         persons=PERSON_IN_WORDS,
         repeats=REPEATS,
+        pay=PAY_IN_WORDS,
         longest_nurture_days=LONGEST_NURTURE_DAYS,
         figures_form=show_figures(draft or selected.definition),
         channel_choices=CHANNEL_CHOICES,

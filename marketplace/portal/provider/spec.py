@@ -25,6 +25,7 @@ from marketplace.runtime.settings import Docs
 from marketplace.security.auth import CallerKind
 from marketplace.text.spreadsheet import cell
 from marketplace.web.http import AnyRequest, count_failure, services
+from routing.joining import PAY_IN_WORDS
 from routing.person import PERSON_IN_WORDS
 
 SEAL_BYTES: Final = 16
@@ -106,6 +107,7 @@ async def _spec_page(
         docs=settings.docs is Docs.public,
         since=since,
         same_person=PERSON_IN_WORDS[vertical.definition.same_person],
+        pay_joined=PAY_IN_WORDS[vertical.definition.pay_joined],
     )
 
 
