@@ -66,6 +66,22 @@ class NotSentReason(StrEnum):
     """The person asked not to be contacted, or was erased: nothing is sent."""
     too_late = "too_late"
     """The exposure is recorded, but the attempt's time was over before the first byte was sent."""
+    mail_server_unavailable = "mail_server_unavailable"
+    """Our own mail server was out of reach, silent, or answered with an error before it was told the recipient."""
+    mail_server_insecure = "mail_server_insecure"
+    """Our own mail server offers no TLS, or its certificate is not valid."""
+    mail_login_refused = "mail_login_refused"
+    """Our own mail server refused user name or password."""
+    mail_sender_refused = "mail_sender_refused"
+    """The mail server refused our sender address (5xx to MAIL)."""
+    mail_recipient_deferred = "mail_recipient_deferred"
+    """The mail server does not take mail for the address now (4xx or 552 to RCPT)."""
+    mail_recipient_refused = "mail_recipient_refused"
+    """The mail server takes no mail for the address (5xx to RCPT)."""
+    mail_address_unsupported = "mail_address_unsupported"
+    """The address has letters outside ASCII before the @, and the mail server does not support them (SMTPUTF8)."""
+    mail_data_refused = "mail_data_refused"
+    """The mail server refused the command DATA, before any part of the message was sent."""
 
 
 class NoAnswerReason(StrEnum):
@@ -114,6 +130,49 @@ Observation = NotSent | NoAnswer | AnswerReceived
 """Report of the transport on one attempt."""
 
 
+class MailStep(StrEnum):
+    """Steps of an attempt by e-mail, in their order. Only the last one sends a part of the lead."""
+
+    connect = "connect"
+    """Connection and greeting."""
+    hello = "hello"
+    """EHLO."""
+    starttls = "starttls"
+    """STARTTLS and the TLS handshake."""
+    login = "login"
+    """AUTH."""
+    sender = "sender"
+    """MAIL."""
+    recipient = "recipient"
+    """RCPT."""
+    data = "data"
+    """DATA; the exposure is recorded before it."""
+    content = "content"
+    """The message, and the answer to it."""
+
+
+class MailAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="mail_answered"):
+    """The mail server's answer that ended the attempt: to the message itself, or an error at an earlier step.
+
+    `text` is the answer's text, for the endpoint's owner.
+    """
+
+    step: MailStep
+    status: int
+    text: str = ""
+
+
+class MailSilence(msgspec.Struct, frozen=True, kw_only=True, tag="mail_unanswered"):
+    """The mail server gave no readable answer at this step."""
+
+    step: MailStep
+    reason: NoAnswerReason
+
+
+MailObservation = NotSent | MailAnswer | MailSilence
+"""Report of the mail client on one attempt."""
+
+
 # --- conclusions ------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +216,10 @@ class AnswerReason(StrEnum):
     """A 2xx with a content coding, although the request asked for none (`Accept-Encoding: identity`)."""
     not_understood = "not_understood"
     """A complete 2xx that is neither a known acknowledgement nor a refusal, for instance an HTML page."""
+    mail_deferred = "mail_deferred"
+    """The mail server has read the message and asks for it again later (4xx)."""
+    mail_content_refused = "mail_content_refused"
+    """The mail server has read the message and does not deliver it (5xx), for instance to a full mailbox (552)."""
 
 
 class RefusalReason(StrEnum):
@@ -194,8 +257,7 @@ def classify(observation: Observation, exposed: bool) -> Classification:
     """
     match observation:
         case NotSent(reason=reason):
-            never = reason in (NotSentReason.abandoned, NotSentReason.too_late)
-            return Classification(outcome=AttemptOutcome.not_sent, reason=reason, may_release=not (exposed or never))
+            return _not_sent(reason, exposed)
         case NoAnswer(reason=lost):
             return Classification(outcome=AttemptOutcome.unknown, reason=lost)
         case AnswerReceived():
@@ -226,6 +288,59 @@ def result_code(observation: Observation | None) -> str:
             return f"status_{status}"
         case _:
             assert_never(observation)
+
+
+def _not_sent(reason: NotSentReason, exposed: bool) -> Classification:
+    never = reason in (NotSentReason.abandoned, NotSentReason.too_late)
+    return Classification(outcome=AttemptOutcome.not_sent, reason=reason, may_release=not (exposed or never))
+
+
+def classify_mail(observation: MailObservation, exposed: bool) -> Classification:
+    """Return the meaning of an attempt by e-mail. `exposed` is true if an exposure is recorded.
+
+    Evidence is the answer 250 to the message, and nothing else. Any other end after its first byte is unknown: the
+    same business is tried again, with the same Message-ID. Before that byte nothing was sent.
+    """
+    match observation:
+        case NotSent(reason=reason):
+            return _not_sent(reason, exposed)
+        case MailAnswer(step=MailStep.content, status=250):
+            return Classification(outcome=AttemptOutcome.accepted, reason=AnswerReason.taken)
+        case MailAnswer(step=MailStep.content, status=status):
+            reason_by_class = {4: AnswerReason.mail_deferred, 5: AnswerReason.mail_content_refused}
+            answer = reason_by_class.get(status // 100, AnswerReason.unmapped)
+            return Classification(outcome=AttemptOutcome.unknown, reason=answer)
+        case MailSilence(step=MailStep.content, reason=lost):
+            return Classification(outcome=AttemptOutcome.unknown, reason=lost)
+        case MailAnswer(step=step, status=status):
+            return _not_sent(_mail_obstacle(step, status), exposed)
+        case MailSilence():
+            return _not_sent(NotSentReason.mail_server_unavailable, exposed)
+        case _:
+            assert_never(observation)
+
+
+def _mail_obstacle(step: MailStep, status: int) -> NotSentReason:
+    """Return the meaning of an error before the message, by RFC 5321 and RFC 4954.
+
+    421 ends the connection at any step. 552 to RCPT is an old form of 452, "too many recipients" (4.5.3.1.10).
+    """
+    if status == 421:
+        return NotSentReason.mail_server_unavailable
+    permanent = 500 <= status <= 599
+    match step:
+        case MailStep.data:
+            return NotSentReason.mail_data_refused
+        case MailStep.recipient if permanent and status != 552:
+            return NotSentReason.mail_recipient_refused
+        case MailStep.recipient if 400 <= status <= 599:
+            return NotSentReason.mail_recipient_deferred
+        case MailStep.sender if permanent:
+            return NotSentReason.mail_sender_refused
+        case MailStep.login if permanent:
+            return NotSentReason.mail_login_refused
+        case _:
+            return NotSentReason.mail_server_unavailable
 
 
 _BUSY = {408: AnswerReason.try_later, 425: AnswerReason.try_later, 429: AnswerReason.rate_limited}
@@ -344,6 +459,11 @@ RETRY_CANNOT_HELP = frozenset(
         NotSentReason.tls_certificate_expired,
         NotSentReason.tls_wrong_host,
         NotSentReason.tls_certificate_untrusted,
+        NotSentReason.mail_server_insecure,
+        NotSentReason.mail_login_refused,
+        NotSentReason.mail_sender_refused,
+        NotSentReason.mail_recipient_refused,
+        NotSentReason.mail_address_unsupported,
     }
 )
 """Obstacles that last longer than the hold attempts: the lead is released at once."""
@@ -483,6 +603,11 @@ def endpoint_health(classified: Classification) -> bool | None:
         NotSentReason.hold_over,
         NotSentReason.withdrawn,
         NotSentReason.too_late,
+        NotSentReason.mail_server_unavailable,
+        NotSentReason.mail_server_insecure,
+        NotSentReason.mail_login_refused,
+        NotSentReason.mail_sender_refused,
+        NotSentReason.mail_data_refused,
     )
     match classified.outcome:
         case AttemptOutcome.accepted | AttemptOutcome.refused:

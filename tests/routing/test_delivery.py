@@ -15,6 +15,10 @@ from routing.delivery import (
     AttemptOutcome,
     Breaker,
     Classification,
+    MailAnswer,
+    MailObservation,
+    MailSilence,
+    MailStep,
     NoAnswer,
     NoAnswerReason,
     NotSent,
@@ -22,6 +26,7 @@ from routing.delivery import (
     Observation,
     RefusalReason,
     classify,
+    classify_mail,
     closed_from,
     endpoint_health,
     hold_window,
@@ -203,6 +208,78 @@ def test_a_wait_that_the_endpoint_asks_for_is_kept_only_where_it_will_be_tried_a
 @given(observations)
 def test_an_observation_survives_storage(observation: Observation) -> None:
     assert msgspec.json.decode(msgspec.json.encode(observation), type=Observation) == observation
+
+
+# --- e-mail
+
+_NOT_SENT, _UNKNOWN = AttemptOutcome.not_sent, AttemptOutcome.unknown
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "outcome", "reason"),
+    [
+        (MailStep.connect, 421, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.connect, 554, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.hello, 502, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.starttls, 454, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.login, 421, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.login, 454, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.login, 535, _NOT_SENT, NotSentReason.mail_login_refused),
+        (MailStep.sender, 421, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.sender, 452, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.sender, 530, _NOT_SENT, NotSentReason.mail_sender_refused),
+        (MailStep.sender, 553, _NOT_SENT, NotSentReason.mail_sender_refused),
+        (MailStep.recipient, 421, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.recipient, 450, _NOT_SENT, NotSentReason.mail_recipient_deferred),
+        (MailStep.recipient, 452, _NOT_SENT, NotSentReason.mail_recipient_deferred),
+        (MailStep.recipient, 552, _NOT_SENT, NotSentReason.mail_recipient_deferred),
+        (MailStep.recipient, 550, _NOT_SENT, NotSentReason.mail_recipient_refused),
+        (MailStep.recipient, 354, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.data, 421, _NOT_SENT, NotSentReason.mail_server_unavailable),
+        (MailStep.data, 451, _NOT_SENT, NotSentReason.mail_data_refused),
+        (MailStep.data, 554, _NOT_SENT, NotSentReason.mail_data_refused),
+        (MailStep.content, 250, AttemptOutcome.accepted, AnswerReason.taken),
+        (MailStep.content, 251, _UNKNOWN, AnswerReason.unmapped),
+        (MailStep.content, 354, _UNKNOWN, AnswerReason.unmapped),
+        (MailStep.content, 421, _UNKNOWN, AnswerReason.mail_deferred),
+        (MailStep.content, 452, _UNKNOWN, AnswerReason.mail_deferred),
+        (MailStep.content, 552, _UNKNOWN, AnswerReason.mail_content_refused),
+        (MailStep.content, 554, _UNKNOWN, AnswerReason.mail_content_refused),
+    ],
+)
+def test_an_answer_of_the_mail_server_means(
+    step: MailStep, status: int, outcome: AttemptOutcome, reason: AnswerReason | NotSentReason
+) -> None:
+    classified = classify_mail(MailAnswer(step=step, status=status), exposed=False)
+    assert (classified.outcome, classified.reason) == (outcome, reason)
+
+
+mail_observations = st.one_of(
+    st.builds(MailAnswer, step=st.sampled_from(MailStep), status=st.integers(0, 999)),
+    st.builds(MailSilence, step=st.sampled_from(MailStep), reason=st.sampled_from(NoAnswerReason)),
+    not_sent,
+)
+
+
+@given(observation=mail_observations, exposed=st.booleans())
+def test_only_250_to_the_whole_message_is_a_sale_and_only_an_unsent_lead_may_move(
+    observation: MailObservation, exposed: bool
+) -> None:
+    classified = classify_mail(observation, exposed)
+    evidence = isinstance(observation, MailAnswer) and (observation.step, observation.status) == (MailStep.content, 250)
+    assert (classified.outcome is AttemptOutcome.accepted) == evidence
+    sent = not isinstance(observation, NotSent) and observation.step is MailStep.content
+    assert (classified.outcome is AttemptOutcome.not_sent) == (not sent)
+    if sent or exposed:
+        assert not classified.may_release
+
+
+@given(observation=mail_observations)
+def test_faults_of_our_own_mail_server_are_not_held_against_a_business(observation: MailObservation) -> None:
+    classified = classify_mail(observation, exposed=False)
+    about_recipient = isinstance(observation, MailAnswer) and observation.step is MailStep.recipient
+    if endpoint_health(classified) is False and not isinstance(observation, NotSent):
+        assert about_recipient or observation.step is MailStep.content
 
 
 # --- back-off
