@@ -17,7 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from marketplace.runtime import clock
+from marketplace.runtime import clock, mail_settings
+from marketplace.runtime.mail_settings import MailSettings
 
 SECRET_BYTES = 32  # AES-256 and HMAC-SHA-256 both take 256 bits
 MIN_DISTINCT_BYTES = 16  # 32 random bytes hold about 30 different values; fewer than 16 never happens by chance
@@ -91,6 +92,8 @@ class SettingsFault(StrEnum):
     """A list of networks holds something that is not CIDR notation."""
     URL_INVALID = "url_invalid"
     """A URL is malformed or of an unknown scheme."""
+    MAIL_INVALID = "mail_invalid"
+    """The mail server, the sender or the address for bounces is malformed or missing."""
     DATA_UNUSABLE = "data_unusable"
     """The data directory cannot be created or written."""
     NO_INSTALLATION = "no_installation"
@@ -146,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jornaya_url: str | None = None
     jornaya_key: str | None = None
     vapid_private_key: bytes | None = None
+    mail: MailSettings | None = None
 
     @property
     def journal_dir(self) -> Path:
@@ -255,6 +259,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         jornaya_url=_url(environment, "MARKETPLACE_JORNAYA_URL", ("https", "http")),
         jornaya_key=_service_key(environment, "MARKETPLACE_JORNAYA_KEY"),
         vapid_private_key=_vapid_key(environment),
+        mail=_mail(environment),
     )
     environment.names_read.update(SECRETS)
     _refuse_unknown(environment)
@@ -484,6 +489,24 @@ def _vapid_key(environment: Mapping[str, str]) -> bytes | None:
         "MARKETPLACE_VAPID_PRIVATE_KEY is not the private key of a pair for web push.",
         "Make a pair with: marketplace key vapid",
     )
+
+
+def _mail(environment: Mapping[str, str]) -> MailSettings | None:
+    """Return the settings of e-mail, or None without a mail server. Raises SettingsError."""
+    url, sender = environment.get("SMTP_URL"), environment.get("MARKETPLACE_MAIL_FROM")
+    bounces = environment.get("MARKETPLACE_MAIL_BOUNCES") or sender
+    if url is None:
+        return None
+    name = "SMTP_URL"
+    try:
+        server = mail_settings.read_server(url)
+        name = "MARKETPLACE_MAIL_FROM"
+        from_address = mail_settings.read_sender(sender or "")
+        name = "MARKETPLACE_MAIL_BOUNCES"
+        return MailSettings(server=server, sender=from_address, bounces=mail_settings.read_bounces(bounces or ""))
+    except ValueError as error:
+        what = "is missing" if environment.get(name) is None else "cannot be used"
+        raise SettingsError(SettingsFault.MAIL_INVALID, f"{name} {what}.", str(error)) from error
 
 
 def _path(environment: Mapping[str, str], name: str) -> Path | None:

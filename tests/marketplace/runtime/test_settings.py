@@ -251,3 +251,59 @@ def test_a_mistyped_data_directory_is_refused_and_not_made(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
     made = load({"MARKETPLACE_DATA": str(tmp_path / "mine")})
     assert load_existing({"MARKETPLACE_DATA": str(tmp_path / "mine")}) == made
+
+
+# --- e-mail
+
+MAIL = {"SMTP_URL": "smtp://leads:p%40ss@mail.example", "MARKETPLACE_MAIL_FROM": "Lead Line <leads@example.com>"}
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "security"),
+    [
+        ("smtp://mail.example", "mail.example", 587, "starttls"),
+        ("smtp://mail.example:2525", "mail.example", 2525, "starttls"),
+        ("smtps://mail.example", "mail.example", 465, "implicit"),
+        ("smtp://mail.example?tls=none", "mail.example", 25, "none"),
+        ("smtp://127.0.0.1:1025", "127.0.0.1", 1025, "none"),
+    ],
+)
+def test_the_mail_server_is_read_from_its_url(url: str, host: str, port: int, security: str) -> None:
+    mail = load(EXTERNAL | MAIL | {"SMTP_URL": url}).mail
+    assert mail is not None
+    assert (mail.server.host, mail.server.port, mail.server.security) == (host, port, security)
+
+
+def test_user_and_password_are_decoded_and_not_shown() -> None:
+    settings = load(EXTERNAL | MAIL)
+    assert settings.mail is not None
+    assert (settings.mail.server.user, settings.mail.server.password) == ("leads", "p@ss")
+    assert (settings.mail.sender.display_name, settings.mail.sender.addr_spec) == ("Lead Line", "leads@example.com")
+    assert settings.mail.bounces.addr_spec == "leads@example.com"
+    assert "p@ss" not in f"{settings!r} {describe(settings)}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SMTP_URL": "http://mail.example"},
+        {"SMTP_URL": "smtp://"},
+        {"SMTP_URL": "smtp://mail.example/path"},
+        {"SMTP_URL": "smtp://mail.example?tls=maybe"},
+        {"SMTP_URL": "smtp://mail.example:0"},
+        {"SMTP_URL": "smtp://mail.example:99999"},
+        {"SMTP_URL": "smtp://leads:p@mail.example?tls=none"},
+        {"MARKETPLACE_MAIL_FROM": ""},
+        {"MARKETPLACE_MAIL_FROM": "Lead Line"},
+        {"MARKETPLACE_MAIL_FROM": "j\u00f6rg@example.com"},
+        {"MARKETPLACE_MAIL_FROM": "a\nBcc: b@example.com <leads@example.com>"},
+        {"MARKETPLACE_MAIL_BOUNCES": "bounces+tag@example.com"},
+        {"MARKETPLACE_MAIL_BOUNCES": "an-address-that-is-too-long@example.com"},
+    ],
+)
+def test_settings_of_e_mail_that_cannot_work_are_refused(changes: dict[str, str]) -> None:
+    assert fault(**(MAIL | changes)) == "mail_invalid"
+
+
+def test_without_a_mail_server_there_is_no_mail() -> None:
+    assert load(EXTERNAL).mail is None
