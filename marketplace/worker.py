@@ -21,6 +21,7 @@ from marketplace.database.journal import Journal
 from marketplace.deletions.flow import keep_completing
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.flow import Announce, AttemptResult, Delivery
+from marketplace.delivery.mailing import MailSender
 from marketplace.delivery.store import DeliveryCase
 from marketplace.distribution import store as distribution_store
 from marketplace.distribution.flow import LEASE, Distribution
@@ -28,6 +29,7 @@ from marketplace.feedback import stage_changes, stages_store
 from marketplace.feedback.flow import UNMAPPED_AGE
 from marketplace.feedback.stage_changes import StageChangeSender
 from marketplace.learning import job as learning_job
+from marketplace.mail import outbox
 from marketplace.notices import store as notices_store
 from marketplace.notices.flow import Notices
 from marketplace.operations.processes import COMMAND
@@ -183,6 +185,7 @@ class Sweeper:
             await simulations_store.delete_old(connection, clock.now() - RESULT_AGE)
             await stages_store.delete_old_unmapped(connection, clock.now() - UNMAPPED_AGE)
             await stage_changes.delete_old(connection, clock.now() - stage_changes.KEPT_FOR)
+            await outbox.delete_old(connection, clock.now() - outbox.KEPT_FOR)
 
 
 async def _logged(job: str, lead_id: UUID, work: Awaitable[object]) -> None:
@@ -280,9 +283,10 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     load = queue.LoadReporter(engines.valkey_url, ids.encode("wrk", clock.new_id()))
     push = _open_push(settings, pool, catalog, sealer, guard)
     claims = Claims(pool, catalog, sealer, guard, accounts_of(settings))
+    mail = MailSender.of(pool, settings)
     walker = Walker(
         Distribution(pool, catalog, load.note, Reservations(guard, connections), claims.claim),
-        Delivery(pool, sealer, guard, journal, publisher, connections, announce_by(push)),
+        Delivery(pool, sealer, guard, journal, publisher, connections, announce_by(push), mail),
     )
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
@@ -300,6 +304,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
             group.create_task(keep_learning(pool, catalog, stopping))
             group.create_task(roi.keep_following(pool, stopping))
             group.create_task(StageChangeSender(pool, sealer, guard).keep_sending(stopping))
+            if mail is not None:
+                group.create_task(mail.outbox.keep_sending(stopping))
             group.create_task(keep_completing(pool, stopping))
             group.create_task(keep_simulating(pool, SIMULATE, stopping))
             group.create_task(keep_refreshing(pool, REFRESH, stopping))
@@ -312,6 +318,8 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         if push is not None:
             await push.close()
         connections.close()
+        if mail is not None:
+            await mail.close()
         await load.close()
         await publisher.close()
         await pool.close()

@@ -3996,6 +3996,87 @@ grant delete, insert, select on push_subscription to marketplace_api;
 grant delete, select on push_subscription to marketplace_worker;
 
 
+-- Mail (migration 0091) -----------------------------------------------------------------------------------------------
+
+-- Where the leads of an endpoint of kind email are sent. A message of mode `full` has the contact; one of mode `link` has a
+-- link to the lead in the portal, and no contact data.
+create table mail_target (
+    endpoint_id uuid not null,
+    business_id uuid not null,
+    address text not null,
+    mode text not null,
+    with_adf bool not null default false,
+    constraint mail_target_pkey primary key (endpoint_id),
+    constraint mail_target_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id),
+    constraint mail_target_address check (length(address) >= 3 and length(address) <= 320),
+    constraint mail_target_adf check (mode = 'full' or not with_adf),
+    constraint mail_target_mode check (mode in ('link', 'full'))
+);
+grant insert, select, update (address, mode, with_adf) on mail_target to marketplace_api;
+grant select on mail_target to marketplace_reports, marketplace_worker;
+
+-- Messages without contact data that wait, were sent or were given up. Rows are the queue. `occasion` says what a message
+-- is about, so that nobody is told twice; `letter` is its text, which is deleted once it has been sent.
+create table outgoing_mail (
+    id uuid not null,
+    kind text not null,
+    business_id uuid,
+    endpoint_id uuid,
+    assignment_id uuid,
+    recipient text not null,
+    occasion text not null,
+    letter jsonb,
+    state text not null default 'due',
+    due_at timestamptz,
+    give_up_at timestamptz not null,
+    attempts int not null default 0,
+    result text,
+    made_at timestamptz not null,
+    sent_at timestamptz,
+    constraint outgoing_mail_pkey primary key (id),
+    constraint outgoing_mail_once unique (kind, recipient, occasion),
+    constraint outgoing_mail_assignment_id_fkey foreign key (assignment_id) references assignment(id),
+    constraint outgoing_mail_business_id_fkey foreign key (business_id) references business(id),
+    constraint outgoing_mail_endpoint_id_fkey foreign key (endpoint_id) references endpoint(id),
+    constraint outgoing_mail_due check ((state = 'due') = (due_at is not null) and (state = 'due') = (letter is not
+        null)),
+    constraint outgoing_mail_kind check (kind in ('confirmation', 'lead', 'test', 'alert')),
+    constraint outgoing_mail_sent check ((state = 'sent') = (sent_at is not null)),
+    constraint outgoing_mail_state check (state in ('due', 'sent', 'given_up'))
+);
+create index outgoing_mail_of_assignment on outgoing_mail (assignment_id) where (assignment_id is not null);
+create index outgoing_mail_of_business on outgoing_mail (business_id, made_at);
+create index outgoing_mail_waiting on outgoing_mail (due_at) where (due_at is not null);
+grant insert, select on outgoing_mail to marketplace_api;
+grant select on outgoing_mail to marketplace_reports;
+grant delete, insert, select, update (attempts, due_at, letter, result, sent_at, state) on outgoing_mail to
+    marketplace_worker;
+
+-- Messages that came back: one row per bounce. Of the bounce itself only its status code is kept, such as 5.1.1.
+create table mail_bounce (
+    id uuid not null,
+    digest bytea not null,
+    business_id uuid,
+    endpoint_id uuid,
+    assignment_id uuid,
+    mail_id uuid,
+    status text not null,
+    received_at timestamptz not null,
+    constraint mail_bounce_pkey primary key (id),
+    constraint mail_bounce_once unique (digest),
+    constraint mail_bounce_assignment_id_fkey foreign key (assignment_id) references assignment(id),
+    constraint mail_bounce_business_id_fkey foreign key (business_id) references business(id),
+    constraint mail_bounce_endpoint_id_fkey foreign key (endpoint_id) references endpoint(id),
+    constraint mail_bounce_mail_id_fkey foreign key (mail_id) references outgoing_mail(id),
+    constraint mail_bounce_of_one check ((assignment_id is null) <> (mail_id is null)),
+    constraint mail_bounce_status check (status ~ '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$')
+);
+create index mail_bounce_of_assignment on mail_bounce (assignment_id) where (assignment_id is not null);
+create index mail_bounce_of_business on mail_bounce (business_id, received_at);
+grant select on mail_bounce to marketplace_api, marketplace_reports;
+grant insert, select on mail_bounce to marketplace_worker;
+
+
 -- Payments to providers (migration 0097) ------------------------------------------------------------------------------
 
 -- What a provider is owed has no balance row that a CHECK could guard. The provider's row is locked, so that two payments are

@@ -21,10 +21,13 @@ import msgspec
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
-from marketplace.delivery.store import CommittedExposure, DeliveryCase
+from marketplace.delivery.mailing import MailSender
+from marketplace.delivery.store import CommittedExposure, DeliveryCase, MailMode, MailTarget
 from marketplace.ledger import money
 from marketplace.ledger.money import PayoutShare
 from marketplace.ledger.shares import load_shares
+from marketplace.mail.outbox import enqueue
+from marketplace.mail.transport import MailAttempt
 from marketplace.runtime import clock, failpoints, ids
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.live import OPERATORS, Publisher, feed_topic
@@ -46,6 +49,7 @@ from routing.delivery import (
     NotSent,
     NotSentReason,
     classify,
+    classify_mail,
     closed_from,
     endpoint_health,
     is_open,
@@ -109,10 +113,14 @@ class Delivery:
         publisher: Publisher | None = None,
         connections: KeptConnections | None = None,
         announce: Announce | None = None,
+        mail: MailSender | None = None,
     ) -> None:
-        """Keep what each attempt needs. Without a `publisher`, readers of a feed find new leads by polling, up to a
-        second later. Without `connections`, each attempt opens a connection of its own. `announce` is called with each
-        lead that was placed in an inbox; it must return at once."""
+        """Keep what each attempt needs.
+
+        Without a `publisher`, readers of a feed find new leads by polling, up to a second later. Without
+        `connections`, each attempt opens a connection of its own. `announce` is called with each lead that was placed
+        in an inbox; it must return at once. Without `mail`, leads for e-mail go on.
+        """
         self._pool = pool
         self._sealer = sealer
         self._guard = guard
@@ -120,6 +128,7 @@ class Delivery:
         self._publisher = publisher
         self._connections = connections
         self._announce = announce
+        self._mail = mail
 
     async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
@@ -139,14 +148,17 @@ class Delivery:
         await self._claim_probe(case, now)
         match case.endpoint_kind:
             case EndpointKind.push:
-                attempt = await self._post(case, progress)
-                await failpoints.reach("after_answer_before_settle")
+                attempt: Attempt | MailAttempt = await self._post(case, progress)
             case EndpointKind.feed | EndpointKind.inbox:
                 return await self._place_in_feed(case, now)
             case EndpointKind.email:
-                attempt = await self._send_mail(case, progress)
+                target = await self._find_mail_target(case)
+                if target is not None and target.mode is MailMode.link:
+                    return await self._announce(case, target, now)
+                attempt = await self._send_mail(case, target, progress)
             case _:
                 assert_never(case.endpoint_kind)
+        await failpoints.reach("after_answer_before_settle")
         return await self._settle(case, attempt, now, progress)
 
     async def _post(self, case: DeliveryCase, progress: "_Progress") -> Attempt:
@@ -154,18 +166,53 @@ class Delivery:
         if case.url is None:
             raise ValueError("an endpoint of kind push has a URL")
         url_sha256 = sha256(case.url.encode()).digest()
+
+        async def message(to: ConnectionInfo) -> WebhookMessage | None:
+            contact = await self._expose(progress, "push", url_sha256, to)
+            return None if contact is None else self._sign(progress, contact)
+
         return await post(
             case.url,
             guard=self._guard,
-            on_connected=lambda to: self._expose(progress, url_sha256, to),
+            on_connected=message,
             connections=self._connections,
             assignment_id=case.assignment_id,
         )
 
-    async def _send_mail(self, case: DeliveryCase, progress: "_Progress") -> Attempt:
-        """Return an attempt that sent nothing: no mail server is configured, so the lead goes to the next business."""
-        obstacle = NotSent(reason=NotSentReason.url_refused, detail="no mail server is configured")
-        return Attempt(observation=obstacle, total_ms=0.0)
+    async def _find_mail_target(self, case: DeliveryCase) -> MailTarget | None:
+        """Return the recipient of the lead's message; None without a mail server."""
+        if self._mail is None:
+            return None
+        async with session(self._pool) as connection:
+            return await delivery_store.find_mail_target(connection, case.assignment_id)
+
+    async def _send_mail(self, case: DeliveryCase, target: MailTarget | None, progress: "_Progress") -> MailAttempt:
+        """Send the lead by e-mail, and expose it once the mail server has accepted the recipient."""
+        mail = self._mail
+        if mail is None or target is None:
+            detail = "no mail server is configured"
+            obstacle = NotSent(reason=NotSentReason.mail_server_unavailable, detail=detail)
+            return MailAttempt(observation=obstacle, total_ms=0.0)
+        url_sha256 = sha256(f"mailto:{target.address}".encode()).digest()
+
+        async def message(to: ConnectionInfo) -> bytes | None:
+            contact = await self._expose(progress, "email", url_sha256, to)
+            if contact is None:
+                return None
+            content = mail.compose(case, target, contact, progress.time.now())
+            progress.body_sha256 = sha256(content).digest()
+            return content
+
+        return await mail.send(case, target, message)
+
+    async def _announce(self, case: DeliveryCase, target: MailTarget, now: datetime) -> AttemptResult:
+        """Place the lead in the business's inbox, and have an alert without contact data sent, once."""
+        result = await self._place_in_feed(case, now)
+        if case.state is AssignmentState.held and self._mail is not None:
+            async with session(self._pool) as connection:
+                await enqueue(connection, self._mail.alert(case, target), now)
+            self._mail.outbox.wake()
+        return result
 
     async def _place_in_feed(self, case: DeliveryCase, now: datetime) -> AttemptResult:
         """Put the lead in the business's feed and wake its readers. The lead is exposed when the feed is read."""
@@ -182,38 +229,37 @@ class Delivery:
             self._announce(case)
         return AttemptResult.awaiting_reader
 
-    async def _expose(self, progress: "_Progress", url_sha256: bytes, to: ConnectionInfo) -> WebhookMessage | None:
-        """Commit the exposure, then build the message while the exposure is written to the journal.
+    async def _expose(self, progress: "_Progress", channel: str, url_sha256: bytes, to: ConnectionInfo) -> bytes | None:
+        """Commit the exposure, then return the contact as JSON, read while the exposure is written to the journal.
 
         Return None, so that nothing is sent, if the lead may not be exposed any more, if the person has been erased,
         or if the journal could not be written.
         """
         case, now = progress.case, progress.time.now()
-        exposure = await self._commit_exposure(case, url_sha256, to, now)
+        exposure = await self._commit_exposure(case, channel, url_sha256, to, now)
         if exposure is None:
             return None
         progress.exposed_at = case.exposed_at or now
         progress.revision = exposure.revision
         entry = delivery_store.exposure_of(
             case,
-            "push",
+            channel,
             url_sha256,
             to.name,
             to.tls_fingerprint,
             progress.exposed_at,
             exposure.position,
         )
-        message, journaled = await asyncio.gather(
-            self._build_message(progress, now), self._write_journal(case.assignment_id, entry)
+        contact, journaled = await asyncio.gather(
+            self._read_contact(progress), self._write_journal(case.assignment_id, entry)
         )
-        if message is None or not journaled:
+        if contact is None or not journaled:
             return None
-        progress.body_sha256 = sha256(message.body).digest()
         await failpoints.reach("after_read_before_write")
-        return message
+        return contact
 
     async def _commit_exposure(
-        self, case: DeliveryCase, url_sha256: bytes, to: ConnectionInfo, now: datetime
+        self, case: DeliveryCase, channel: str, url_sha256: bytes, to: ConnectionInfo, now: datetime
     ) -> CommittedExposure | None:
         """Commit the exposure, and return it; None if the lead may not be exposed any more.
 
@@ -223,13 +269,15 @@ class Delivery:
             return CommittedExposure(position=case.exposure_position, revision=case.revision)
         await failpoints.reach("after_connect_before_expose")
         async with session(self._pool) as connection:
-            exposure = await delivery_store.expose(connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW)
+            exposure = await delivery_store.expose(
+                connection, case, url_sha256, to, now, now + EVIDENCE_WINDOW, channel
+            )
             if exposure is not None:
                 await failpoints.reach("after_expose_before_read", connection)
         return exposure
 
-    async def _build_message(self, progress: "_Progress", now: datetime) -> WebhookMessage | None:
-        """Return the signed webhook with the contact, or None if the person has been erased.
+    async def _read_contact(self, progress: "_Progress") -> bytes | None:
+        """Return the contact as JSON, or None if the person has been erased.
 
         The contact is read in a later transaction than the exposure's: the database function `read_contact` only
         accepts an exposure that was committed before.
@@ -241,7 +289,13 @@ class Delivery:
             return None
         contact = self._sealer.open_contact(case.lead_id, sealed)
         progress.private = private_texts(contact)
+        return contact
+
+    def _sign(self, progress: "_Progress", contact: bytes) -> WebhookMessage:
+        """Return the signed webhook with the contact."""
+        case, now = progress.case, progress.time.now()
         body = compose(case, contact, now)
+        progress.body_sha256 = sha256(body).digest()
         headers = sign(
             self._sealer.open_secrets(case.endpoint_id, case, now), ids.encode("asg", case.assignment_id), now, body
         )
@@ -258,7 +312,7 @@ class Delivery:
         return True
 
     async def _settle(
-        self, case: DeliveryCase, attempt: Attempt, started_at: datetime, progress: "_Progress"
+        self, case: DeliveryCase, attempt: Attempt | MailAttempt, started_at: datetime, progress: "_Progress"
     ) -> AttemptResult:
         """Record the outcome, repeating it after each of SETTLE_PAUSES while the database is unavailable.
 
@@ -272,10 +326,10 @@ class Delivery:
         return await self._settle_once(case, attempt, started_at, progress)
 
     async def _settle_once(
-        self, case: DeliveryCase, attempt: Attempt, started_at: datetime, progress: "_Progress"
+        self, case: DeliveryCase, attempt: Attempt | MailAttempt, started_at: datetime, progress: "_Progress"
     ) -> AttemptResult:
         """Record the attempt, move the assignment and its money, and return what happened to it."""
-        classified = classify(attempt.observation, progress.exposed_at is not None)
+        classified = _classify(attempt, progress.exposed_at is not None)
         if classified.outcome is AttemptOutcome.accepted:
             result = await self._settle_accepted(case, attempt, classified, started_at, progress)
         else:
@@ -286,7 +340,7 @@ class Delivery:
     async def _settle_accepted(
         self,
         case: DeliveryCase,
-        attempt: Attempt,
+        attempt: Attempt | MailAttempt,
         classified: Classification,
         started_at: datetime,
         progress: "_Progress",
@@ -317,7 +371,7 @@ class Delivery:
     async def _settle_not_accepted(
         self,
         case: DeliveryCase,
-        attempt: Attempt,
+        attempt: Attempt | MailAttempt,
         classified: Classification,
         started_at: datetime,
         progress: "_Progress",
@@ -485,6 +539,13 @@ class Delivery:
         after = record(before, healthy, now)
         if after != before:
             await delivery_store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
+
+
+def _classify(attempt: Attempt | MailAttempt, exposed: bool) -> Classification:
+    """Return the meaning of an attempt, by the rules of its channel."""
+    if isinstance(attempt, MailAttempt):
+        return classify_mail(attempt.observation, exposed)
+    return classify(attempt.observation, exposed)
 
 
 def _counts_for_quota(case: DeliveryCase, classified: Classification, progress: "_Progress", now: datetime) -> bool:

@@ -23,6 +23,18 @@ cross join lateral (
 ) w
 where a.id = $1;
 
+-- name: find_mail_target
+-- Read for endpoints of kind email only, so that other deliveries do not pay for it.
+select t.address, t.mode, t.with_adf, b.name as business_name, d.definition ->> 'name' as vertical_name,
+       coalesce(d.definition -> 'needs', '{}') as needs
+from assignment a
+join mail_target t on t.endpoint_id = a.endpoint_id
+join business b on b.id = a.business_id
+join inquiry i on i.id = a.lead_id
+join vertical v on v.id = i.vertical_id
+join vertical_version d on (d.vertical_id, d.version) = (v.id, v.version)
+where a.id = $1;
+
 -- name: find_claim
 -- The columns that ending an assignment needs; none has to be decoded.
 select id as assignment_id, lead_id, business_id, subscription_id, provider_id, mode, price_minor, payout_minor,
@@ -52,7 +64,7 @@ with locked as (
 ), inserted as (
     insert into exposure (lead_id, assignment_id, business_id, channel, endpoint_id, url_sha256, address, tls_sha256,
         attempt_no, exposed_at)
-    select $1, $2, $3, 'push', $4, $5, $6, $7, $8, $9 from locked where locked.state = 'held' and locked.holdable
+    select $1, $2, $3, $11, $4, $5, $6, $7, $8, $9 from locked where locked.state = 'held' and locked.holdable
     returning position
 ), claimed as (
     update assignment set state = 'exposed', exposed_at = $9, evidence_until = $10 from locked

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -11,13 +12,14 @@ from marketplace.database.db import Connection, Queries, find_row, load_record
 from marketplace.database.journal import JournalExposure
 from marketplace.ledger import money
 from marketplace.ledger.money import AssignmentPrice, PayoutShare
+from marketplace.mail.transport import MailAttempt
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer
 from marketplace.webhook.transport import Attempt, ConnectionInfo
 from routing.certificate import CertificateKind, CertificateState
-from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification, EndpointKind
-from routing.inquiry import Facts
+from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification, EndpointKind, MailAnswer
+from routing.inquiry import Facts, NeedField
 from routing.lifecycle import AssignmentState
 from routing.quota import OVERDUE, QuotaCounts, QuotaTerms, Suspension
 
@@ -99,6 +101,26 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     certificates: tuple[DeliveredCertificate, ...] | None = None
 
 
+class MailMode(StrEnum):
+    """Content of the messages that an endpoint of kind email gets."""
+
+    link = "link"
+    """A link to the lead in the portal, and no contact data."""
+    full = "full"
+    """The contact."""
+
+
+class MailTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """Recipient of the messages of an endpoint, and the words that they need besides the case."""
+
+    address: str
+    mode: MailMode
+    with_adf: bool
+    business_name: str
+    vertical_name: str
+    needs: dict[str, NeedField]
+
+
 class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
     """A committed exposure: its number in the order of all exposures, and the lead's revision at that time or later.
 
@@ -112,6 +134,11 @@ class CommittedExposure(msgspec.Struct, frozen=True, kw_only=True):
 async def find_delivery(connection: Connection, assignment_id: UUID) -> DeliveryCase | None:
     """Return all that one attempt needs except the contact, or None if there is no such assignment."""
     return await find_row(connection, SQL["find_delivery"], DeliveryCase, assignment_id)
+
+
+async def find_mail_target(connection: Connection, assignment_id: UUID) -> MailTarget | None:
+    """Return the recipient of an assignment's message, or None if its endpoint is not of kind email."""
+    return await find_row(connection, SQL["find_mail_target"], MailTarget, assignment_id)
 
 
 async def find_claim(connection: Connection, assignment_id: UUID) -> AssignmentRow | None:
@@ -131,10 +158,12 @@ async def expose(
     to: ConnectionInfo,
     now: datetime,
     evidence_until: datetime,
+    channel: str = "push",
 ) -> CommittedExposure | None:
     """Expose the lead to this business, or return the exposure of an earlier attempt.
 
-    Return None if the assignment is neither held nor exposed any more, or if the person has withdrawn.
+    `channel` is "push" or "email"; `url_sha256` is of the URL, or of `mailto:` and the address. Return None
+    if the assignment is neither held nor exposed any more, or if the person has withdrawn.
     """
     return await find_row(
         connection,
@@ -150,6 +179,7 @@ async def expose(
         case.attempts,
         now,
         evidence_until,
+        channel,
     )
 
 
@@ -239,7 +269,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 async def settle_accepted(
     connection: Connection,
     case: DeliveryCase,
-    attempt: Attempt,
+    attempt: Attempt | MailAttempt,
     classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
@@ -357,7 +387,7 @@ async def mark_due(connection: Connection, assignment_id: UUID, due_at: datetime
 async def insert_attempt(
     connection: Connection,
     case: DeliveryCase,
-    attempt: Attempt,
+    attempt: Attempt | MailAttempt,
     classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
@@ -369,14 +399,21 @@ async def insert_attempt(
     """
     observation = attempt.observation
     excerpt = None
-    if isinstance(observation, AnswerReceived) and not 200 <= observation.status <= 299:
-        excerpt = mask_answer(observation.body, private)
+    match observation:
+        case AnswerReceived(status=status, body=body) if not 200 <= status <= 299:
+            excerpt = mask_answer(body, private)
+        case MailAnswer(status=status, text=text) if not 200 <= status <= 299:
+            excerpt = mask_answer(text.encode(errors="replace"), private)
     row = _attempt_row(case, attempt, classified, started_at, body_sha256)
     await connection.execute(SQL["insert_attempt"], *msgspec.structs.astuple(row), excerpt)
 
 
 def _attempt_row(
-    case: DeliveryCase, attempt: Attempt, classified: Classification, started_at: datetime, body_sha256: bytes | None
+    case: DeliveryCase,
+    attempt: Attempt | MailAttempt,
+    classified: Classification,
+    started_at: datetime,
+    body_sha256: bytes | None,
 ) -> RecordedAttempt:
     return RecordedAttempt(
         id=clock.new_id(),
@@ -388,7 +425,7 @@ def _attempt_row(
         started_at=started_at,
         outcome=classified.outcome,
         reason=classified.reason,
-        status=attempt.observation.status if isinstance(attempt.observation, AnswerReceived) else None,
+        status=attempt.observation.status if isinstance(attempt.observation, AnswerReceived | MailAnswer) else None,
         dns_ms=attempt.dns_ms,
         connect_ms=attempt.connect_ms,
         tls_ms=attempt.tls_ms,

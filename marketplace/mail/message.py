@@ -1,6 +1,6 @@
 """Build a message from its parts: plain text and HTML with the same content, and an attachment.
 
-Values come from strangers. In a header, control characters and line breaks become spaces; in HTML, everything is
+Values come from other parties. In a header, control characters and line breaks become spaces; in HTML, everything is
 escaped. The message is sent in 7-bit encodings, so that any server may carry it; only an address with letters outside
 ASCII before the @ requires more (SMTPUTF8).
 """

@@ -60,16 +60,9 @@ def read_server(url: str) -> MailServer:
     host, port = parts.hostname, parts.port
     if parts.scheme not in ("smtp", "smtps") or not host:
         raise ValueError("Begin it with smtp:// or smtps:// and a host name.")
-    if port == 0:
-        raise ValueError("Give a port from 1 to 65535.")
-    if parts.path.strip("/") or parts.query not in ("", "tls=none") or parts.fragment:
+    if parts.path.strip("/") or parts.query not in ("", "tls=none") or parts.fragment or port == 0:
         raise ValueError("Write nothing after host and port but ?tls=none, for a server without encryption.")
-    if parts.scheme == "smtps":
-        security = MailSecurity.implicit
-    elif parts.query == "tls=none" or host in LOOPBACK:
-        security = MailSecurity.none
-    else:
-        security = MailSecurity.starttls
+    security = _security_of(parts.scheme, host, plain=parts.query == "tls=none")
     if parts.username and security is MailSecurity.none and host not in LOOPBACK:
         raise ValueError("Leave ?tls=none out: a password must not be sent without encryption.")
     return MailServer(
@@ -79,6 +72,12 @@ def read_server(url: str) -> MailServer:
         user=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password or ""),
     )
+
+
+def _security_of(scheme: str, host: str, *, plain: bool) -> MailSecurity:
+    if scheme == "smtps":
+        return MailSecurity.implicit
+    return MailSecurity.none if plain or host in LOOPBACK else MailSecurity.starttls
 
 
 def read_sender(text: str) -> Address:

@@ -48,6 +48,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "revocations/queries.sql": (API,),
     "deletions/queries.sql": (API,),
     "feedback/next_actions.sql": (API,),
+    "mail/outbox.sql": (API,),
     "feedback/stage_changes.sql": (API,),
     "feedback/stages.sql": (API,),
     "portal/business/board.sql": (API,),
@@ -102,6 +103,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         **dict.fromkeys(("find_delivery", "read_contact"), (API, WORK)),
         **dict.fromkeys(("lock_delivery", "mark_settled"), (WORK, FEEDER)),
     },
+    "mail/outbox.sql": dict.fromkeys(("claim_due", "find_mail", "mark_sent", "delete_old"), (WORK,)),
     "feedback/stage_changes.sql": dict.fromkeys(("claim_due", "find_change", "mark_sent", "delete_old"), (WORK,)),
     "feedback/stages.sql": {"delete_old_unmapped": (WORK,)},
     "distribution/explorer.sql": {"list_subscription_versions": (API, REPORTS)},
@@ -322,7 +324,7 @@ async def test_the_exposure_of_a_lead_writes_to_no_index_of_its_assignment(owner
     world = World(owner)
     await world.make()
     lead = await world.lead("held")
-    attempt = (b"", "192.0.2.1", None, 1, now(), now())
+    attempt = (b"", "192.0.2.1", None, 1, now(), now(), "push")
     async with owner.transaction():
         exposed = await owner.fetch(
             DELIVERY["expose"], lead.id, lead.assignment_id, world.business, world.endpoint, *attempt

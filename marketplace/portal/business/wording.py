@@ -151,8 +151,30 @@ def suspension_words(reason: SuspensionReason, failed: int, leads: int) -> str:
     return f"{failed:,} of the last {leads:,} leads were {what}."
 
 
+MAIL_ANSWERS: Final = {
+    "mail_server_unavailable": "We could not send e-mail at that moment.",
+    "mail_server_insecure": "We could not send e-mail at that moment.",
+    "mail_login_refused": "We could not send e-mail at that moment.",
+    "mail_sender_refused": "We could not send e-mail at that moment.",
+    "mail_recipient_deferred": "The mailbox took no e-mail at that moment.",
+    "mail_recipient_refused": "The mail server says that this address takes no e-mail.",
+    "mail_address_unsupported": "The address has letters before the @ that our mail server cannot send to.",
+    "mail_data_refused": "The mail server did not take the message.",
+    "mail_deferred": "The mail server asked for the message again later. We send it again.",
+    "mail_content_refused": "The mail server did not deliver the message. We send it again.",
+}
+"Results of sending a lead by e-mail."
+
+MAIL_STORED: Final = 250
+"Status of a mail server that took a message. No web server answers with it."
+
+
 def attempt_words(outcome: str, reason: str, status: int | None) -> str:
     """Return the result of an attempt as a sentence: `Your server answered 500.`"""
+    if reason in MAIL_ANSWERS:
+        return MAIL_ANSWERS[reason]
+    if status == MAIL_STORED:
+        return "The mail server took the message."
     if status is not None:
         return f"Your server answered {status}{ANSWERS.get(reason, '')}."
     sentences = {

@@ -679,6 +679,7 @@ PRIVILEGES = {
     ("marketplace_api", "insert"): """
         push_subscription
         payout_claim(inquiry_id lead_id mode provider_id revision vertical_id)
+        mail_target outgoing_mail
         deletion_lead deletion_request
         revocation revocation_hook
         certificate(box kind lead_id made_at token_sha256)
@@ -702,6 +703,7 @@ PRIVILEGES = {
     ("marketplace_api", "select"): """
         push_subscription
         payout_claim payout_share
+        mail_bounce mail_target outgoing_mail
         deletion_lead deletion_request
         revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -725,6 +727,7 @@ PRIVILEGES = {
         lifted_suppression onboarding member one_time_link opened_access portal_session sign_in_try
         refusal_count refusal_example""",
     ("marketplace_api", "update"): """
+        mail_target(address mode with_adf)
         contact_list(name source refresh_hours maximum_age_days stops_sales version members refreshed_at removed_at)
         list_import(state position digest rows readable faulty repeated added removed version serial failure due_at
             ended_at)
@@ -787,6 +790,7 @@ PRIVILEGES = {
     ("marketplace_reports", "select"): """
         deletion_lead deletion_request(id mode deadline_at state ended_at has_contact)
         payout_claim payout_share
+        mail_bounce mail_target outgoing_mail
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
@@ -811,12 +815,14 @@ PRIVILEGES = {
         report_stale schema_migration""",
     ("marketplace_worker", "delete"): """
         push_subscription
+        outgoing_mail
         simulation
         failing_work person_window report_column report_month report_month_open report_stale stage_change
         unmapped_report""",
     ("marketplace_worker", "execute"): "award_lead make_partitions place_in_feed read_certificates read_contact",
     ("marketplace_worker", "insert"): """
         payout_share(assignment_id currency inquiry_id lead_id lead_provider_id payout_minor provider_id share span)
+        mail_bounce outgoing_mail
         notice
         kept_away
         feed feed_event
@@ -832,6 +838,7 @@ PRIVILEGES = {
     ("marketplace_worker", "select"): """
         push_subscription member(id kind owner_id role state)
         payout_claim payout_share
+        mail_bounce mail_target outgoing_mail
         deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -853,6 +860,7 @@ PRIVILEGES = {
         lead_figure report_changed report_column report_month report_month_open report_progress report_stale""",
     ("marketplace_worker", "update"): """
         list_source(leased_until)
+        outgoing_mail(attempts due_at letter result sent_at state)
         deletion_request(state contact ended_at)
         certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
             response_sha256 settled_at state)
