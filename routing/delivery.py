@@ -12,6 +12,8 @@ from typing import assert_never
 
 import msgspec
 
+from routing.contract import OWN_FORMAT, Contract, Meaning, Reading, read_answer
+
 # --- endpoints --------------------------------------------------------------------------------------------------------
 
 
@@ -111,11 +113,11 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="no_answer"):
 
 
 class AnswerReceived(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
-    """Complete headers were received. `body` is the part of the body that was read, at most 64 KiB, not decoded.
+    """Complete headers were received. `body` is the part of the body that was read, at most 64 KiB.
 
     `truncated` is true if the message ended before its framing says, so that part of it may be missing.
-    `content_type` is the media type without parameters, `content_coding` the Content-Encoding; both are in lower case
-    and empty if the answer has none.
+    `content_type` is the media type without parameters. `content_coding` is the Content-Encoding that could not be
+    undone: the body is then as it was received. Both are in lower case, and empty if the answer has none.
     """
 
     status: int
@@ -213,13 +215,17 @@ class AnswerReason(StrEnum):
     cut_off = "cut_off"
     """A 2xx that ended before it was complete, and may have been a refusal."""
     compressed = "compressed"
-    """A 2xx with a content coding, although the request asked for none (`Accept-Encoding: identity`)."""
+    """A 2xx with a content coding that is unknown or damaged; gzip and deflate are undone."""
     not_understood = "not_understood"
-    """A complete 2xx that is neither a known acknowledgement nor a refusal, for instance an HTML page."""
+    """A complete 2xx that no rule of the endpoint's contract matches, for instance an HTML page."""
     mail_deferred = "mail_deferred"
     """The mail server has read the message and asks for it again later (4xx)."""
     mail_content_refused = "mail_content_refused"
     """The mail server has read the message and does not deliver it (5xx), for instance to a full mailbox (552)."""
+
+
+NEEDS_A_RULE = frozenset({AnswerReason.compressed, AnswerReason.not_understood})
+"""Reasons that no further attempt changes: the endpoint's owner has to change its server or its contract."""
 
 
 class RefusalReason(StrEnum):
@@ -241,19 +247,25 @@ Reason = NotSentReason | NoAnswerReason | AnswerReason | RefusalReason
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
-    """Meaning of an attempt. `may_release` is true if the lead may still go to another business."""
+    """Meaning of an attempt. `may_release` is true if the lead may still go to another business.
+
+    `reference` is the business's own number of the lead and `price` the price that its answer names, both as text.
+    """
 
     outcome: AttemptOutcome
     reason: Reason
     may_release: bool = False
     retry_after_seconds: int | None = None
+    reference: str | None = None
+    price: str | None = None
 
 
-def classify(observation: Observation, exposed: bool) -> Classification:
-    """Return the meaning of an attempt. `exposed` is true if an exposure is recorded, by this or an earlier attempt.
+def classify(observation: Observation, exposed: bool, contract: Contract = OWN_FORMAT) -> Classification:
+    """Return the meaning of an attempt under the endpoint's contract.
 
-    A lead may be released only if this attempt sent nothing *and* no exposure exists, so a refused connection on a
-    retry never releases a lead that was sent before. An answer without a rule is never a sale.
+    `exposed` is true if an exposure is recorded, by this or an earlier attempt. A lead may be released only if this
+    attempt sent nothing *and* no exposure exists, so a refused connection on a retry never releases a lead that was
+    sent before. An answer without a rule is never a sale.
     """
     match observation:
         case NotSent(reason=reason):
@@ -261,7 +273,7 @@ def classify(observation: Observation, exposed: bool) -> Classification:
         case NoAnswer(reason=lost):
             return Classification(outcome=AttemptOutcome.unknown, reason=lost)
         case AnswerReceived():
-            return _read_answer(observation)
+            return _classify_answer(observation, contract)
         case _:
             assert_never(observation)
 
@@ -346,82 +358,59 @@ def _mail_obstacle(step: MailStep, status: int) -> NotSentReason:
 _BUSY = {408: AnswerReason.try_later, 425: AnswerReason.try_later, 429: AnswerReason.rate_limited}
 
 
-def _read_answer(answer: AnswerReceived) -> Classification:
+def _classify_answer(answer: AnswerReceived, contract: Contract) -> Classification:
+    """Return the meaning of an answer: by the contract if it is complete, else by its status."""
+    success = 200 <= answer.status <= 299
+    if success and answer.truncated:
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.cut_off)
+    if success and answer.content_coding not in ("", "identity"):
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.compressed)
+    reading = read_answer(contract, answer.status, answer.body)
+    match reading.meaning:
+        case Meaning.accepted:
+            return _named(reading, AttemptOutcome.accepted, AnswerReason.taken)
+        case Meaning.refused | Meaning.duplicate:
+            outcome = AttemptOutcome.gone if answer.status == 410 else AttemptOutcome.refused
+            return _named(reading, outcome, _refusal_reason(reading))
+        case Meaning.try_later:
+            return Classification(
+                outcome=AttemptOutcome.busy,
+                reason=AnswerReason.try_later,
+                retry_after_seconds=answer.retry_after_seconds,
+            )
+        case Meaning.not_understood:
+            return _classify_status(answer)
+        case _:
+            assert_never(reading.meaning)
+
+
+def _named(reading: Reading, outcome: AttemptOutcome, reason: Reason) -> Classification:
+    return Classification(outcome=outcome, reason=reason, reference=reading.reference, price=reading.price)
+
+
+def _refusal_reason(reading: Reading) -> RefusalReason:
+    """Return the reason that the answer names if it is one of ours, else `other`."""
+    if reading.meaning is Meaning.duplicate:
+        return RefusalReason.duplicate
+    word = (reading.reason or "").casefold()
+    return next((reason for reason in RefusalReason if reason == word), RefusalReason.other)
+
+
+def _classify_status(answer: AnswerReceived) -> Classification:
+    """Return the meaning of an answer that no rule of the contract matches."""
     status = answer.status
     if status == 410:
-        return Classification(outcome=AttemptOutcome.gone, reason=_stated_refusal(answer.body) or RefusalReason.other)
+        return Classification(outcome=AttemptOutcome.gone, reason=RefusalReason.other)
     busy = AnswerReason.server_error if 500 <= status <= 599 else _BUSY.get(status)
     if busy is not None:
         return Classification(outcome=AttemptOutcome.busy, reason=busy, retry_after_seconds=answer.retry_after_seconds)
     if 200 <= status <= 299:
-        return _read_success(answer)
+        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.not_understood)
     if 300 <= status <= 399:
         return Classification(outcome=AttemptOutcome.redirect, reason=AnswerReason.redirected)
     if 400 <= status <= 499:
-        return Classification(
-            outcome=AttemptOutcome.refused, reason=_stated_refusal(answer.body) or RefusalReason.other
-        )
+        return Classification(outcome=AttemptOutcome.refused, reason=RefusalReason.other)
     return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.unmapped)
-
-
-ACKNOWLEDGEMENTS = frozenset({
-    "1", "200 ok", "accepted", "acknowledged", "created", "done", "ok", "okay", "received", "success", "thank you",
-    "thanks", "true", "yes",
-})  # fmt: skip
-"""Plain text bodies that acknowledge a lead, compared whole, in any case, without quotes and final punctuation. Servers
-send them by default: `OK` (Slack, Flask), `Accepted` (Make). Any other text may mean anything."""
-
-DENIALS = frozenset({"declined", "denied", "error", "fail", "failed", "failure", "invalid", "rejected"})
-"""Values of `status` in a JSON answer that deny a lead without being the agreed `refused`."""
-
-
-def _read_success(answer: AnswerReceived) -> Classification:
-    """Read a 2xx: accepted or refused if the message is complete and understood, otherwise unknown."""
-    if answer.truncated:
-        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.cut_off)
-    if answer.content_coding not in ("", "identity"):
-        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.compressed)
-    refusal = _stated_refusal(answer.body)
-    if refusal is not None:
-        return Classification(outcome=AttemptOutcome.refused, reason=refusal)
-    if not _acknowledges(answer):
-        return Classification(outcome=AttemptOutcome.unknown, reason=AnswerReason.not_understood)
-    return Classification(outcome=AttemptOutcome.accepted, reason=AnswerReason.taken)
-
-
-def _acknowledges(answer: AnswerReceived) -> bool:
-    """Return whether a complete body without a refusal acknowledges the lead: an empty body, JSON, or a known word."""
-    text = answer.body.decode("utf-8-sig", "replace").strip()
-    is_json = answer.content_type.endswith(("/json", "+json"))
-    if not text or (not is_json and text.strip("\"'.! \t\r\n").casefold() in ACKNOWLEDGEMENTS):
-        return True
-    reply = _decode_json(answer.body)
-    if isinstance(reply, dict):
-        denied = any(reply.get(key) is False for key in ("accepted", "ok", "success"))
-        return not denied and _word(reply.get("status")) not in DENIALS
-    return reply is None or reply is True or _word(reply) in ACKNOWLEDGEMENTS
-
-
-def _decode_json(body: bytes) -> object:
-    """Return the value of a JSON body, or False, which never acknowledges, if it is not JSON."""
-    try:
-        return msgspec.json.decode(body.decode("utf-8-sig", "replace"))
-    except (msgspec.DecodeError, RecursionError):
-        return False
-
-
-def _stated_refusal(body: bytes) -> RefusalReason | None:
-    """Return the reason in a body with `{"status": "refused"}`, or None if the body is not a refusal."""
-    reply = _decode_json(body)
-    if not isinstance(reply, dict) or _word(reply.get("status")) != "refused":
-        return None
-    word = _word(reply.get("reason"))
-    return next((reason for reason in RefusalReason if reason == word), RefusalReason.other)
-
-
-def _word(value: object) -> str:
-    """Return a text trimmed and in lower case; empty for any other value."""
-    return value.strip().lower() if isinstance(value, str) else ""
 
 
 # --- retries ----------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ accept = answer(200, b'{"status":"accepted"}', content_type="application/json")
 async def ok_without_length(visit: Visit) -> None:
     """A body that ends when the connection does."""
     await visit.read_request()
-    await visit.write(_head(200) + b"thanks")
+    await visit.write(_head(200) + b'{"status":"accepted"}')
 
 
 async def ok_ended_by_closing_alone(visit: Visit) -> None:
@@ -187,7 +187,8 @@ async def ok_ended_by_closing_alone(visit: Visit) -> None:
 
 async def ok_in_chunks(visit: Visit) -> None:
     await visit.read_request()
-    await visit.write(_head(200, {"transfer_encoding": "chunked"}) + b"2\r\nOK\r\n0\r\n\r\n")
+    body = b'15\r\n{"status":"accepted"}\r\n0\r\n\r\n'
+    await visit.write(_head(200, {"transfer_encoding": "chunked"}) + body)
 
 
 async def cut_chunks(visit: Visit) -> None:

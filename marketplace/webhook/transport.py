@@ -6,9 +6,9 @@ the caller commit the exposure and return the message, check the deadline again,
 
 An attempt may use a connection that an earlier one left open (kept.py): the exposure is committed before the first byte
 of each message all the same. If that connection ends before a byte of the answer, as when the server closes it at this
-moment, the same message is sent again at once, to the same server, on a new connection. There are no redirects, no
-decompression and no proxies from the environment. Whatever the receiver does, an attempt ends by its deadline and reads
-a bounded number of bytes.
+moment, the same message is sent again at once, to the same server, on a new connection. There are no redirects and no
+proxies from the environment. The request asks for a body without content coding, and gzip and deflate are undone all
+the same. Whatever the receiver does, an attempt ends by its deadline and reads a bounded number of bytes.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ import msgspec
 
 from marketplace.runtime import clock, failpoints
 from marketplace.webhook.address import AddressRules, ParsedUrl, UrlFault, UrlRefusal, VettedAddresses
+from marketplace.webhook.coding import decode_body
 from marketplace.webhook.kept import KeptConnections, Server
 from routing.delivery import AnswerReceived, NoAnswer, NoAnswerReason, NotSent, NotSentReason, Observation
 
@@ -492,14 +493,17 @@ class _Exchange(asyncio.Protocol):
     def _finish(self, *, truncated: bool) -> None:
         """Set the outcome to the answer that was read, and close the connection unless the answer is complete."""
         assert self._answer is not None
+        body, coding = bytes(self._body[:MAX_BODY_BYTES]), _header(self._answer, b"content-encoding")
+        decoded = decode_body(body, coding, MAX_BODY_BYTES) if coding and not truncated else None
+        body, whole, coding = (body, True, coding) if decoded is None else (*decoded, "")
         self._outcome.set_result(
             AnswerReceived(
                 status=self._answer.status_code,
                 retry_after_seconds=_retry_after_seconds(self._answer),
-                body=bytes(self._body[:MAX_BODY_BYTES]),
-                truncated=truncated,
+                body=body,
+                truncated=truncated or not whole,
                 content_type=_header(self._answer, b"content-type").partition(";")[0].strip(),
-                content_coding=_header(self._answer, b"content-encoding"),
+                content_coding=coding,
             )
         )
         self._complete = not truncated

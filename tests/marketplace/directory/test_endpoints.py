@@ -48,7 +48,8 @@ NO_PROOF = (
     (answer(200, b'{"challenge": "\xff"}'), "challenge_not_returned"),
     (answer(204), "challenge_not_returned"),
     (cut_body, "cut_off"),
-    (gzipped_refusal, "compressed"),
+    (gzipped_refusal, "challenge_not_returned"),
+    (answer(200, b"x", content_encoding="br"), "compressed"),
     (drop_after_read, "closed"),
 )
 

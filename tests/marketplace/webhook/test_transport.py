@@ -142,7 +142,7 @@ async def test_every_phase_is_timed() -> None:
 
 async def test_a_body_that_ends_with_the_connection_is_whole() -> None:
     attempt, _ = await _attempt(receivers.ok_without_length)
-    assert attempt.observation == AnswerReceived(status=200, body=b"thanks")
+    assert attempt.observation == AnswerReceived(status=200, body=b'{"status":"accepted"}')
 
 
 async def test_interim_answers_are_skipped() -> None:
@@ -156,13 +156,13 @@ async def test_interim_answers_are_skipped() -> None:
         (receivers.ok, AttemptOutcome.accepted),
         (receivers.accept, AttemptOutcome.accepted),
         (receivers.status(204), AttemptOutcome.accepted),
-        (receivers.answer(200, b"OK"), AttemptOutcome.accepted),
+        (receivers.answer(200, b"OK"), AttemptOutcome.unknown),
         (receivers.ok_in_chunks, AttemptOutcome.accepted),
         (receivers.ok_without_length, AttemptOutcome.accepted),
         (receivers.ok_ended_by_closing_alone, AttemptOutcome.unknown),
         (receivers.cut_refusal, AttemptOutcome.unknown),
         (receivers.cut_chunks, AttemptOutcome.unknown),
-        (receivers.gzipped_refusal, AttemptOutcome.unknown),
+        (receivers.gzipped_refusal, AttemptOutcome.refused),
         (receivers.html_page, AttemptOutcome.unknown),
         (receivers.answer_before_the_question, AttemptOutcome.unknown),
         (receivers.refuse("own_customer"), AttemptOutcome.refused),
@@ -455,12 +455,17 @@ async def test_a_redirect_is_reported_and_never_followed(code: int) -> None:
     assert elsewhere.visits == []
 
 
-async def test_a_compressed_body_is_not_unpacked() -> None:
+async def test_a_compressed_body_is_unpacked_up_to_a_bound_and_is_cut_off_there() -> None:
     attempt, _ = await _attempt(receivers.gzip_bomb)
     assert isinstance(attempt.observation, AnswerReceived)
-    assert attempt.observation.body.startswith(b"\x1f\x8b")
-    assert attempt.observation.content_coding == "gzip"
-    assert len(attempt.observation.body) <= MAX_BODY_BYTES
+    assert attempt.observation.body == bytes(MAX_BODY_BYTES)
+    assert attempt.observation.truncated
+    assert attempt.observation.content_coding == ""
+
+
+async def test_a_coding_that_is_not_known_is_named_and_its_body_stays_as_it_is() -> None:
+    attempt, _ = await _attempt(receivers.answer(200, b"\x0b\x02", content_encoding="br"))
+    assert attempt.observation == AnswerReceived(status=200, body=b"\x0b\x02", content_coding="br")
 
 
 async def test_a_receiver_that_reads_nothing_cannot_hold_a_large_message_beyond_the_deadline() -> None:
