@@ -153,11 +153,16 @@ create table endpoint (
     kind text not null default 'push',
     address_key text,
     hold_seconds int not null default 120,
+    contract jsonb,
+    contract_version int not null default 1,
+    answer_shapes text[] not null default '{}'::text[],
     constraint endpoint_pkey primary key (id),
     constraint endpoint_owner unique (id, business_id),
     constraint endpoint_address_of_one exclude using gist (address_key with =, business_id with <>) where (verified_at
         is not null and state <> 'disabled'),
     constraint endpoint_business_id_fkey foreign key (business_id) references business(id),
+    constraint endpoint_answer_shapes check (cardinality(answer_shapes) <= 20),
+    constraint endpoint_contract check (contract is null or kind = 'push' and jsonb_typeof(contract) = 'object'),
     constraint endpoint_door check ((url is not null) = (kind = 'push') and (secret is not null) = (kind = 'push')),
     constraint endpoint_hold check (hold_seconds >= 120 and hold_seconds <= 900 and ((kind in ('inbox', 'email')) or
         hold_seconds = 120)),
@@ -168,12 +173,12 @@ create index endpoint_by_business on endpoint (business_id);
 create trigger endpoint_changes after update on endpoint for each row when (old.state is distinct from new.state or
     old.breaker_open_until is distinct from new.breaker_open_until or old.hold_seconds is distinct from
     new.hold_seconds) execute function record_catalog_change();
-grant insert, select, update (address_key, breaker, breaker_open_until, hold_seconds, previous_secret, previous_until,
-    secret, state, url, verified_at) on endpoint to marketplace_api;
+grant insert, select, update (address_key, answer_shapes, breaker, breaker_open_until, contract, contract_version,
+    hold_seconds, previous_secret, previous_until, secret, state, url, verified_at) on endpoint to marketplace_api;
 grant select (id, kind, state) on endpoint to marketplace_feeder;
 grant select (breaker, breaker_open_until, business_id, created_at, hold_seconds, id, kind, state, url, verified_at) on
     endpoint to marketplace_reports;
-grant select, update (breaker, breaker_open_until, state) on endpoint to marketplace_worker;
+grant select, update (answer_shapes, breaker, breaker_open_until, state) on endpoint to marketplace_worker;
 
 create table subscription (
     id uuid not null,
@@ -782,6 +787,8 @@ create table attempt (
     address text,
     body_sha256 bytea,
     answer_excerpt text,
+    answer_reference text,
+    answer_price text,
     constraint attempt_pkey primary key (id, started_at)
 ) partition by range (started_at);
 create index attempt_by_assignment on only attempt (assignment_id, started_at);
@@ -791,7 +798,7 @@ create index attempt_failed on only attempt (outcome, id) where (outcome <> 'acc
 create index attempt_failed_by_business on only attempt (business_id, outcome, started_at) where (outcome <>
     'accepted');
 grant select on attempt to marketplace_api, marketplace_reports;
-grant update (answer_excerpt) on attempt to marketplace_eraser;
+grant update (answer_excerpt, answer_price, answer_reference) on attempt to marketplace_eraser;
 grant insert, select on attempt to marketplace_worker;
 
 create table touch (
@@ -4075,6 +4082,42 @@ create index mail_bounce_of_assignment on mail_bounce (assignment_id) where (ass
 create index mail_bounce_of_business on mail_bounce (business_id, received_at);
 grant select on mail_bounce to marketplace_api, marketplace_reports;
 grant insert, select on mail_bounce to marketplace_worker;
+
+
+-- Response contracts (migration 0094) ---------------------------------------------------------------------------------
+
+-- Answers that nobody decided about: those that the contract does not cover, and accepted ones of a shape not seen before.
+-- One open alarm of a kind at an endpoint counts them. The excerpt is of the last one, masked, and goes with its person.
+create table answer_alarm (
+    id uuid not null,
+    endpoint_id uuid not null,
+    business_id uuid not null,
+    kind text not null,
+    opened_at timestamptz not null,
+    last_at timestamptz not null,
+    answers int not null default 1,
+    lead_id uuid not null,
+    status int not null,
+    content_type text not null,
+    excerpt text,
+    closed_at timestamptz,
+    closed_for text,
+    constraint answer_alarm_pkey primary key (id),
+    constraint answer_alarm_endpoint foreign key (endpoint_id, business_id) references endpoint(id, business_id),
+    constraint answer_alarm_lead_id_fkey foreign key (lead_id) references lead(id),
+    constraint answer_alarm_answers check (answers > 0),
+    constraint answer_alarm_closed check ((closed_at is null) = (closed_for is null)),
+    constraint answer_alarm_closed_for check (closed_for in ('contract', 'understood', 'seen')),
+    constraint answer_alarm_kind check (kind in ('not_understood', 'new_shape'))
+);
+create index answer_alarm_of_business on answer_alarm (business_id) where (closed_at is null);
+create index answer_alarm_of_lead on answer_alarm (lead_id) where (excerpt is not null);
+create unique index answer_alarm_open on answer_alarm (endpoint_id, kind) where (closed_at is null);
+grant select, update (closed_at, closed_for) on answer_alarm to marketplace_api;
+grant select (excerpt, lead_id), update (excerpt) on answer_alarm to marketplace_eraser;
+grant select on answer_alarm to marketplace_reports;
+grant insert, select, update (answers, closed_at, closed_for, content_type, excerpt, last_at, lead_id, status) on
+    answer_alarm to marketplace_worker;
 
 
 -- Payments to providers (migration 0097) ------------------------------------------------------------------------------

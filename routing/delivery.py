@@ -278,12 +278,12 @@ def classify(observation: Observation, exposed: bool, contract: Contract = OWN_F
             assert_never(observation)
 
 
-def is_evidence(observation: Observation) -> bool:
+def is_evidence(observation: Observation, contract: Contract = OWN_FORMAT) -> bool:
     """Return whether an attempt is evidence that the endpoint has the message: of a lead, a notice or a change."""
-    return classify(observation, exposed=True).outcome is AttemptOutcome.accepted
+    return classify(observation, exposed=True, contract=contract).outcome is AttemptOutcome.accepted
 
 
-def result_code(observation: Observation | None) -> str:
+def result_code(observation: Observation | None, contract: Contract = OWN_FORMAT) -> str:
     """Return the result of an attempt to send a notice or a change as a code, such as `status_404`.
 
     It is `no_active_endpoint` for None, and for a 2xx that is no evidence of receipt the reason, such as
@@ -294,8 +294,8 @@ def result_code(observation: Observation | None) -> str:
             return "no_active_endpoint"
         case NotSent(reason=reason) | NoAnswer(reason=reason):
             return reason
-        case AnswerReceived(status=status) if 200 <= status <= 299 and not is_evidence(observation):
-            return classify(observation, exposed=True).reason
+        case AnswerReceived(status=status) if 200 <= status <= 299 and not is_evidence(observation, contract):
+            return classify(observation, exposed=True, contract=contract).reason
         case AnswerReceived(status=status):
             return f"status_{status}"
         case _:

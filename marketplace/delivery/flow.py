@@ -22,7 +22,7 @@ from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.mailing import MailSender
-from marketplace.delivery.store import CommittedExposure, DeliveryCase, MailMode, MailTarget
+from marketplace.delivery.store import AlarmKind, CommittedExposure, DeliveryCase, MailMode, MailTarget
 from marketplace.ledger import money
 from marketplace.ledger.money import PayoutShare
 from marketplace.ledger.shares import load_shares
@@ -40,8 +40,11 @@ from marketplace.webhook.address import AddressRules
 from marketplace.webhook.kept import KeptConnections
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
+from routing.contract import OWN_FORMAT, shape_of
 from routing.delivery import (
     EVIDENCE_WINDOW,
+    NEEDS_A_RULE,
+    AnswerReceived,
     AttemptOutcome,
     Breaker,
     Classification,
@@ -329,7 +332,7 @@ class Delivery:
         self, case: DeliveryCase, attempt: Attempt | MailAttempt, started_at: datetime, progress: "_Progress"
     ) -> AttemptResult:
         """Record the attempt, move the assignment and its money, and return what happened to it."""
-        classified = _classify(attempt, progress.exposed_at is not None)
+        classified = _classify(attempt, progress.exposed_at is not None, case.contract or OWN_FORMAT)
         if classified.outcome is AttemptOutcome.accepted:
             result = await self._settle_accepted(case, attempt, classified, started_at, progress)
         else:
@@ -345,18 +348,27 @@ class Delivery:
         started_at: datetime,
         progress: "_Progress",
     ) -> AttemptResult:
-        """Record a delivered lead and charge the business, then reset the breaker in a transaction of its own."""
+        """Record a delivered lead and charge the business, then its endpoint's health in a transaction of its own."""
         now = progress.time.now()
         shares = await self._load_shares(progress)
         opening = transaction if shares else session
         async with opening(self._pool) as connection:
             statement = delivery_store.settle_accepted(
-                connection, case, attempt, classified, started_at, progress.body_sha256, now, shares
+                connection,
+                case,
+                attempt,
+                classified,
+                started_at,
+                progress.body_sha256,
+                progress.private,
+                now,
+                shares,
             )
             state = await failpoints.amid("amid_settle", statement, connection)
-        if case.breaker != Breaker():
+        if case.breaker != Breaker() or case.alarmed or _new_shape(case, attempt) is not None:
             async with transaction(self._pool) as connection:
                 await self._update_breaker(connection, case, classified, now)
+                await self._note_answer(connection, case, attempt, classified, progress, now)
         if self._publisher is not None:
             await self._publisher.publish(ids.encode("biz", case.business_id), OPERATORS)
         return AttemptResult.delivered if state is AssignmentState.exposed else AttemptResult.nothing_to_do
@@ -390,6 +402,7 @@ class Delivery:
             if state in OPEN_ASSIGNMENT:
                 result = await self._apply_outcome(connection, case, state, classified, progress, now)
             await self._update_breaker(connection, case, classified, now)
+            await self._note_answer(connection, case, attempt, classified, progress, now)
             if counts:
                 await self._suspend_over_quota(connection, case, now)
         if result is AttemptResult.released and case.url is None and self._publisher is not None:
@@ -540,12 +553,46 @@ class Delivery:
         if after != before:
             await delivery_store.save_breaker(connection, case.endpoint_id, after, closed_from(after))
 
+    async def _note_answer(
+        self,
+        connection: Connection,
+        case: DeliveryCase,
+        attempt: Attempt | MailAttempt,
+        classified: Classification,
+        progress: "_Progress",
+        now: datetime,
+    ) -> None:
+        """Raise or close the alarms about the answer. Call it after `_update_breaker`, which locks the endpoint."""
+        answer = attempt.observation
+        if not isinstance(answer, AnswerReceived):
+            return
+        if classified.reason in NEEDS_A_RULE:
+            kind = AlarmKind.not_understood
+            await delivery_store.raise_answer_alarm(connection, case, kind, answer, progress.private, now)
+        elif case.alarmed and 200 <= answer.status <= 299 and not answer.truncated:
+            await delivery_store.close_answer_alarm(connection, case.endpoint_id, now)
+        shape = _new_shape(case, attempt) if classified.outcome is AttemptOutcome.accepted else None
+        if shape is not None:
+            await delivery_store.insert_answer_shape(connection, case.endpoint_id, shape)
+            if case.answer_shapes:
+                kind = AlarmKind.new_shape
+                await delivery_store.raise_answer_alarm(connection, case, kind, answer, progress.private, now)
 
-def _classify(attempt: Attempt | MailAttempt, exposed: bool) -> Classification:
+
+def _new_shape(case: DeliveryCase, attempt: Attempt | MailAttempt) -> str | None:
+    """Return the shape of an answer, or None if an accepted answer of the endpoint had it before."""
+    answer = attempt.observation
+    if not isinstance(answer, AnswerReceived):
+        return None
+    shape = shape_of(answer.content_type, answer.body)
+    return None if shape in case.answer_shapes else shape
+
+
+def _classify(attempt: Attempt | MailAttempt, exposed: bool, contract: Contract) -> Classification:
     """Return the meaning of an attempt, by the rules of its channel."""
     if isinstance(attempt, MailAttempt):
         return classify_mail(attempt.observation, exposed)
-    return classify(attempt.observation, exposed)
+    return classify(attempt.observation, exposed, contract)
 
 
 def _counts_for_quota(case: DeliveryCase, classified: Classification, progress: "_Progress", now: datetime) -> bool:

@@ -4,6 +4,9 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.kind as endpoint_kind, e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
+       e.contract - 'samples' as contract, e.answer_shapes,
+       exists (select from answer_alarm o
+               where o.endpoint_id = e.id and o.kind = 'not_understood' and o.closed_at is null) as alarmed,
        facts_at(i.id, i.facts, l.revision) as facts, l.revision, d.verdict, is_withdrawn(a.lead_id) as withdrawn,
        w.persons, w.protected_until,
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
@@ -80,7 +83,7 @@ select sealed as box, wrapped, master_key_id, corrections from read_contact($1, 
 -- name: settle_accepted
 -- The usual end of a delivery, in one statement: the attempt, both changes of state, the capture and the payout.
 -- Locks lead and assignment, then the wallet. An assignment that is no longer exposed keeps its outcome: late evidence
--- is recorded and nobody is charged. A test lead ($26 false) moves no money.
+-- is recorded and nobody is charged. A test lead ($28 false) moves no money.
 with locked as (
     select a.state
     from lead l join assignment a on a.lead_id = l.id
@@ -88,24 +91,25 @@ with locked as (
     for no key update of l, a
 ), tried as (
     insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
-        status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18 from locked
+        status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_reference,
+        answer_price)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20 from locked
 ), moved as (
-    update lead set state = 'delivered', reason = $9, settled_at = $19 from locked
+    update lead set state = 'delivered', reason = $9, settled_at = $21 from locked
     where id = $3 and locked.state = 'exposed'
 ), settled as (
-    update assignment set state = 'delivered', reason = $9, evidence = 'answer', settled_at = $19, due_at = null
+    update assignment set state = 'delivered', reason = $9, evidence = 'answer', settled_at = $21, due_at = null
     from locked where id = $2 and locked.state = 'exposed'
 ), charged as (
     insert into transfer (id, kind, amount_minor, currency, business_id, provider_id, assignment_id, made_at)
-    select booked.id, booked.kind, booked.amount_minor, $22, booked.business_id, booked.provider_id, $2, $19
+    select booked.id, booked.kind, booked.amount_minor, $24, booked.business_id, booked.provider_id, $2, $21
     from locked, (values
-        ($20::uuid, 'capture', $23::bigint, $4, null), ($21, 'payout', $24::bigint, null, $25::uuid)
+        ($22::uuid, 'capture', $25::bigint, $4, null), ($23, 'payout', $26::bigint, null, $27::uuid)
     ) as booked (id, kind, amount_minor, business_id, provider_id)
-    where locked.state = 'exposed' and $26 and booked.amount_minor > 0
+    where locked.state = 'exposed' and $28 and booked.amount_minor > 0
 ), paid as (
-    update wallet set held_minor = held_minor - $23 from locked
-    where business_id = $4 and locked.state = 'exposed' and $26
+    update wallet set held_minor = held_minor - $25 from locked
+    where business_id = $4 and locked.state = 'exposed' and $28
 )
 select state from locked;
 
@@ -174,9 +178,28 @@ update assignment set due_at = $2, reason = $3 where id = $1;
 -- name: insert_attempt
 -- Under the lead's lock. An answer that arrives after the lead was erased is not kept: it might repeat personal data.
 insert into attempt (id, assignment_id, lead_id, business_id, endpoint_id, attempt_no, started_at, outcome, reason,
-    status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_excerpt)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    case when not exists (select from erasure where lead_id = $3) then $19 end);
+    status, dns_ms, connect_ms, tls_ms, expose_ms, first_byte_ms, total_ms, address, body_sha256, answer_reference,
+    answer_price, answer_excerpt)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    case when not exists (select from erasure where lead_id = $3) then $21 end);
+
+-- name: raise_answer_alarm
+-- The open alarm of this kind at the endpoint counts the answer and shows it; without one, a new alarm is opened.
+insert into answer_alarm (id, endpoint_id, business_id, kind, opened_at, last_at, lead_id, status, content_type, excerpt)
+values ($1, $2, $3, $4, $5, $5, $6, $7, $8, case when not exists (select from erasure where lead_id = $6) then $9 end)
+on conflict (endpoint_id, kind) where closed_at is null do update set answers = answer_alarm.answers + 1,
+    last_at = excluded.last_at, lead_id = excluded.lead_id, status = excluded.status,
+    content_type = excluded.content_type, excerpt = excluded.excerpt;
+
+-- name: close_answer_alarm
+-- The contract covers the server's answers again.
+update answer_alarm set closed_at = $2, closed_for = 'understood'
+where endpoint_id = $1 and kind = 'not_understood' and closed_at is null;
+
+-- name: insert_answer_shape
+-- The last twenty shapes are stored.
+update endpoint set answer_shapes = (answer_shapes || $2::text)[greatest(1, cardinality(answer_shapes) - 18):]
+where id = $1 and not $2 = any(answer_shapes);
 
 -- name: lock_breaker
 select breaker, state from endpoint where id = $1 for no key update;

@@ -15,9 +15,10 @@ from marketplace.ledger.money import AssignmentPrice, PayoutShare
 from marketplace.mail.transport import MailAttempt
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
-from marketplace.text.answers import mask_answer
+from marketplace.text.answers import mask_answer, mask_private
 from marketplace.webhook.transport import Attempt, ConnectionInfo
 from routing.certificate import CertificateKind, CertificateState
+from routing.contract import Contract
 from routing.delivery import AnswerReceived, AttemptOutcome, Breaker, Classification, EndpointKind, MailAnswer
 from routing.inquiry import Facts, NeedField
 from routing.lifecycle import AssignmentState
@@ -27,6 +28,19 @@ SQL = Queries(__file__)
 
 OF_A_WALK: Final = (SQL["find_delivery"], SQL["expose"], SQL["settle_accepted"])
 "Statements that every delivered lead needs; a worker prepares them when a connection opens."
+
+
+LONGEST_TYPE: Final = 100
+"Characters of a media type that an alarm shows."
+
+
+class AlarmKind(StrEnum):
+    """Kind of an alarm about the answers of an endpoint."""
+
+    not_understood = "not_understood"
+    "The contract does not cover the answer: nobody was charged."
+    new_shape = "new_shape"
+    "The answer was accepted, and has a shape that no accepted answer of this endpoint had before."
 
 
 class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +87,9 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
 
     `url` is None without a webhook; `persons` are keyed hashes of the person's phone and e-mail address.
     `exposure_position` is the number of the lead's exposure in the order of all exposures, None before it. `revision`
-    is that of the lead: 0 if no touch, correction or other inquiry followed its own.
+    is that of the lead: 0 if no touch, correction or other inquiry followed its own. `contract` is None for the
+    contract that all endpoints begin with; `answer_shapes` are the shapes of accepted answers, and `alarmed` is whether
+    an alarm about answers that are not understood is open.
     """
 
     subscription_version: int
@@ -91,6 +107,9 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     previous_secret: bytes | None
     previous_until: datetime | None
     breaker: Breaker
+    contract: Contract | None
+    answer_shapes: tuple[str, ...]
+    alarmed: bool
     facts: Facts
     revision: int
     verdict: msgspec.Raw
@@ -231,7 +250,7 @@ async def read_contact(connection: Connection, lead_id: UUID, business_id: UUID)
 
 
 class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """Columns of an attempt, in the order of the arguments $1 to $18 of `settle_accepted` and `insert_attempt`."""
+    """Columns of an attempt, in the order of the arguments $1 to $20 of `settle_accepted` and `insert_attempt`."""
 
     id: UUID
     assignment_id: UUID
@@ -251,10 +270,12 @@ class RecordedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
     address: str | None
     body_sha256: bytes | None
+    answer_reference: str | None
+    answer_price: str | None
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """End of an accepted delivery and its money, in the order of the arguments $19 to $26 of `settle_accepted`."""
+    """End of an accepted delivery and its money, in the order of the arguments $21 to $28 of `settle_accepted`."""
 
     settled_at: datetime
     capture_id: UUID
@@ -273,15 +294,17 @@ async def settle_accepted(
     classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
+    private: Sequence[str],
     now: datetime,
     shares: Sequence[PayoutShare],
 ) -> AssignmentState:
     """Record an accepted attempt, mark the lead delivered, and capture the price, in one statement; a payout with
     `shares` is paid by a second one, and the caller commits.
 
-    Return the assignment's state before it. Unless that was `exposed`, only the attempt was recorded.
+    Return the assignment's state before it. Unless that was `exposed`, only the attempt was recorded. The `private`
+    texts that were sent are masked in what the answer names.
     """
-    row = _attempt_row(case, attempt, classified, started_at, body_sha256)
+    row = _attempt_row(case, attempt, classified, started_at, body_sha256, private)
     settlement = Settlement(
         settled_at=now,
         capture_id=clock.new_id(),
@@ -395,16 +418,16 @@ async def insert_attempt(
 ) -> None:
     """Record an attempt that was not accepted, with the beginning of the server's answer for the endpoint's owner.
 
-    The `private` texts that were sent are masked in it; an answer with a status of 2xx is not kept.
+    The `private` texts that were sent are masked in it.
     """
     observation = attempt.observation
     excerpt = None
     match observation:
-        case AnswerReceived(status=status, body=body) if not 200 <= status <= 299:
+        case AnswerReceived(body=body):
             excerpt = mask_answer(body, private)
         case MailAnswer(status=status, text=text) if not 200 <= status <= 299:
             excerpt = mask_answer(text.encode(errors="replace"), private)
-    row = _attempt_row(case, attempt, classified, started_at, body_sha256)
+    row = _attempt_row(case, attempt, classified, started_at, body_sha256, private)
     await connection.execute(SQL["insert_attempt"], *msgspec.structs.astuple(row), excerpt)
 
 
@@ -414,6 +437,7 @@ def _attempt_row(
     classified: Classification,
     started_at: datetime,
     body_sha256: bytes | None,
+    private: Sequence[str],
 ) -> RecordedAttempt:
     return RecordedAttempt(
         id=clock.new_id(),
@@ -434,7 +458,46 @@ def _attempt_row(
         total_ms=attempt.total_ms,
         address=attempt.address,
         body_sha256=body_sha256,
+        answer_reference=_masked(classified.reference, private),
+        answer_price=_masked(classified.price, private),
     )
+
+
+def _masked(text: str | None, private: Sequence[str]) -> str | None:
+    return None if text is None else mask_private(text, private)
+
+
+async def raise_answer_alarm(
+    connection: Connection,
+    case: DeliveryCase,
+    kind: AlarmKind,
+    answer: AnswerReceived,
+    private: Sequence[str],
+    now: datetime,
+) -> None:
+    """Open an alarm about an answer, or count the answer in the open alarm of its kind. Lock the endpoint before."""
+    await connection.execute(
+        SQL["raise_answer_alarm"],
+        clock.new_id(),
+        case.endpoint_id,
+        case.business_id,
+        kind,
+        now,
+        case.lead_id,
+        answer.status,
+        answer.content_type[:LONGEST_TYPE],
+        mask_answer(answer.body, private),
+    )
+
+
+async def close_answer_alarm(connection: Connection, endpoint_id: UUID, now: datetime) -> None:
+    """Close the endpoint's alarm about answers that are not understood, if one is open."""
+    await connection.execute(SQL["close_answer_alarm"], endpoint_id, now)
+
+
+async def insert_answer_shape(connection: Connection, endpoint_id: UUID, shape: str) -> None:
+    """Add the shape of an accepted answer to those of the endpoint."""
+    await connection.execute(SQL["insert_answer_shape"], endpoint_id, shape)
 
 
 async def lock_breaker(connection: Connection, endpoint_id: UUID) -> Breaker:

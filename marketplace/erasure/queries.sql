@@ -50,9 +50,12 @@ with key_gone as (
     delete from next_action where lead_id = $1
 ), request_gone as (
     update return_request set note = null where lead_id = $1 and note is not null
+), alarm_gone as (
+    update answer_alarm set excerpt = null where lead_id = $1 and excerpt is not null
 )
-update attempt set answer_excerpt = null
-where answer_excerpt is not null and assignment_id in (select id from assignment where lead_id = $1);
+update attempt set answer_excerpt = null, answer_reference = null, answer_price = null
+where coalesce(answer_excerpt, answer_reference, answer_price) is not null
+    and assignment_id in (select id from assignment where lead_id = $1);
 
 -- name: insert_erasure
 -- The exposure, if there is one, gives the only business that may have seen the person; $6 is the notice to it.

@@ -25,6 +25,7 @@ from marketplace.text.faults import Fault
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
+from routing.contract import OWN_FORMAT, Contract
 from routing.delivery import AnswerReceived, Observation, is_evidence, next_attempt_at, result_code
 
 SQL = Queries(__file__, "stage_changes.sql")
@@ -81,6 +82,7 @@ class DueStageChange(StageChangeRecord, frozen=True, kw_only=True):
     secret: bytes | None
     previous_secret: bytes | None
     previous_until: datetime | None
+    contract: Contract | None
     read_at: datetime
 
 
@@ -229,7 +231,9 @@ class StageChangeSender:
         observation = None if change.url is None else await self._attempt(change, change.url)
         state, due_at = follow(change, observation, clock.DatabaseTime(change.read_at).now())
         async with session(self._pool) as connection:
-            await connection.execute(SQL["mark_sent"], change.id, state, due_at, result_code(observation))
+            await connection.execute(
+                SQL["mark_sent"], change.id, state, due_at, result_code(observation, change.contract or OWN_FORMAT)
+            )
 
     async def _attempt(self, change: DueStageChange, url: str) -> Observation:
         time = clock.DatabaseTime(change.read_at)
@@ -254,7 +258,7 @@ def follow(
     """Return the state after an attempt, and the time of the next one by the schedule of deliveries."""
     if observation is None:
         return ChangeState.given_up, None
-    if is_evidence(observation):
+    if is_evidence(observation, change.contract or OWN_FORMAT):
         return ChangeState.received, None
     again_at = next_attempt_at(
         change.attempts,

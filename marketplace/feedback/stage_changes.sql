@@ -24,7 +24,8 @@ returning id;
 -- With the endpoint that the business chose; without one, or if it is switched off, there is no URL.
 select c.id, c.business_id, c.previous_stage, c.undone, c.attempts, c.made_at, d.lead_id, d.assignment_id, a.mode,
        a.currency, d.kind, coalesce(s.stage, d.stage, d.kind) as stage, d.value_minor, d.starts_at, d.happened_at,
-       e.id as endpoint_id, e.url, e.secret, e.previous_secret, e.previous_until, clock_timestamp() as read_at
+       e.id as endpoint_id, e.url, e.secret, e.previous_secret, e.previous_until,
+       e.contract - 'samples' as contract, clock_timestamp() as read_at
 from stage_change c
 join disposition d on d.id = c.disposition_id
 join assignment a on a.id = d.assignment_id

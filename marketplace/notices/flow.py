@@ -25,6 +25,7 @@ from marketplace.security.sealing import Sealer
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
+from routing.contract import OWN_FORMAT
 from routing.delivery import AnswerReceived, EndpointKind, Observation, is_evidence, next_attempt_at, result_code
 
 log = logger("notices")
@@ -204,13 +205,14 @@ class Notices:
     ) -> NoticeState:
         """Record an acknowledgement, or the time of the next attempt."""
         async with transaction(self._pool) as connection:
-            if notice.endpoint_id is not None and observation is not None and is_evidence(observation):
+            contract = notice.contract or OWN_FORMAT
+            if notice.endpoint_id is not None and observation is not None and is_evidence(observation, contract):
                 actor = ids.encode("whe", notice.endpoint_id)
-                await mark_acknowledged(connection, notice.id, actor, result_code(observation))
+                await mark_acknowledged(connection, notice.id, actor, result_code(observation, contract))
                 return NoticeState.acknowledged
             now = time.now()
             due_at = _next_attempt(notice, observation, now)
-            await notices_store.mark_due(connection, notice.id, due_at, result_code(observation))
+            await notices_store.mark_due(connection, notice.id, due_at, result_code(observation, contract))
             return NoticeState.due if now < notice.deadline_at else NoticeState.overdue
 
 

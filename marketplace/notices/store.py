@@ -9,6 +9,7 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
 from marketplace.runtime import clock
+from routing.contract import Contract
 from routing.delivery import EndpointKind
 
 SQL = Queries(__file__)
@@ -71,6 +72,7 @@ class DueNotice(NoticeEvent, frozen=True, kw_only=True):
     secret: bytes | None
     previous_secret: bytes | None
     previous_until: datetime | None
+    contract: Contract | None
     read_at: datetime
     "Time of the read, by the database's clock."
 

@@ -53,6 +53,14 @@ def mask_answer(body: bytes, private: Iterable[str] = ()) -> str:
     return "".join(masked[:LONGEST])
 
 
+def mask_private(text: str, private: Iterable[str]) -> str:
+    """Return a text with bullets for private texts alone, in any case and punctuation."""
+    masked = list(text)
+    for first, end in _private_stretches(text, private):
+        masked[first:end] = "•" * (end - first)
+    return "".join(masked)
+
+
 def private_texts(contact: bytes) -> tuple[str, ...]:
     """Return every text of a contact in JSON.
 

@@ -704,6 +704,7 @@ PRIVILEGES = {
         push_subscription
         payout_claim payout_share
         mail_bounce mail_target outgoing_mail
+        answer_alarm
         deletion_lead deletion_request
         revocation revocation_hook revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -749,8 +750,9 @@ PRIVILEGES = {
         roi_assumption(shared_cost_minor shared_win_rate shared_leads shared_won shared_weeks shared_value_minor copies
             labour_minor source made_at)
         api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
+        answer_alarm(closed_at closed_for)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until hold_seconds
-            verified_at)
+            verified_at contract contract_version answer_shapes)
         notice(state due_at result acknowledged_at detail)
         deletion_request(state refusal contact erased_at ended_at)
         feedback_hook(secret previous_secret previous_until made_at)
@@ -765,9 +767,13 @@ PRIVILEGES = {
         refusal_count(count) refusal_example(shape seen_at)""",
     ("marketplace_eraser", "delete"): "contact data_key next_action person_key person_window",
     ("marketplace_eraser", "insert"): "erasure revoked_lead",
-    ("marketplace_eraser", "select"): "contact(lead_id) data_key(lead_id) next_action(lead_id)",
+    (
+        "marketplace_eraser",
+        "select",
+    ): "answer_alarm(lead_id excerpt) contact(lead_id) data_key(lead_id) next_action(lead_id)",
     ("marketplace_eraser", "update"): """
-        assignment(state reason due_at settled_at) attempt(answer_excerpt) cap_usage(used_count used_minor)
+        answer_alarm(excerpt) assignment(state reason due_at settled_at)
+        attempt(answer_excerpt answer_reference answer_price) cap_usage(used_count used_minor)
         disposition(note) lead(state reason settled_at) return_request(note) touch(detail) unmapped_report(note)
         correction(sealed wrapped master_key_id) wallet(held_minor)""",
     ("marketplace_feeder", "insert"): """
@@ -795,6 +801,7 @@ PRIVILEGES = {
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
             reason response_sha256 settled_at state token_sha256)
         notice
+        answer_alarm
         contact_list list_import lists_serial
         simulation
         feed feed_event
@@ -823,6 +830,7 @@ PRIVILEGES = {
     ("marketplace_worker", "insert"): """
         payout_share(assignment_id currency inquiry_id lead_id lead_provider_id payout_minor provider_id share span)
         mail_bounce outgoing_mail
+        answer_alarm
         notice
         kept_away
         feed feed_event
@@ -839,6 +847,7 @@ PRIVILEGES = {
         push_subscription member(id kind owner_id role state)
         payout_claim payout_share
         mail_bounce mail_target outgoing_mail
+        answer_alarm
         deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
         certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
@@ -861,6 +870,7 @@ PRIVILEGES = {
     ("marketplace_worker", "update"): """
         list_source(leased_until)
         outgoing_mail(attempts due_at letter result sent_at state)
+        answer_alarm(answers closed_at closed_for content_type excerpt last_at lead_id status)
         deletion_request(state contact ended_at)
         certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
             response_sha256 settled_at state)
@@ -873,7 +883,8 @@ PRIVILEGES = {
         share_credit(credit)
         business_sales(leads returned jobs jobs_minor counted_at) scorecard(state shadow_since suspended_for)
         scorecard_training(tried_at leads refusal)
-        cap_usage(used_count used_minor limit_count limit_minor) endpoint(state breaker breaker_open_until)
+        cap_usage(used_count used_minor limit_count limit_minor)
+        endpoint(answer_shapes state breaker breaker_open_until)
         notice(state due_at result acknowledged_at attempts)
         lead(state reason due_at qualified_at settled_at waits_for) person_window(during)
         subscription(name state suspended_at suspended_counted suspended_for suspended_shown)
