@@ -4,14 +4,15 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import delete, get, patch, post
+from litestar import delete, get, patch, post, put
 from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
+from marketplace.directory import contracts
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
-from marketplace.directory.store import Endpoint
+from marketplace.directory.store import Endpoint, EndpointContract
 from marketplace.directory.wire import BUSINESS, STEWARD, business_of, provide_configuration, reach_of
 from marketplace.runtime import errors, ids
 from marketplace.security import access
@@ -22,6 +23,7 @@ from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
 from routing.delivery import LONGEST_HOLD_SECONDS, EndpointKind
+from routing.contract import OWN_FORMAT, Contract
 
 PATH = "/endpoints"
 ONE = f"{PATH}/{{endpoint_id:str}}"
@@ -206,6 +208,60 @@ async def switch_endpoint(
     return _show(await directory_flow.switch_endpoint(pool, caller, reach_of(caller), endpoint_uuid, switch.state))
 
 
+class ContractView(msgspec.Struct, frozen=True, kw_only=True):
+    """Response contract of a webhook; `own` is false for the one that every endpoint begins with."""
+
+    version: int
+    own: bool
+    contract: Contract
+
+
+class ContractChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/endpoints/{id}/contract: the version that was read, and the new contract."""
+
+    version: Annotated[int, Meta(ge=1, le=1_000_000)]
+    contract: Contract
+
+
+def _show_contract(stated: EndpointContract) -> ContractView:
+    return ContractView(version=stated.version, own=stated.contract is not None, contract=stated.contract or OWN_FORMAT)
+
+
+def _contract_faults(body: ContractChange) -> tuple[Fault, ...]:
+    """Return the faults of the contract at their places in the body."""
+    faults = contracts.contract_faults(body.contract)
+    return tuple(msgspec.structs.replace(fault, pointer=f"/contract{fault.pointer}") for fault in faults)
+
+
+@get(f"{ONE}/contract", tags=["endpoints"], dependencies={"caller": STEWARD}, doc=RouteDoc(answers={409: Problem}))
+async def show_contract(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> ContractView:
+    """Shows by which rules the answers of the endpoint's server are read."""
+    async with session(services.pool) as connection:
+        return _show_contract(await contracts.load_contract(connection, reach_of(caller), path_id("whe", endpoint_id)))
+
+
+@put(
+    f"{ONE}/contract",
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD, "change": provide_configuration(ContractChange, _contract_faults)},
+    doc=RouteDoc(answers={409: Problem}),
+)
+async def set_contract(
+    endpoint_id: FromPath[str], caller: Caller, change: Injected[ContractChange], services: Injected[Services]
+) -> ContractView:
+    """Sets by which rules the answers of the endpoint's server are read.
+
+    Every sample answer must mean by the rules what it says; 409 if the contract has changed since it was read.
+    """
+    if faults := _contract_faults(change):
+        raise errors.InvalidInput(faults)
+    pool, endpoint_uuid = services.pool, path_id("whe", endpoint_id)
+    stated = await contracts.set_contract(
+        pool, caller, reach_of(caller), endpoint_uuid, change.version, change.contract
+    )
+    return _show_contract(stated)
+
+
 handlers = (
     api_router(
         create_endpoint,
@@ -215,5 +271,7 @@ handlers = (
         rotate_secret,
         end_previous_secret,
         switch_endpoint,
+        show_contract,
+        set_contract,
     ),
 )

@@ -366,7 +366,7 @@ async def verify_endpoint(
     an endpoint without a URL or one that was switched in the meantime.
     """
     async with session(pool) as connection:
-        endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
+        endpoint = await load_endpoint(connection, caller, reach, endpoint_id)
         url = _demand_url(endpoint)
         sealed = await directory_store.load_secrets(connection, endpoint_id)
     boxes = [sealed.secret]
@@ -385,7 +385,7 @@ async def verify_endpoint(
         ):
             raise errors.Conflict("The endpoint was switched meanwhile. Read it again.")
         await audit.record(connection, now, caller.key_id, "endpoint.verify", ids.encode("whe", endpoint_id))
-        return await _load_endpoint(connection, caller, reach, endpoint_id)
+        return await load_endpoint(connection, caller, reach, endpoint_id)
 
 
 def _demand_url(endpoint: Endpoint) -> str:
@@ -405,11 +405,11 @@ async def rotate_secret(
     """
     secret, now = new_secret(), clock.now()
     async with transaction(pool) as connection:
-        _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
+        _demand_url(await load_endpoint(connection, caller, reach, endpoint_id))
         box = sealer.seal_secret(endpoint_id, secret)
         await directory_store.mark_secret(connection, endpoint_id, box, now + SECRET_OVERLAP)
         await audit.record(connection, now, caller.key_id, "endpoint.rotate_secret", ids.encode("whe", endpoint_id))
-        return await _load_endpoint(connection, caller, reach, endpoint_id), secret
+        return await load_endpoint(connection, caller, reach, endpoint_id), secret
 
 
 async def end_previous_secret(pool: Pool, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
@@ -419,11 +419,11 @@ async def end_previous_secret(pool: Pool, caller: Principal, reach: TenantScope,
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        _demand_url(await _load_endpoint(connection, caller, reach, endpoint_id))
+        _demand_url(await load_endpoint(connection, caller, reach, endpoint_id))
         await directory_store.mark_previous_secret_ended(connection, endpoint_id)
         subject = ids.encode("whe", endpoint_id)
         await audit.record(connection, now, caller.key_id, "endpoint.end_previous_secret", subject)
-        return await _load_endpoint(connection, caller, reach, endpoint_id)
+        return await load_endpoint(connection, caller, reach, endpoint_id)
 
 
 async def switch_endpoint(
@@ -436,7 +436,7 @@ async def switch_endpoint(
     """
     now = clock.now()
     async with transaction(pool) as connection:
-        endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
+        endpoint = await load_endpoint(connection, caller, reach, endpoint_id)
         if state == "active" and endpoint.verified_at is None:
             raise errors.Conflict("Verify this endpoint first: POST /v1/endpoints/{id}/verify.")
         await directory_store.mark_endpoint_state(connection, endpoint_id, state)
@@ -444,10 +444,10 @@ async def switch_endpoint(
         await audit.record(
             connection, now, caller.key_id, "endpoint.switch", subject, state=state, **_reason_detail(reason)
         )
-        return await _load_endpoint(connection, caller, reach, endpoint_id)
+        return await load_endpoint(connection, caller, reach, endpoint_id)
 
 
-async def _load_endpoint(connection: Connection, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
+async def load_endpoint(connection: Connection, caller: Principal, reach: TenantScope, endpoint_id: UUID) -> Endpoint:
     """Return an endpoint that the caller may change.
 
     Raises NotFound, and KeyWrongMode for a test key if live subscriptions use the endpoint.

@@ -123,6 +123,29 @@ update endpoint set previous_secret = secret, previous_until = $3, secret = $2 w
 -- End a secret that has leaked or is no longer used: from now on requests are signed with the present one only.
 update endpoint set previous_secret = null, previous_until = null where id = $1;
 
+-- name: find_contract
+select kind, contract_version as version, contract from endpoint
+where id = $1 and ($2::uuid is null or business_id = $2);
+
+-- name: mark_contract
+-- Only on top of version $2. The shapes of accepted answers are counted anew.
+update endpoint set contract = $3::jsonb, contract_version = contract_version + 1, answer_shapes = '{}'
+where id = $1 and contract_version = $2
+returning id;
+
+-- name: close_alarms
+-- A new contract ends every alarm; a look at the answers ends only the one about a new shape.
+update answer_alarm set closed_at = $3, closed_for = $2
+where endpoint_id = $1 and closed_at is null and ($2 = 'contract' or kind = 'new_shape');
+
+-- name: list_answer_alarms
+select o.id, o.endpoint_id, o.business_id, b.name as business, e.url, o.kind, o.opened_at, o.last_at, o.answers, o.status,
+       o.content_type, o.excerpt
+from answer_alarm o join endpoint e on e.id = o.endpoint_id join business b on b.id = o.business_id
+where o.closed_at is null and ($1::uuid is null or o.business_id = $1)
+order by o.last_at desc
+limit $2;
+
 -- name: insert_subscription
 insert into subscription (id, business_id, vertical_id, endpoint_id, mode, name, version, currency, created_at)
 values ($1, $2, $3, $4, $5, $6, 1, $7, $8);

@@ -15,6 +15,7 @@ from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
 from routing.delivery import EndpointKind
+from routing.contract import Contract
 from routing.quota import SuspensionReason
 from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -83,6 +84,31 @@ class EndpointSecrets(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
     previous_secret: bytes | None
     previous_until: datetime | None
+
+
+class EndpointContract(msgspec.Struct, frozen=True, kw_only=True):
+    """Response contract of an endpoint and its version, from 1. None is the one that every endpoint begins with."""
+
+    kind: str
+    version: int
+    contract: Contract | None
+
+
+class AnswerAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Open alarm about the answers of an endpoint: how many, since when, and the last one with contact data masked."""
+
+    id: UUID
+    endpoint_id: UUID
+    business_id: UUID
+    business: str
+    url: str
+    kind: str
+    opened_at: datetime
+    last_at: datetime
+    answers: int
+    status: int
+    content_type: str
+    excerpt: str | None
 
 
 class SubscriptionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +319,27 @@ async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, 
 async def mark_previous_secret_ended(connection: Connection, endpoint_id: UUID) -> None:
     """Delete the previous secret of an endpoint."""
     await connection.execute(SQL["mark_previous_secret_ended"], endpoint_id)
+
+
+async def find_contract(connection: Connection, reach: TenantScope, endpoint_id: UUID) -> EndpointContract | None:
+    """Return the contract of an endpoint within the reach, or None."""
+    return await find_row(connection, SQL["find_contract"], EndpointContract, endpoint_id, reach.business_id)
+
+
+async def mark_contract(connection: Connection, endpoint_id: UUID, read: int, contract: Contract | None) -> bool:
+    """Store a contract as the version after `read`; return False if the current version is another one."""
+    document = None if contract is None else msgspec.json.encode(contract)
+    return await connection.fetchval(SQL["mark_contract"], endpoint_id, read, document) is not None
+
+
+async def close_alarms(connection: Connection, endpoint_id: UUID, closed_for: str, now: datetime) -> None:
+    """Close the open alarms of an endpoint: all for `contract`, those about a new shape for `seen`."""
+    await connection.execute(SQL["close_alarms"], endpoint_id, closed_for, now)
+
+
+async def list_answer_alarms(connection: Connection, business_id: UUID | None, limit: int) -> tuple[AnswerAlarm, ...]:
+    """Return the open alarms of a business, or with None of all, newest first."""
+    return await fetch_rows(connection, SQL["list_answer_alarms"], AnswerAlarm, business_id, limit)
 
 
 # Subscriptions

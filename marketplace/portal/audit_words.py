@@ -20,6 +20,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "device.add": "Switched notifications on for a device",
     "device.remove": "Switched notifications off for a device",
     "disposition.import": "Imported outcomes from a file",
+    "endpoint.alarm_seen": "Looked at answers of a new kind",
+    "endpoint.contract": "Changed what the answers of an endpoint mean",
     "endpoint.create": "Added an endpoint",
     "endpoint.end_previous_secret": "Ended the old secret of an endpoint",
     "endpoint.rotate_secret": "Made a new secret for an endpoint",

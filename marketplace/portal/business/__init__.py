@@ -1,6 +1,7 @@
 """The pages of a business."""
 
 from marketplace.portal.business import (
+    answers,
     board,
     board_stages,
     customers,
@@ -35,6 +36,7 @@ handlers = (
     *matching.handlers,
     *customers.handlers,
     *delivery.handlers,
+    *answers.handlers,
     *wallet.handlers,
     *statement.handlers,
     *returns.handlers,

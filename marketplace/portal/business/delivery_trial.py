@@ -27,6 +27,7 @@ from marketplace.text.answers import mask_answer, private_texts
 from marketplace.web.http import Services
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
+from routing.contract import OWN_FORMAT, Contract
 from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, classify
 from routing.inquiry import PhoneVerification, Signals
 from routing.lifecycle import AssignmentState
@@ -34,6 +35,7 @@ from routing.lifecycle import AssignmentState
 DEADLINE_SECONDS: Final = 10.0
 "Shorter than that of a delivery, because a person waits for the page."
 SHOWN_BYTES: Final = 2_000
+EVERY_ENDPOINT: Final = TenantScope(business_id=None, mode=None)
 
 
 class DeliveryTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +147,7 @@ async def _send(
 
     attempt = await post(url, guard=app.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
     headers = sent[0] if sent else ()
-    trial = _judge(url, headers, body, attempt, private)
+    trial = _judge(url, headers, body, attempt, private, await _contract(app.pool, endpoint))
     async with transaction(app.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
         await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
@@ -162,15 +164,26 @@ async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, 
     return tuple(sealer.open_secret(endpoint_id, box) for box in boxes)
 
 
+async def _contract(pool: Pool, endpoint: Endpoint) -> Contract:
+    async with session(pool) as connection:
+        stated = await directory_store.find_contract(connection, EVERY_ENDPOINT, endpoint.id)
+    return OWN_FORMAT if stated is None or stated.contract is None else stated.contract
+
+
 def _judge(
-    url: str, headers: tuple[tuple[str, str], ...], body: bytes, attempt: Attempt, private: tuple[str, ...]
+    url: str,
+    headers: tuple[tuple[str, str], ...],
+    body: bytes,
+    attempt: Attempt,
+    private: tuple[str, ...],
+    contract: Contract,
 ) -> DeliveryTrial:
     answer_status: int | None = None
     text, succeeded = "", False
     match attempt.observation:
         case AnswerReceived(status=status, body=answer):
             answer_status, text = status, answer[:SHOWN_BYTES].decode("utf-8", "replace")
-            judgement = classify(attempt.observation, exposed=True)
+            judgement = classify(attempt.observation, exposed=True, contract=contract)
             words = attempt_words(judgement.outcome, judgement.reason, status)
             understood = judgement.outcome in (AttemptOutcome.accepted, AttemptOutcome.refused)
             succeeded = understood and 200 <= status < 300

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from marketplace.database.db import Pool, session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
-from marketplace.directory.store import SubscriptionRecord, TenantScope
+from marketplace.directory.store import AnswerAlarm, SubscriptionRecord, TenantScope
 from marketplace.feedback import next_actions
 from marketplace.feedback.next_actions import NextAction
 from marketplace.portal import charts
@@ -35,6 +35,8 @@ from marketplace.web.http import AnyRequest, services
 DAYS: Final = 30
 MOST_DUE: Final = 10
 "Due reminders on the overview; the board shows all of them."
+MOST_ALARMS: Final = 3
+"Alarms about answers on the overview; the page of each endpoint shows its own."
 LATEST: Final = 6
 "Leads on the overview."
 PAUSED: Final = "Paused: you receive no leads until you resume."
@@ -84,6 +86,7 @@ async def show_overview(request: AnyRequest) -> Response[bytes]:
         latest=latest,
         why=why,
         due_actions=await _load_due(app.pool, viewer, now),
+        answer_alarms=await _load_alarms(app.pool, viewer),
     )
 
 
@@ -95,6 +98,12 @@ async def _load_due(pool: Pool, viewer: Viewer, now: datetime) -> tuple[NextActi
     """Return the next actions whose reminder is due."""
     async with session(pool) as connection:
         return await next_actions.list_due(connection, viewer.owner, viewer.mode, now, MOST_DUE)
+
+
+async def _load_alarms(pool: Pool, viewer: Viewer) -> tuple[AnswerAlarm, ...]:
+    """Return the open alarms about the answers of the business's servers."""
+    async with session(pool) as connection:
+        return await directory_store.list_answer_alarms(connection, viewer.owner, MOST_ALARMS)
 
 
 async def _load_month(

@@ -55,7 +55,7 @@ from decision where lead_id = $1 order by made_at, id;
 -- Attempts of a business, newest first; $3 is the start of the last attempt of the previous page.
 select t.id, t.lead_id, t.assignment_id, t.endpoint_id, t.attempt_no, t.started_at, t.outcome, t.reason, t.status,
        t.dns_ms, t.connect_ms, t.tls_ms, t.expose_ms, t.first_byte_ms, t.total_ms, t.address, t.answer_excerpt,
-       a.state, a.due_at, a.mode
+       t.answer_reference, t.answer_price, a.state, a.due_at, a.mode
 from attempt t join assignment a on a.id = t.assignment_id
 where t.business_id = $1 and a.business_id = $1 and a.mode = $2 and ($3::timestamptz is null or t.started_at < $3)
     and ($4::text is null or t.outcome = $4)

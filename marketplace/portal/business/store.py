@@ -78,6 +78,8 @@ class BusinessAttempt(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
     address: str | None
     answer_excerpt: str | None
+    answer_reference: str | None
+    answer_price: str | None
     state: str
     due_at: datetime | None
     mode: str

@@ -125,10 +125,10 @@ OUTCOME_TONES: Final = {
 
 ANSWERS: Final = {
     "cut_off": ", but the answer was cut off. We send the lead again",
-    "compressed": ", but the answer was compressed, which we do not accept. We send the lead again",
+    "compressed": ", but the answer was compressed in a way that we cannot read. We send the lead again",
     "not_understood": (
         ", but we cannot tell from it whether you have the lead. We send it again. "
-        'Please answer with an empty body, with "OK", or with the JSON {"status": "accepted"}'
+        'Answer with an empty body or the JSON {"status": "accepted"}, or say what your server\'s answers mean'
     ),
 }
 "Words after the status of an answer that does not confirm receipt."

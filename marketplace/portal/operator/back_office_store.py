@@ -248,6 +248,8 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
     address: str | None
     answer_excerpt: str | None
+    answer_reference: str | None
+    answer_price: str | None
 
 
 class UnconfirmedLead(msgspec.Struct, frozen=True, kw_only=True):

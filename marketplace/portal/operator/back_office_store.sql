@@ -108,7 +108,8 @@ limit $1;
 -- name: list_attempts
 -- Attempts of every business, newest first; ids rise with time.
 select t.id, t.lead_id, t.business_id, b.name as business, t.endpoint_id, t.attempt_no, t.started_at, t.outcome, t.reason,
-       t.status, t.dns_ms, t.connect_ms, t.tls_ms, t.first_byte_ms, t.total_ms, t.address, t.answer_excerpt
+       t.status, t.dns_ms, t.connect_ms, t.tls_ms, t.first_byte_ms, t.total_ms, t.address, t.answer_excerpt,
+       t.answer_reference, t.answer_price
 from attempt t join business b on b.id = t.business_id
 where ($1::uuid is null or t.id < $1) and ($2::text is null or t.outcome = $2)
   and ($3::uuid is null or t.business_id = $3)

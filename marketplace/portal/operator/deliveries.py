@@ -13,6 +13,7 @@ from litestar.params import FromPath
 
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
+from marketplace.directory import store as directory_store
 from marketplace.directory.store import TenantScope
 from marketplace.portal.business.wording import OUTCOMES, outcome_badge
 from marketplace.portal.forms import Reason, submitted
@@ -39,6 +40,7 @@ TABS: Final = (
     (f"{HOME}/dead", "Not charged"),
 )
 MOST_SHOWN: Final = 100
+MOST_ALARMS: Final = 20
 CSV_LINES: Final = 10_000
 DAYS: Final = 30
 NOT_CHARGED: Final = {"lapsed": "Not confirmed in time", "refused": "Refused"}
@@ -60,6 +62,7 @@ async def show_problems(request: AnyRequest) -> Response[bytes]:
     async with session(services(request).pool) as connection:
         troubled = await back_office_store.list_troubled(connection, MOST_SHOWN)
         retries = await back_office_store.list_retries(connection, MOST_SHOWN)
+        alarms = await directory_store.list_answer_alarms(connection, None, MOST_ALARMS)
     return page(
         request,
         viewer,
@@ -69,6 +72,7 @@ async def show_problems(request: AnyRequest) -> Response[bytes]:
         troubled=troubled,
         retry_listing=RETRIES,
         retries=retries,
+        alarms=alarms,
         most=MOST_SHOWN,
     )
 

@@ -119,11 +119,13 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     one lead. `waiting`: prospects that no business can take. `returns`: returns to decide. `suppressing`: providers
     that suppressed unusually many people in the last 24 hours. `set_aside`: work set aside after failures. `cards`:
     verticals whose scorecard is suspended. `notices`: notices that a business did not acknowledge in time.
-    `deletions`: deletion requests that have not ended by their deadline.
+    `deletions`: deletion requests that have not ended by their deadline. `answers`: endpoints with an open alarm about
+    their answers.
     """
 
     failing: int
     endpoints: int
+    answers: int
     poor: int
     waiting: int
     returns: int

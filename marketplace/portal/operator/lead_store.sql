@@ -108,6 +108,7 @@ select received_at from lead where mode = 'live' and state not in ('duplicate', 
 -- Figures that need attention. Waiting rows are read by the index of their due time.
 select (select count(*) from endpoint where state = 'active' and breaker_open_until > $1)::int as failing,
        (select count(*) from endpoint where state = 'active')::int as endpoints,
+       (select count(distinct endpoint_id) from answer_alarm where closed_at is null)::int as answers,
        (select count(distinct w.business_id)
         from wallet w
         join business b on b.id = w.business_id and b.state = 'active'

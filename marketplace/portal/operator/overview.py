@@ -75,6 +75,7 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
     """
     set_aside = _count(alarms.set_aside, "job was", "jobs were")
     endpoints = _count(alarms.endpoints, "endpoint", "endpoints")
+    answers = _count(alarms.answers, "endpoint", "endpoints")
     poor = _count(alarms.poor, "business", "businesses")
     returns = _count(alarms.returns, "return", "returns")
     suppressing = _count(alarms.suppressing, "provider", "providers")
@@ -93,6 +94,12 @@ def list_checks(silence: IntakeSilence, alarms: Alarms, limit: float | None = No
             alarms.failing,
             f"{alarms.failing:,} of {endpoints} paused after failures.",
             "No endpoint is paused after failures.",
+            ("/operator/deliveries", "Deliveries"),
+        ),
+        _check_none(
+            alarms.answers,
+            f"{answers} gave answers that nobody understands or that look new.",
+            "Every endpoint's answers are understood.",
             ("/operator/deliveries", "Deliveries"),
         ),
         _check_none(

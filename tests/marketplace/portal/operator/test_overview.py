@@ -234,6 +234,7 @@ def test_silence_is_an_alarm_when_it_lasts_far_longer_than_is_usual() -> None:
     calm = Alarms(
         failing=0,
         endpoints=3,
+        answers=0,
         poor=0,
         waiting=0,
         returns=0,
