@@ -34,7 +34,7 @@ LONGEST_PRICE: Final = 40
 "Characters of a price that are stored, as the answer writes it."
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class AnswerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Answers of one kind. All conditions that are stated must hold, and at least one is stated.
 
     `path` is a place in a JSON body, where one of `values` stands, or without `values` anything but null. Values are
@@ -52,11 +52,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def says_something(self) -> bool:
-        """Whether a condition is stated; a rule without one matches nothing."""
+        """Return whether a condition is stated; a rule without one matches nothing."""
         return bool(self.status or self.empty or self.path or self.text)
 
 
-Rules: TypeAlias = Annotated[tuple[Rule, ...], Meta(max_length=MOST_RULES)]
+AnswerRules: TypeAlias = Annotated[tuple[AnswerRule, ...], Meta(max_length=MOST_RULES)]
 
 
 class Meaning(StrEnum):
@@ -74,7 +74,7 @@ class Meaning(StrEnum):
     """No rule matches: the lead is sent again, nobody pays, and the business is told."""
 
 
-class SampleAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AnswerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An answer of the server as an example, with the meaning that it must have under the contract."""
 
     expected: Meaning
@@ -90,19 +90,19 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     places in a JSON answer: the reason of a refusal, the server's own number of the lead, and the price that it names.
     """
 
-    refused: Rules = ()
-    duplicate: Rules = ()
-    try_later: Rules = ()
-    accepted: Rules = ()
+    refused: AnswerRules = ()
+    duplicate: AnswerRules = ()
+    try_later: AnswerRules = ()
+    accepted: AnswerRules = ()
     reason: JsonPath | None = None
     reference: JsonPath | None = None
     price: JsonPath | None = None
-    samples: Annotated[tuple[SampleAnswer, ...], Meta(max_length=MOST_SAMPLES)] = ()
+    samples: Annotated[tuple[AnswerSample, ...], Meta(max_length=MOST_SAMPLES)] = ()
 
 
 OWN_FORMAT: Final = Contract(
-    refused=(Rule(path="status", values=("refused",)),),
-    accepted=(Rule(empty=True), Rule(path="status", values=("accepted",))),
+    refused=(AnswerRule(path="status", values=("refused",)),),
+    accepted=(AnswerRule(empty=True), AnswerRule(path="status", values=("accepted",))),
     reason="reason",
 )
 """The contract of an endpoint that has none of its own: an empty body, or JSON with `status` accepted or refused."""
@@ -219,7 +219,7 @@ def _scalar_text(value: object) -> str | None:
             return None
 
 
-def _matches(rule: Rule, answer: _Answer) -> bool:
+def _matches(rule: AnswerRule, answer: _Answer) -> bool:
     """Return whether all conditions of a rule hold."""
     if not rule.says_something:
         return False
@@ -241,7 +241,7 @@ def _status_matches(pattern: str | None, status: int) -> bool:
     return status // 100 == int(pattern[0]) if pattern.endswith("xx") else status == int(pattern)
 
 
-def _value_matches(rule: Rule, value: object) -> bool:
+def _value_matches(rule: AnswerRule, value: object) -> bool:
     if not rule.values:
         return value is not None and value is not _NOTHING
     text = _scalar_text(value)
@@ -254,10 +254,10 @@ def text_matches(pattern: str, folded: str) -> bool:
     Each part between two stars is searched once, from left to right, so the time is in proportion to the text's length.
     A pattern without a star is compared with the text without quotes and final punctuation.
     """
-    first, *rest = pattern.casefold().split("*")
-    if not rest:
+    first, *parts = pattern.casefold().split("*")
+    if not parts:
         return folded.strip("\"'.! \t\r\n") == first.strip()
-    *middle, last = rest
+    *middle, last = parts
     if not folded.startswith(first) or len(folded) < len(first) + len(last) or not folded.endswith(last):
         return False
     place, end = len(first), len(folded) - len(last)

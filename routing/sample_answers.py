@@ -5,21 +5,21 @@ from typing import Final, assert_never
 
 import msgspec
 
-from routing.contract import Contract, Meaning, SampleAnswer
+from routing.contract import AnswerSample, Contract, Meaning
 from routing.delivery import AnswerReceived, AttemptOutcome, RefusalReason, classify
 
 NEVER_A_SALE: Final = (
-    SampleAnswer(
+    AnswerSample(
         expected=Meaning.not_understood,
         content_type="text/html",
         body="<!doctype html><html><head><title>Log in</title></head><body><form>Password</form></body></html>",
     ),
-    SampleAnswer(
+    AnswerSample(
         expected=Meaning.not_understood,
         content_type="text/html",
         body="<br />\n<b>Warning</b>:  mysqli_connect(): Connection refused in <b>/srv/leads.php</b> on line <b>12</b>",
     ),
-    SampleAnswer(expected=Meaning.not_understood, body='{"error":"internal error"}'),
+    AnswerSample(expected=Meaning.not_understood, body='{"error":"internal error"}'),
 )
 """Answers with the status 200 that no contract may accept: a page to log in, a warning of PHP, an error in JSON."""
 
@@ -28,11 +28,11 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
     """A sample answer that does not mean what it should. `position` counts from 0; None for an answer of our own."""
 
     position: int | None
-    sample: SampleAnswer
+    sample: AnswerSample
     actual: Meaning
 
 
-def meaning_of(contract: Contract, sample: SampleAnswer) -> Meaning:
+def meaning_of(contract: Contract, sample: AnswerSample) -> Meaning:
     """Return the meaning of a sample answer as a delivery would read it."""
     answer = AnswerReceived(status=sample.status, body=sample.body.encode(), content_type=sample.content_type)
     classified = classify(answer, exposed=True, contract=contract)

@@ -5,16 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.contract import OWN_FORMAT, Contract, Meaning, Reading, Rule, SampleAnswer, read_answer, shape_of, steps
+from routing.contract import (
+    OWN_FORMAT,
+    AnswerRule,
+    AnswerSample,
+    Contract,
+    Meaning,
+    Reading,
+    read_answer,
+    shape_of,
+    steps,
+)
 from routing.contract import text_matches as matches
 from routing.delivery import AnswerReason, AnswerReceived, AttemptOutcome, RefusalReason, classify
 from routing.sample_answers import find_disagreements
 
 CRM = Contract(
-    refused=(Rule(path="result.errors[0].code", values=("BLOCKED",)),),
-    duplicate=(Rule(status="409"), Rule(path="result.errors[0].code", values=("DUPLICATE",))),
-    try_later=(Rule(status="401"), Rule(status="500", text="*record is locked*")),
-    accepted=(Rule(status="201", path="result.id"),),
+    refused=(AnswerRule(path="result.errors[0].code", values=("BLOCKED",)),),
+    duplicate=(AnswerRule(status="409"), AnswerRule(path="result.errors[0].code", values=("DUPLICATE",))),
+    try_later=(AnswerRule(status="401"), AnswerRule(status="500", text="*record is locked*")),
+    accepted=(AnswerRule(status="201", path="result.id"),),
     reason="result.errors[0].why",
     reference="result.id",
     price="result.price",
@@ -105,7 +115,7 @@ def test_no_contract_accepts_anything_but_a_success(status: int, body: bytes, co
 
 
 def test_without_rules_nothing_is_ever_accepted() -> None:
-    assert read_answer(Contract(accepted=(Rule(),)), 200, b"").meaning is Meaning.not_understood
+    assert read_answer(Contract(accepted=(AnswerRule(),)), 200, b"").meaning is Meaning.not_understood
 
 
 def test_a_path_has_names_and_positions() -> None:
@@ -120,14 +130,14 @@ def test_a_path_that_cannot_be_read_is_refused(path: str) -> None:
 
 
 def test_a_contract_is_held_to_its_samples_and_to_answers_that_are_never_a_sale() -> None:
-    right = SampleAnswer(expected=Meaning.accepted, status=201, body='{"result":{"id":1}}')
-    wrong = SampleAnswer(expected=Meaning.refused, status=409)
+    right = AnswerSample(expected=Meaning.accepted, status=201, body='{"result":{"id":1}}')
+    wrong = AnswerSample(expected=Meaning.refused, status=409)
     assert list(find_disagreements(msgspec.structs.replace(CRM, samples=(right,)))) == []
     (disagreement,) = find_disagreements(msgspec.structs.replace(CRM, samples=(right, wrong)))
     assert (disagreement.position, disagreement.actual) == (1, Meaning.duplicate)
-    accepts_pages = find_disagreements(Contract(accepted=(Rule(text="*html*"),)))
+    accepts_pages = find_disagreements(Contract(accepted=(AnswerRule(text="*html*"),)))
     assert [disagreement.position for disagreement in accepts_pages] == [None]
-    assert len(list(find_disagreements(Contract(accepted=(Rule(status="2xx"),))))) == 3
+    assert len(list(find_disagreements(Contract(accepted=(AnswerRule(status="2xx"),))))) == 3
 
 
 @pytest.mark.parametrize(

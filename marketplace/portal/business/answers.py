@@ -23,7 +23,7 @@ from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.web.http import AnyRequest, path_id, services
-from routing.contract import OWN_FORMAT, Contract, Meaning, Rule, SampleAnswer
+from routing.contract import OWN_FORMAT, AnswerRule, AnswerSample, Contract, Meaning
 from routing.sample_answers import meaning_of
 
 HOME: Final = "/business/delivery/{endpoint_id:str}/answers"
@@ -33,10 +33,10 @@ WORDS: Final = Contract(
     refused=OWN_FORMAT.refused,
     accepted=(
         *OWN_FORMAT.accepted,
-        *(Rule(text=word) for word in ("ok", "accepted", "received", "success", "thank you")),
+        *(AnswerRule(text=word) for word in ("ok", "accepted", "received", "success", "thank you")),
     ),
     reason="reason",
-    samples=(SampleAnswer(expected=Meaning.accepted, content_type="text/plain", body="OK"),),
+    samples=(AnswerSample(expected=Meaning.accepted, content_type="text/plain", body="OK"),),
 )
 STARTS: Final[Mapping[str, tuple[str, Contract]]] = {
     "own": (
@@ -44,8 +44,8 @@ STARTS: Final[Mapping[str, tuple[str, Contract]]] = {
         msgspec.structs.replace(
             OWN_FORMAT,
             samples=(
-                SampleAnswer(expected=Meaning.accepted, body='{"status": "accepted"}'),
-                SampleAnswer(expected=Meaning.refused, body='{"status": "refused", "reason": "outside_area"}'),
+                AnswerSample(expected=Meaning.accepted, body='{"status": "accepted"}'),
+                AnswerSample(expected=Meaning.refused, body='{"status": "refused", "reason": "outside_area"}'),
             ),
         ),
     ),
@@ -97,7 +97,7 @@ def _values(contract: Contract) -> dict[str, object] | None:
 def read_contract(form: ContractForm, fields: FormFields) -> Contract:
     """Return the contract that a form states. Raises InvalidInput with the faults of all lines and samples."""
     faults: list[Fault] = []
-    rules: dict[str, list[Rule]] = {name: [] for name in LISTS}
+    rules: dict[str, list[AnswerRule]] = {name: [] for name in LISTS}
     for name in LISTS:
         for line in split_lines(getattr(form, name)):
             try:
@@ -116,13 +116,13 @@ def read_contract(form: ContractForm, fields: FormFields) -> Contract:
         raise errors.InvalidInput((fault,)) from error
 
 
-def _read_sample(fields: FormFields, number: int) -> SampleAnswer | None:
+def _read_sample(fields: FormFields, number: int) -> AnswerSample | None:
     """Return the sample answer in the fields of this number, or None if its meaning is not chosen."""
     names = ("body", "status", "content_type", "expected")
     sample = fill(SampleForm, {name: texts for name in names if (texts := fields.get(f"{name}_{number}"))})
     if sample.expected is None:
         return None
-    return SampleAnswer(
+    return AnswerSample(
         expected=sample.expected, status=sample.status, content_type=sample.content_type, body=sample.body
     )
 
@@ -161,7 +161,7 @@ async def _answers_page(
     )
 
 
-def _try(contract: Contract) -> list[tuple[SampleAnswer, str, bool]]:
+def _try(contract: Contract) -> list[tuple[AnswerSample, str, bool]]:
     """Return each sample of a contract with its meaning in words, and whether that is the expected one."""
     meanings = [(sample, meaning_of(contract, sample)) for sample in contract.samples]
     return [(sample, contracts.MEANINGS[meaning], meaning is sample.expected) for sample, meaning in meanings]
@@ -208,8 +208,8 @@ def _field_faults(error: errors.InvalidInput) -> dict[str, str]:
     """Return the sentence for each field: a fault of a sample stands at its body, one of a rule at its list."""
     faults: dict[str, str] = {}
     for fault in error.faults:
-        name, _, rest = fault.pointer.strip("/").partition("/")
-        field = f"body_{rest or 0}" if name == "samples" else name
+        name, _, position = fault.pointer.strip("/").partition("/")
+        field = f"body_{position or 0}" if name == "samples" else name
         faults.setdefault(field, fault.detail)
     return faults
 

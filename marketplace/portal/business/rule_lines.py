@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from routing.contract import Rule
+from routing.contract import AnswerRule
 
 EMPTY: Final = "empty"
 _LINE: Final = re.compile(
@@ -18,7 +18,7 @@ class RuleFault(ValueError):
     """A line that cannot be read; the text says what to write instead."""
 
 
-def read_rule(line: str) -> Rule:
+def read_rule(line: str) -> AnswerRule:
     """Return the rule that a line states. Raises RuleFault.
 
     A line is a status, such as `201` or `2xx`, or a condition, or both: `empty`; `text:` and a pattern; a place in the
@@ -36,7 +36,7 @@ def read_rule(line: str) -> Rule:
         "values": [value for value in values if value],
     }
     try:
-        return msgspec.convert(document, Rule)
+        return msgspec.convert(document, AnswerRule)
     except msgspec.ValidationError as error:
         detail = (
             f"“{line[:60]}” cannot be read. Write a place such as result.items[0].status, and at most 200 characters."
@@ -44,7 +44,7 @@ def read_rule(line: str) -> Rule:
         raise RuleFault(detail) from error
 
 
-def write_rule(rule: Rule) -> str | None:
+def write_rule(rule: AnswerRule) -> str | None:
     """Return the line that states a rule, or None for a rule that no single line states."""
     line = " ".join(part for part in (rule.status or "", _condition(rule)) if part)
     try:
@@ -53,7 +53,7 @@ def write_rule(rule: Rule) -> str | None:
         return None
 
 
-def _condition(rule: Rule) -> str:
+def _condition(rule: AnswerRule) -> str:
     if rule.empty:
         return EMPTY
     if rule.text is not None:

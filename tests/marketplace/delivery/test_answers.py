@@ -9,15 +9,15 @@ import pytest
 from marketplace.erasure.flow import erase_lead
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
-from routing.contract import Contract, Rule
+from routing.contract import AnswerRule, Contract
 from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, marketplace
 from tests.receivers import Behaviour, Receiver, Visit, accept, answer, gzipped_refusal, html_page, status
 
 FULL = 100_000
 CRM = Contract(
-    refused=(Rule(path="outcome", values=("failure",)),),
-    duplicate=(Rule(status="409"),),
-    accepted=(Rule(path="lead.id"),),
+    refused=(AnswerRule(path="outcome", values=("failure",)),),
+    duplicate=(AnswerRule(status="409"),),
+    accepted=(AnswerRule(path="lead.id"),),
     reason="reason",
     reference="lead.id",
     price="price",

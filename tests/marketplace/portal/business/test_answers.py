@@ -13,7 +13,7 @@ from marketplace.portal.business.answers import STARTS
 from marketplace.portal.business.rule_lines import RuleFault, read_rule, write_rule
 from marketplace.runtime import ids
 from marketplace.runtime.settings import Settings
-from routing.contract import OWN_FORMAT, Contract, Rule
+from routing.contract import OWN_FORMAT, AnswerRule, Contract
 from routing.sample_answers import find_disagreements
 from tests.builders.feedback import Desk, desk
 from tests.builders.portal import Browser, signed_in
@@ -25,17 +25,17 @@ SAMPLE = {"expected_0": "accepted", "status_0": "201", "content_type_0": "applic
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
-        ("empty", Rule(empty=True)),
-        ("201", Rule(status="201")),
-        ("2xx empty", Rule(status="2xx", empty=True)),
-        ("status = accepted, ok", Rule(path="status", values=("accepted", "ok"))),
-        ("201 result.items[0].id", Rule(status="201", path="result.items[0].id")),
-        ("$.empty", Rule(path="empty")),
-        ("text: *thank you, *", Rule(text="*thank you, *")),
-        ("409 text: *exists*", Rule(status="409", text="*exists*")),
+        ("empty", AnswerRule(empty=True)),
+        ("201", AnswerRule(status="201")),
+        ("2xx empty", AnswerRule(status="2xx", empty=True)),
+        ("status = accepted, ok", AnswerRule(path="status", values=("accepted", "ok"))),
+        ("201 result.items[0].id", AnswerRule(status="201", path="result.items[0].id")),
+        ("$.empty", AnswerRule(path="empty")),
+        ("text: *thank you, *", AnswerRule(text="*thank you, *")),
+        ("409 text: *exists*", AnswerRule(status="409", text="*exists*")),
     ],
 )
-def test_a_rule_is_a_line(line: str, rule: Rule) -> None:
+def test_a_rule_is_a_line(line: str, rule: AnswerRule) -> None:
     assert read_rule(line) == rule
     assert read_rule(write_rule(rule) or "") == rule
 
@@ -52,13 +52,13 @@ def test_every_line_is_a_rule_or_a_fault(line: str) -> None:
         rule = read_rule(line)
     except RuleFault:
         return
-    assert msgspec.convert(msgspec.to_builtins(rule), Rule) == rule
+    assert msgspec.convert(msgspec.to_builtins(rule), AnswerRule) == rule
 
 
 @pytest.mark.parametrize(
-    "rule", [Rule(path="a", text="b"), Rule(path="a", values=("x, y",)), Rule(empty=True, path="a")]
+    "rule", [AnswerRule(path="a", text="b"), AnswerRule(path="a", values=("x, y",)), AnswerRule(empty=True, path="a")]
 )
-def test_a_rule_that_no_line_states_is_not_written(rule: Rule) -> None:
+def test_a_rule_that_no_line_states_is_not_written(rule: AnswerRule) -> None:
     assert write_rule(rule) is None
 
 
@@ -103,7 +103,7 @@ async def test_rules_are_tried_saved_and_taken_back(answers: Answers) -> None:
     assert saved.status_code == 303, saved.text
     stored = await answers.stored()
     assert stored is not None
-    assert stored.accepted == (Rule(status="201", path="id"), Rule(empty=True))
+    assert stored.accepted == (AnswerRule(status="201", path="id"), AnswerRule(empty=True))
     assert stored.reference == "id"
     assert "201 id" in await answers.page()
     stale = await answers.browser.post(answers.path, form)
