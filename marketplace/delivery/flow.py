@@ -40,7 +40,7 @@ from marketplace.webhook.address import AddressRules
 from marketplace.webhook.kept import KeptConnections
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
-from routing.contract import OWN_FORMAT, shape_of
+from routing.contract import OWN_FORMAT, Contract, shape_of
 from routing.delivery import (
     EVIDENCE_WINDOW,
     NEEDS_A_RULE,
@@ -122,7 +122,7 @@ class Delivery:
 
         Without a `publisher`, readers of a feed find new leads by polling, up to a second later. Without
         `connections`, each attempt opens a connection of its own. `announce` is called with each lead that was placed
-        in an inbox; it must return at once. Without `mail`, leads for e-mail go on.
+        in an inbox or mailed as a link to it; it must return at once. Without `mail`, leads for e-mail go on.
         """
         self._pool = pool
         self._sealer = sealer
@@ -157,7 +157,7 @@ class Delivery:
             case EndpointKind.email:
                 target = await self._find_mail_target(case)
                 if target is not None and target.mode is MailMode.link:
-                    return await self._announce(case, target, now)
+                    return await self._mail_link(case, target, now)
                 attempt = await self._send_mail(case, target, progress)
             case _:
                 assert_never(case.endpoint_kind)
@@ -208,7 +208,7 @@ class Delivery:
 
         return await mail.send(case, target, message)
 
-    async def _announce(self, case: DeliveryCase, target: MailTarget, now: datetime) -> AttemptResult:
+    async def _mail_link(self, case: DeliveryCase, target: MailTarget, now: datetime) -> AttemptResult:
         """Place the lead in the business's inbox, and have an alert without contact data sent, once."""
         result = await self._place_in_feed(case, now)
         if case.state is AssignmentState.held and self._mail is not None:
@@ -228,7 +228,7 @@ class Delivery:
                 await self._suspend_over_quota(connection, case, now)
         if self._publisher is not None:
             await self._publisher.publish(feed_topic(case.business_id), ids.encode("biz", case.business_id))
-        if is_new and self._announce is not None and case.endpoint_kind is EndpointKind.inbox:
+        if is_new and self._announce is not None and case.endpoint_kind is not EndpointKind.feed:
             self._announce(case)
         return AttemptResult.awaiting_reader
 

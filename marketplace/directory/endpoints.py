@@ -22,8 +22,8 @@ from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_l
 from marketplace.web.openapi import RouteDoc, id_of, paged
 from marketplace.web.problems import Problem
 from marketplace.webhook.address import MAX_URL_LENGTH
-from routing.delivery import LONGEST_HOLD_SECONDS, EndpointKind
 from routing.contract import OWN_FORMAT, Contract
+from routing.delivery import LONGEST_HOLD_SECONDS, EndpointKind
 
 PATH = "/endpoints"
 ONE = f"{PATH}/{{endpoint_id:str}}"

@@ -14,8 +14,8 @@ from marketplace.database.db import Connection, Queries, fetch_rows, find_row, l
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
-from routing.delivery import EndpointKind
 from routing.contract import Contract
+from routing.delivery import EndpointKind
 from routing.quota import SuspensionReason
 from routing.subscription import BusinessTerms, SubscriptionDefinition
 from routing.vertical import VerticalDefinition
