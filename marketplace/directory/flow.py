@@ -40,6 +40,8 @@ SUPPRESSED_A_DAY: Final = 1_000
 "Limit of people whom one provider may suppress in 24 hours. Typically, a broker gets a few dozen STOP replies a day."
 SUPPRESSING_RETRY_SECONDS: Final = 3_600
 
+MOST_MOVED: Final = 200
+"Subscriptions that are sent to another endpoint by one call."
 NOT_THERE: Final = "There is nothing with this id, or it is not yours."
 
 
@@ -424,6 +426,46 @@ async def end_previous_secret(pool: Pool, caller: Principal, reach: TenantScope,
         subject = ids.encode("whe", endpoint_id)
         await audit.record(connection, now, caller.key_id, "endpoint.end_previous_secret", subject)
         return await load_endpoint(connection, caller, reach, endpoint_id)
+
+
+async def set_hold(pool: Pool, caller: Principal, reach: TenantScope, endpoint_id: UUID, hold_seconds: int) -> Endpoint:
+    """Set for how long a lead is held for an inbox or an e-mail address, from the next lead.
+
+    Raises NotFound, KeyWrongMode, and Conflict for an endpoint that needs nobody to take its leads.
+    """
+    async with transaction(pool) as connection:
+        endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
+        if endpoint.kind not in (EndpointKind.inbox, EndpointKind.email):
+            raise errors.Conflict("Only leads that people take are held for a time of your choice.")
+        if endpoint.hold_seconds != hold_seconds:
+            await directory_store.mark_hold(connection, endpoint_id, hold_seconds)
+            subject = ids.encode("whe", endpoint_id)
+            await audit.record(
+                connection, clock.now(), caller.key_id, "endpoint.set_hold", subject, seconds=hold_seconds
+            )
+    return msgspec.structs.replace(endpoint, hold_seconds=hold_seconds)
+
+
+async def use_endpoint(pool: Pool, actor: str, reach: TenantScope, endpoint_id: UUID) -> int:
+    """Send the leads of all subscriptions within the reach to an endpoint, and return how many were changed.
+
+    Each gets a new version, as by `revise_subscription`, whose errors this raises; and NotFound, and Conflict for an
+    endpoint that is not active.
+    """
+    async with session(pool) as connection:
+        endpoint = await directory_store.find_endpoint(connection, reach, endpoint_id)
+        subscriptions = await directory_store.list_subscriptions(connection, reach, None, MOST_MOVED)
+    if endpoint is None:
+        raise errors.NotFound(NOT_THERE)
+    if endpoint.state != "active":
+        raise errors.Conflict("Verify it or switch it on first: no lead is sent there before.")
+    moved = [each for each in subscriptions if each.state != "ended" and each.endpoint_id != endpoint_id]
+    for subscription in moved:
+        request = SubscriptionRequest(
+            name=subscription.name, endpoint_id=endpoint_id, definition=subscription.definition
+        )
+        await revise_subscription(pool, actor, reach, subscription.id, subscription.version, request)
+    return len(moved)
 
 
 async def switch_endpoint(

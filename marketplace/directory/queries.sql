@@ -115,6 +115,9 @@ returning id;
 -- The breaker is reset: an owner who switches an endpoint on says that it works.
 update endpoint set state = $2, breaker = '{}', breaker_open_until = null where id = $1;
 
+-- name: mark_hold
+update endpoint set hold_seconds = $2 where id = $1;
+
 -- name: mark_secret
 -- The old secret stays valid beside the new one until $3, so that no delivery fails during the change.
 update endpoint set previous_secret = secret, previous_until = $3, secret = $2 where id = $1;

@@ -311,6 +311,11 @@ def _address_of_one() -> Iterator[None]:
         raise EndpointShared(ADDRESS_TAKEN) from error
 
 
+async def mark_hold(connection: Connection, endpoint_id: UUID, hold_seconds: int) -> None:
+    """Set for how long a lead is held for an endpoint."""
+    await connection.execute(SQL["mark_hold"], endpoint_id, hold_seconds)
+
+
 async def mark_secret(connection: Connection, endpoint_id: UUID, secret: bytes, previous_until: datetime) -> None:
     """Store a new sealed secret; the present one stays valid until `previous_until`."""
     await connection.execute(SQL["mark_secret"], endpoint_id, secret, previous_until)

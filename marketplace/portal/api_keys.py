@@ -1,7 +1,8 @@
-"""API keys as the pages of a provider and of an operator list them."""
+"""API keys as the pages of a business, a provider and an operator list them."""
 
 from typing import Annotated, Final
 
+import msgspec
 from msgspec import Meta
 
 from marketplace.portal.frame import badge
@@ -12,6 +13,16 @@ from marketplace.text.faults import WORDS
 
 KeyName = Annotated[str, Meta(min_length=1, max_length=100, pattern=WORDS)]
 KeyDays = Annotated[int, Meta(ge=1, le=3_650)]
+
+
+MOST_SHOWN: Final = 200
+"Keys on the page of an account."
+
+
+class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
+    """The hours during which the old key still works."""
+
+    hours: Annotated[int, Meta(ge=0, le=720)] = 24
 
 
 def state_of(key: ApiKey) -> str:

@@ -25,6 +25,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "endpoint.create": "Added an endpoint",
     "endpoint.end_previous_secret": "Ended the old secret of an endpoint",
     "endpoint.rotate_secret": "Made a new secret for an endpoint",
+    "endpoint.set_hold": "Set for how long a lead is held",
     "endpoint.switch": "Switched an endpoint on or off",
     "endpoint.test": "Sent a test lead",
     "endpoint.verify": "Verified an endpoint",

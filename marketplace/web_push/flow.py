@@ -5,7 +5,7 @@ lead. A message that cannot be sent is not repeated, because the lead waits for 
 """
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -39,6 +39,7 @@ MOST_WAITING: Final = 1_000
 "Leads whose messages wait in one process; of further ones nobody is notified."
 SECONDS: Final = 10.0
 "Longest time for one message."
+PRACTICE_LIFE: Final = timedelta(minutes=5)
 SHORTEST_LIFE: Final = 30
 "Least seconds for which a push service keeps a message for a phone that is out of reach."
 ENDED: Final = frozenset({404, 410})
@@ -70,6 +71,14 @@ class NewLead(msgspec.Struct, frozen=True, kw_only=True):
     vertical: str
     mode: str
     hold_until: datetime
+
+
+PRACTICE: Final = PushMessage(
+    title="Practice lead",
+    body="This is how a new lead is announced. Nothing is charged.",
+    tag="practice",
+    path="/business/inbox/practice",
+)
 
 
 def message_of(lead: NewLead, name: str) -> PushMessage:
@@ -161,6 +170,15 @@ class PushSender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def send_practice(self, member_id: UUID) -> int:
+        """Send a practice message to the member's devices, and return how many push services took it."""
+        async with session(self._pool) as connection:
+            rows = await store.list_of_member(connection, member_id)
+        until = clock.now() + PRACTICE_LIFE
+        message = msgspec.json.encode(PRACTICE)
+        results = await asyncio.gather(*(self._send(row, message, until) for row in rows))
+        return results.count("accepted")
+
     async def close(self) -> None:
         """End the messages on their way after SECONDS at most."""
         if self._tasks:
@@ -180,15 +198,17 @@ class PushSender:
         except Exception as error:  # whatever happens to a message must not end the worker
             log.warning("push_failed", error=type(error).__name__)
 
-    async def _send(self, row: PushSubscription, message: bytes, hold_until: datetime) -> None:
-        """Send one message, and delete a subscription that has ended."""
+    async def _send(self, row: PushSubscription, message: bytes, hold_until: datetime) -> str:
+        """Send one message and return its result; delete a subscription that has ended."""
         async with self._slots:
             observation = await self._post(row, message, hold_until)
         status = observation.status if isinstance(observation, AnswerReceived) else None
         if status in ENDED:
             async with session(self._pool) as connection:
                 await store.delete_ended(connection, row.id)
-        metrics.PUSH_MESSAGES.labels(result=_result_of(status)).inc()
+        result = _result_of(status)
+        metrics.PUSH_MESSAGES.labels(result=result).inc()
+        return result
 
     async def _post(self, row: PushSubscription, message: bytes, hold_until: datetime) -> Observation:
         keys = msgspec.json.decode(self._sealer.open_secret(row.id, row.keys), type=BrowserKeys)

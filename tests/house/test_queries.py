@@ -122,7 +122,7 @@ ONLY: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "withdraw_updates": (ERASER,),
     },
     "quarantine/failing.sql": {"list_quarantined": (REPORTS,), "ask_for_retry": (API,), "dismiss": (API,)},
-    "web_push/queries.sql": {"list_of_business": (WORK,), "delete_ended": (WORK,)},
+    "web_push/queries.sql": {"list_of_business": (WORK,), "delete_ended": (API, WORK)},
     "feed/queries.sql": {"expose": (FEEDER,), "mark_acknowledged": (API, FEEDER)},
     "feedback/queries.sql": dict.fromkeys(
         (

@@ -137,7 +137,7 @@ def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Li
     return Listing(
         caption="Endpoints",
         columns=(
-            Column("Address", lambda endpoint: endpoint.url or "Feed that your software reads"),
+            Column("Address", wording.endpoint_name),
             Column("State", state),
             Column("Received", received, style="num"),
             Column("Median", percentile("p50_ms"), style="num"),

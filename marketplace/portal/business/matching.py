@@ -18,7 +18,7 @@ from marketplace.directory.flow import SubscriptionRequest
 from marketplace.directory.store import Endpoint, SubscriptionRecord, TenantScope
 from marketplace.distribution.matching_preview import MatchingPreview, load_previews
 from marketplace.portal import charts
-from marketplace.portal.business import subscription_form
+from marketplace.portal.business import subscription_form, wording
 from marketplace.portal.business.store import PostalLocation
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page
@@ -187,7 +187,7 @@ async def _subscription_page(
 def _form_of(subscription: SubscriptionRecord, endpoints: Sequence[Endpoint]) -> ShownForm:
     endpoint_id = subscription.endpoint_id
     values = {"name": subscription.name, "endpoint": ids.encode("whe", endpoint_id) if endpoint_id else ""}
-    choices = [(ids.encode("whe", row.id), row.url or "Feed that your software reads") for row in endpoints]
+    choices = [(ids.encode("whe", row.id), wording.endpoint_name(row)) for row in endpoints]
     return show_form(SubscriptionForm, values, {"endpoint": choices})
 
 

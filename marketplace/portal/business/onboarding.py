@@ -24,6 +24,7 @@ from marketplace.portal.business.delivery import Url, caller_of, scope_of, try_e
 from marketplace.portal.business.delivery_trial import DeliveryTrial
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.business.matching import country_of, draw_area, form_faults
+from marketplace.portal.business.receiving import find_inbox
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import WalletSummary, business_page, load_wallet_summary
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
@@ -47,6 +48,7 @@ from marketplace.security import audit
 from marketplace.security.auth import CallerKind
 from marketplace.text.faults import WORDS, FaultCode
 from marketplace.web.http import AnyRequest, path_id, services
+from routing.delivery import EndpointKind
 from routing.subscription import Area, SubscriptionDefinition
 
 HOME: Final = "/business/onboarding"
@@ -59,6 +61,8 @@ STEPS: Final = (
     ("wallet", "Wallet"),
 )
 MOST_VERTICALS: Final = 12
+INBOX_SECONDS: Final = 600
+"Time for which a lead is held for an inbox of the first steps."
 LEADS_OF_A_VERTICAL: Final = 150
 "Leads read to estimate each vertical in the list: enough to tell a busy vertical from a quiet one."
 
@@ -99,9 +103,9 @@ class VerticalForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Address of a new endpoint, or an endpoint to verify, to test or to use."""
+    """Address of a new endpoint, the inbox, or an endpoint to verify, to test or to use."""
 
-    act: Annotated[str, Meta(pattern="^(add|verify|test|use)$")]
+    act: Annotated[str, Meta(pattern="^(add|inbox|verify|test|use)$")]
     url: Annotated[Url, label("Address", required=True)] = ""
     endpoint: str = ""
 
@@ -287,6 +291,7 @@ async def _context(
     context: dict[str, object] = {
         "verticals": (),
         "endpoints": (),
+        "has_inbox": False,
         "preview": None,
         "map": None,
         "ticks": subscription_form.ticks_of(definition, fields),
@@ -312,9 +317,10 @@ async def _context(
     if step == "hours":
         context["week"] = subscription_form.weekly_hours(definition.hours)
     if step == "delivery":
-        context["endpoints"] = await directory_store.list_endpoints(
+        context["endpoints"] = endpoints = await directory_store.list_endpoints(
             connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS
         )
+        context["has_inbox"] = find_inbox(endpoints) is not None
     return context
 
 
@@ -432,6 +438,11 @@ async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: FormFields
             app.pool, app.sealer, app.guard, viewer.actor, viewer.owner, form.url.strip(), viewer.opened
         )
         return await _step_page(request, viewer, "delivery", secret=secret)
+    if form.act == "inbox":
+        inbox = await directory_flow.create_serverless(
+            app.pool, viewer.actor, viewer.owner, EndpointKind.inbox, INBOX_SECONDS
+        )
+        return await _subscribe(request, viewer, inbox.id)
     endpoint_id = path_id("whe", form.endpoint)
     if form.act == "verify":
         await directory_flow.verify_endpoint(
@@ -442,6 +453,13 @@ async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: FormFields
     if form.act == "test":
         trial = await try_endpoint(request, viewer, endpoint_id, choices.vertical)
         return await _step_page(request, viewer, "delivery", trial=trial)
+    return await _subscribe(request, viewer, endpoint_id)
+
+
+async def _subscribe(request: AnyRequest, viewer: Viewer, endpoint_id: UUID) -> Response[bytes]:
+    """Make the subscription of these first steps, whose leads go to the endpoint, if it is not made yet."""
+    app = services(request)
+    choices, _ = await _load(request, viewer)
     slug, definition = _started(choices)
     if choices.order_id is not None:
         return redirect(request, f"{HOME}/wallet")

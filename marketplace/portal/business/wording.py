@@ -1,13 +1,15 @@
 """Words that the pages of a business show for states, outcomes, reasons and other codes."""
 
-from typing import Final
+from typing import Final, assert_never
 
 from markupsafe import Markup
 
 from billing.returns import ReturnReason
+from marketplace.directory.store import Endpoint
 from marketplace.feedback.stages_store import StageColour
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from marketplace.portal.frame import badge
+from routing.delivery import EndpointKind
 from routing.lifecycle import AssignmentState
 from routing.qualification import DimensionResult
 from routing.quota import SuspensionReason
@@ -194,6 +196,21 @@ def attempt_words(outcome: str, reason: str, status: int | None) -> str:
 def outcome_badge(outcome: str) -> Markup:
     """Return the badge of an attempt's outcome."""
     return badge(OUTCOMES.get(outcome, outcome), OUTCOME_TONES.get(outcome, "muted"))
+
+
+def endpoint_name(endpoint: Endpoint) -> str:
+    """Return a way to receive leads in words; the address of a webhook."""
+    match endpoint.kind:
+        case EndpointKind.push:
+            return endpoint.url or ""
+        case EndpointKind.feed:
+            return "Feed that your software reads"
+        case EndpointKind.inbox:
+            return "Inbox, here and on your phone"
+        case EndpointKind.email:
+            return "E-mail"
+        case _:
+            assert_never(endpoint.kind)
 
 
 def answer_words(value: str | int | bool) -> str:

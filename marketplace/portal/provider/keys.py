@@ -1,16 +1,15 @@
 """Page of a provider's API keys: make, rotate and revoke. The text of a key is shown once."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
-from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import going_live
-from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
+from marketplace.portal.api_keys import KEYS, MOST_SHOWN, KeyDays, KeyName, RotateForm, works
 from marketplace.portal.forms import ReasonForm, changing, fill, label, show_again, show_form, submitted
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.session import Viewer, visitor
@@ -18,8 +17,6 @@ from marketplace.runtime import clock, errors
 from marketplace.security import auth
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services
-
-MOST_SHOWN: Final = 200
 
 
 class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,12 +27,6 @@ class ProviderKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     days: Annotated[
         KeyDays | None, label("Days until it ends", "If you leave this empty, the key works until you revoke it.")
     ] = None
-
-
-class RotateForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The hours during which the old key still works."""
-
-    hours: Annotated[int, Meta(ge=0, le=720)] = 24
 
 
 @get("/provider/keys")

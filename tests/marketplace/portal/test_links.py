@@ -20,6 +20,10 @@ OUTWARD: Final = ("tel:", "mailto:", "sms:", "http:", "https:", "#")
 PROMISED: Final = {
     "Add a subscription": "What do you do?",
     "First steps": "Your company",
+    "Receiving leads": "How do you want to receive leads?",
+    "Choose how you receive leads": "How do you want to receive leads?",
+    "All leads that you have taken": "Leads",
+    "Enter the address": "Delivery",
     "Company": "Your company",
     "Services": "What do you do?",
     "Area": "Where do you work?",
