@@ -84,8 +84,8 @@ def pay(market: Marketplace, business_id: str) -> None:
     market.ask("POST", "/v1/top-ups", top_up)
 
 
-def set_up(page: Page, market: Marketplace, postal_code: str, address: str) -> None:
-    """The six steps, with no more than they ask for."""
+def begin_subscription(page: Page, market: Marketplace, postal_code: str) -> None:
+    """The first four of the six steps, with no more than they ask for."""
     page.goto(f"{market.url}/business/onboarding")
     page.goto(f"{market.url}/business/onboarding/company")
     press(page, "Save and continue")
@@ -97,6 +97,12 @@ def set_up(page: Page, market: Marketplace, postal_code: str, address: str) -> N
     page.get_by_label("At any hour").check()
     page.get_by_label(re.compile("Price per lead")).fill("52.00")
     press(page, "Save and continue")
+
+
+def set_up(page: Page, market: Marketplace, postal_code: str, address: str) -> None:
+    """The six steps with a server, with no more than they ask for."""
+    begin_subscription(page, market, postal_code)
+    page.get_by_text("Add the address of your CRM or server").click()
     page.get_by_label("Address").fill(address)
     press(page, "Add endpoint")
     press(page, "Verify")
@@ -105,6 +111,51 @@ def set_up(page: Page, market: Marketplace, postal_code: str, address: str) -> N
     page.goto(f"{market.url}/business/onboarding/wallet")
     page.get_by_label(re.compile("First payment")).fill("1,000")
     press(page, "Done")
+
+
+def test_a_business_without_a_server_takes_a_lead_on_a_phone_calls_and_wins_it(
+    market: Marketplace, browser: Browser
+) -> None:
+    body = {"name": "Island Roofs", "zone": "Pacific/Honolulu", "currency": CURRENCY, "credit_limit_minor": 0}
+    made = market.ask("POST", "/v1/businesses", body)
+    with tab(browser, market.url) as eyes:
+        page = eyes.page
+        page.set_viewport_size(PHONE)
+        join(eyes, market, CallerKind.business, made["id"])
+        begin_subscription(page, market, market.island)
+        press(page, "Receive leads here")
+        pay(market, made["id"])
+        follow(page, "Inbox")
+        expect(page.locator("main")).to_contain_text("No lead waits for you now")
+        expect(page.locator("[data-live-state=live]")).to_be_visible()
+        market.ask_for_work(market.island)
+        card = page.locator(".inbox-card")
+        expect(card).to_contain_text(re.compile("left"))
+        expect(page).to_have_title(re.compile(r"^\(1\) Inbox"))
+        take = card.get_by_role("button", name="Take this lead")
+        assert take.evaluate("button => button.getBoundingClientRect().bottom <= window.innerHeight")
+        eyes.look()
+        page.set_viewport_size(PHONE)
+        take.click()
+        page.wait_for_url(re.compile("/business/leads/lead_"))
+        expect(page.locator("main")).to_contain_text("This lead is yours alone")
+        expect(page.locator('main a[href^="tel:+"]').first).to_be_visible()
+        page.get_by_label(re.compile("Won")).fill("8,400")
+        press(page, "Won")
+        expect(page.locator("main")).to_contain_text(re.compile("Now: (Won|Signed)"))
+        follow(page, "Wallet")
+        expect(page.locator("main")).to_contain_text("$948.00")
+        market.ask("PATCH", f"/v1/businesses/{made['id']}", {"state": "frozen"})
+        assert eyes.faults == []
+
+
+def test_the_inbox_works_without_a_script(market: Marketplace, browser: Browser) -> None:
+    with tab(browser, market.url, java_script_enabled=False) as eyes:
+        come_in(eyes, market, CallerKind.business)
+        eyes.page.goto(f"{market.url}/business/inbox/practice")
+        press(eyes.page, "Take this lead")
+        expect(eyes.page.locator("main")).to_contain_text("Alex Example")
+        assert eyes.faults == []
 
 
 def test_an_office_manager_works_the_board_on_a_phone(market: Marketplace, browser: Browser) -> None:
