@@ -20,7 +20,7 @@ from marketplace.portal.business.subscription_form import MILE_KM
 from marketplace.portal.business.wallet_summary import business_page
 from marketplace.portal.business.why import MOST_SUBSCRIPTIONS
 from marketplace.portal.forms import changing, show_again, submitted
-from marketplace.portal.frame import partial, redirect, words
+from marketplace.portal.frame import money, partial, redirect, words
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.live import LivePart, show_part
 from marketplace.portal.session import Viewer, visitor
@@ -37,7 +37,7 @@ from marketplace.web_push.flow import BrowserKeys
 from marketplace.web_push.store import PushSubscription
 from routing.delivery import EndpointKind
 from routing.index import IndexEntry, km_between, point_of
-from routing.inquiry import Budget, Facts, NeedField, Timing, amount_in_words
+from routing.inquiry import Budget, Facts, NeedField, Timing
 from routing.lifecycle import AssignmentState
 from routing.subscription import Subscription
 
@@ -94,7 +94,7 @@ def card_of(row: InboxLead, rules: Rules) -> InboxCard:
         title=definition.name if definition else words(facts.vertical),
         facts=(
             *need_words(facts, definition.needs if definition else {}),
-            *_named("Where", ", ".join(part for part in (place_words(facts), distance) if part)),
+            *_named("Place", ", ".join(part for part in (place_words(facts), distance) if part)),
             *_named("Budget", budget_words(facts.budget)),
             *_named("When", timing_words(facts.timing)),
         ),
@@ -133,19 +133,26 @@ def distance_words(facts: Facts, subscription: Subscription | None) -> str:
     distances = [km_between(disc, point) for disc in IndexEntry(subscription).discs]
     if not distances:
         return ""
-    if facts.place.country in IN_MILES:
-        return f"{min(distances) / MILE_KM:.0f} miles away"
-    return f"{min(distances):.0f} km away"
+    in_miles = facts.place.country in IN_MILES
+    distance = round(min(distances) / (MILE_KM if in_miles else 1))
+    if distance < 2:
+        return "about a mile away" if in_miles else "about 1 km away"
+    return f"{distance} miles away" if in_miles else f"{distance} km away"
 
 
 def budget_words(budget: Budget | None) -> str:
-    """Return `USD 12,000`, or both ends of a range."""
+    """Return `$12,000`, or both ends of a range."""
     if budget is None:
         return ""
-    least = amount_in_words(budget.minor, budget.currency)
+    least = rounded(budget.minor, budget.currency)
     if budget.maximum_minor is None or budget.maximum_minor == budget.minor:
         return least
-    return f"{least} to {amount_in_words(budget.maximum_minor, budget.currency)}"
+    return f"{least} to {rounded(budget.maximum_minor, budget.currency)}"
+
+
+def rounded(minor: int, currency: str) -> str:
+    """Return an amount without its cents if it has none: `$12,000`."""
+    return money(minor, currency).removesuffix(".00")
 
 
 def timing_words(timing: Timing | None) -> str:

@@ -24,7 +24,6 @@ from marketplace.web_push import store as push_store
 from marketplace.web_push.encryption import load_private_key
 from marketplace.web_push.flow import PushSender
 from routing.delivery import HOLD_WINDOW
-from routing.inquiry import amount_in_words
 
 HOME: Final = f"{inbox.HOME}/practice"
 PRICE_MINOR: Final = 5_000
@@ -70,8 +69,8 @@ def _card(vertical: Vertical, example: dict[str, Any], price_minor: int) -> Inbo
         title=vertical.definition.name,
         facts=(
             *((needs[name].label or words(name), wording.answer_words(value)) for name, value in answers.items()),
-            ("Where", "4 miles away"),
-            ("Budget", amount_in_words(budget["minor"], budget["currency"])),
+            ("Place", "4 miles away"),
+            ("Budget", inbox.rounded(budget["minor"], budget["currency"])),
             ("When", f"Within {bant['timing']['within_days']} days"),
         ),
         price_minor=price_minor,

@@ -225,9 +225,9 @@ def test_a_card_says_when_the_person_wants_it(timing: Timing | None, words: str)
     ("budget", "words"),
     [
         (None, ""),
-        (Budget(minor=1_200_000, currency="USD"), "USD 12,000"),
-        (Budget(minor=1_200_000, currency="USD", maximum_minor=1_200_000), "USD 12,000"),
-        (Budget(minor=800_000, currency="USD", maximum_minor=1_200_000), "USD 8,000 to USD 12,000"),
+        (Budget(minor=1_200_000, currency="USD"), "$12,000"),
+        (Budget(minor=1_200_000, currency="USD", maximum_minor=1_200_000), "$12,000"),
+        (Budget(minor=800_000, currency="USD", maximum_minor=1_200_000), "$8,000 to $12,000"),
     ],
 )
 def test_a_card_says_what_the_person_can_spend(budget: Budget | None, words: str) -> None:
