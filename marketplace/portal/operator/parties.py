@@ -1,5 +1,6 @@
 """Businesses and providers: their names, states, terms and keys. Each change has a reason."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
@@ -11,7 +12,7 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Meta
 
-from billing.pricing import FixedPayout, Payout, SharePayout
+from billing.pricing import MOST_FIXED_MINOR, FixedPayout, Payout, SharePayout
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import going_live
@@ -20,7 +21,9 @@ from marketplace.directory.parties import LONGEST_SELLER_NAME, MOST_SELLER_NAMES
 from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.directory.wire import Currency, Slug
 from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
+from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import (
+    Amount,
     Reason,
     ReasonForm,
     ShownForm,
@@ -32,7 +35,7 @@ from marketplace.portal.forms import (
     show_form,
     submitted,
 )
-from marketplace.portal.frame import badge, page, redirect, words
+from marketplace.portal.frame import badge, money, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import back_office_store
 from marketplace.portal.operator.audit_trail import recent_changes
@@ -55,8 +58,7 @@ CSV_LINES: Final = 10_000
 SellerNames = Annotated[str, Meta(max_length=MOST_SELLER_NAMES * 101, extra={"kind": "textarea", "rows": 3})]
 PartyName = Annotated[str, Meta(min_length=1, max_length=200, pattern=WORDS)]
 Percent = Annotated[float, Meta(ge=0, le=100, extra={"step": "0.01"})]
-Minor = Annotated[int, Meta(ge=0, le=10**9)]
-FIXED_PAYOUT: Final = "Or a fixed amount per lead, in cents or the smallest unit"
+FIXED_PAYOUT: Final = "Or a fixed amount per lead, in {currency}"
 KEY_MODES: Final = (("test", "Test: no real people or money"), ("live", "Live: real people"))
 
 
@@ -69,11 +71,11 @@ class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A new provider with its payout: a percentage of each price, or a fixed amount per lead in minor units."""
+    """A new provider with its payout: a percentage of each price, or a fixed amount per lead."""
 
     name: Annotated[PartyName, label("Name")]
     share_percent: Annotated[Percent | None, label("Percentage of each price")] = None
-    fixed_minor: Annotated[Minor | None, label(FIXED_PAYOUT, "If given, it replaces the percentage.")] = None
+    fixed: Annotated[Amount | None, label(FIXED_PAYOUT, "If given, it replaces the percentage.")] = None
 
 
 class BusinessChangeForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +111,7 @@ class ProviderChangeForm(msgspec.Struct, frozen=True, kw_only=True):
     share_percent: Annotated[
         Percent | None, label("Percentage of each price", "If empty, the payout stays as it is.")
     ] = None
-    fixed_minor: Annotated[Minor | None, label(FIXED_PAYOUT)] = None
+    fixed: Annotated[Amount | None, label(FIXED_PAYOUT)] = None
     reason: Annotated[Reason, label("Reason")]
 
 
@@ -131,16 +133,30 @@ class PartyKeyForm(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
-def describe_payout(payout: Payout) -> str:
-    """Return the payout in words: `60% of the price`, `300 per lead (minor units)`."""
+async def payout_currency(request: AnyRequest) -> str:
+    """Return the currency in which fixed payouts are shown and typed: that of most verticals.
+
+    For a lead in another currency, a fixed payout is the same number of its smallest units.
+    """
+    rules = await services(request).catalog.recent()
+    currencies = Counter(vertical.definition.currency for vertical in rules.by_slug.values())
+    return max(currencies, key=lambda currency: (currencies[currency], currency), default="USD")
+
+
+def describe_payout(payout: Payout, currency: str) -> str:
+    """Return the payout in words: `60% of the price`, `$3.00 per lead`."""
     if isinstance(payout, SharePayout):
         return f"{payout.basis_points / 100:g}% of the price"
-    return f"{payout.minor:,} per lead (minor units)"
+    return f"{money(payout.minor, currency)} per lead"
 
 
-def _read_payout(share_percent: float | None, fixed_minor: int | None) -> Payout | None:
-    if fixed_minor is not None:
-        return FixedPayout(minor=fixed_minor)
+def _read_payout(share_percent: float | None, fixed: str | None, currency: str) -> Payout | None:
+    """Return the payout of a form, None if it states none. Raises InvalidInput for an invalid amount."""
+    minor = read_amount(fixed, currency, "fixed")
+    if minor is not None:
+        if not 0 <= minor <= MOST_FIXED_MINOR:
+            raise field_fault("fixed", FaultCode.out_of_range, "Enter an amount from 0.00 on.")
+        return FixedPayout(minor=minor)
     return None if share_percent is None else SharePayout(basis_points=round(share_percent * 100))
 
 
@@ -193,26 +209,33 @@ BUSINESS_LIST: Final = Listing[BusinessRow](
         "orders",
     ),
 )
-PROVIDER_LIST: Final = Listing[ProviderRow](
-    caption="Providers",
-    name="providers",
-    columns=(
-        *_identity("Provider", PROVIDERS, "prov"),
-        Column("Payout", lambda row: describe_payout(row.payout), file="payout"),
-        Column("Live keys", lambda row: row.live_keys, file="live_keys", style="num"),
-        *_HISTORY,
-    ),
-)
+
+
+def provider_list(currency: str) -> Listing[ProviderRow]:
+    """Return the list of providers, with fixed payouts in this currency."""
+    return Listing(
+        caption="Providers",
+        name="providers",
+        columns=(
+            *_identity("Provider", PROVIDERS, "prov"),
+            Column("Payout", lambda row: describe_payout(row.payout, currency), file="payout"),
+            Column("Live keys", lambda row: row.live_keys, file="live_keys", style="num"),
+            *_HISTORY,
+        ),
+    )
 
 
 class PartyKind(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of party in the back office: its pages and list, the states to filter by, and the form to add one."""
+    """A kind of party in the back office: its pages and list, the states to filter by, and the form to add one.
+
+    `listing` takes the currency of fixed payouts.
+    """
 
     caller: CallerKind
     home: str
     prefix: str
     about: str
-    listing: Listing[Any]
+    listing: Callable[[str], Listing[Any]]
     load: Callable[..., Awaitable[tuple[BusinessRow, ...] | tuple[ProviderRow, ...]]]
     states: tuple[str, str]
     form: type[msgspec.Struct]
@@ -225,7 +248,7 @@ KINDS: Final = (
         home=BUSINESSES,
         prefix="biz",
         about="Businesses that buy leads, with their money, subscriptions and latest lead.",
-        listing=BUSINESS_LIST,
+        listing=lambda currency: BUSINESS_LIST,
         load=back_office_store.list_businesses,
         states=("active", "frozen"),
         form=BusinessForm,
@@ -236,7 +259,7 @@ KINDS: Final = (
         home=PROVIDERS,
         prefix="prov",
         about="Providers that send inquiries, with their payout and latest lead.",
-        listing=PROVIDER_LIST,
+        listing=provider_list,
         load=back_office_store.list_providers,
         states=("active", "suspended"),
         form=ProviderForm,
@@ -267,15 +290,18 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
             name=query.get("name") or None,
             state=query.get("state") or None,
         )
+    currency = await payout_currency(request)
+    listing = kind.listing(currency)
     if as_file:
-        return await kind.listing.download(rows[:limit])
+        return await listing.download(rows[:limit])
     return page(
         request,
         viewer,
         "operator/parties.html",
         kind=kind,
+        listing=listing,
         states=[(state, words(state)) for state in kind.states],
-        form=show_form(kind.form, kind.values),
+        form=show_form(kind.form, kind.values, currency=currency),
         rows=rows[:limit],
         next_cursor=next_page(kind.prefix, [row.id for row in rows], limit),
     )
@@ -301,8 +327,8 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
     """Create a provider, and go to its team to invite the first member."""
     viewer, fields = await changing(request, CallerKind.operator)
     try:
-        form = fill(ProviderForm, fields)
-        payout = _read_payout(form.share_percent, form.fixed_minor) or SharePayout(basis_points=0)
+        form, currency = fill(ProviderForm, fields), await payout_currency(request)
+        payout = _read_payout(form.share_percent, form.fixed, currency) or SharePayout(basis_points=0)
         provider = await directory_flow.create_provider(services(request).pool, viewer.actor, form.name.strip(), payout)
     except errors.InvalidInput as error:
         return await show_again(request, fields, error, _list_page(request, viewer))
@@ -413,7 +439,7 @@ async def _provider_page(
     *,
     key: str = "",
 ) -> Response[bytes]:
-    public = ids.encode("prov", provider_id)
+    public, currency = ids.encode("prov", provider_id), await payout_currency(request)
     async with session(services(request).pool) as connection:
         providers = await back_office_store.list_providers(connection, None, 1, only=provider_id)
         if not providers:
@@ -430,8 +456,8 @@ async def _provider_page(
         account=public,
         home=f"{PROVIDERS}/{public}",
         readiness=readiness,
-        describe_payout=describe_payout,
-        form=show_form(ProviderChangeForm, {"name": providers[0].name}),
+        payout=describe_payout(providers[0].payout, currency),
+        form=show_form(ProviderChangeForm, {"name": providers[0].name}, currency=currency),
         **_party_context(keys, changes, names, key),
     )
 
@@ -510,14 +536,14 @@ async def change_provider(request: AnyRequest, provider_id: FromPath[str]) -> Re
     viewer, fields = await changing(request, CallerKind.operator)
     party_id = path_id("prov", provider_id)
     try:
-        form = fill(ProviderChangeForm, fields)
+        form, currency = fill(ProviderChangeForm, fields), await payout_currency(request)
         provider = await directory_flow.change_provider(
             services(request).pool,
             viewer.actor,
             party_id,
             form.name,
             form.state,
-            _read_payout(form.share_percent, form.fixed_minor),
+            _read_payout(form.share_percent, form.fixed, currency),
             form.reason.strip(),
         )
     except errors.InvalidInput as error:

@@ -5,8 +5,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from marketplace.portal.forms import ShownForm, label, show_form, split_codes, split_lines
-from marketplace.portal.frame import words
+from marketplace.portal.business.leads import read_amount
+from marketplace.portal.forms import Amount, ShownForm, label, show_form, split_codes, split_lines
+from marketplace.portal.frame import field_amount, words
 from routing.certificate import LONGEST_HOLD_SECONDS, CertificatePolicy, FailureConsequence
 from routing.consent import Channel, ConsentPolicy
 from routing.inquiry import amount_in_words
@@ -53,7 +54,7 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
 
     minimum_score: Annotated[int, Meta(ge=0, le=100), label("Minimum score")]
     on_low_score: Annotated[ResultConsequence, label("If the score is lower")]
-    budget_minimum: Annotated[int, Meta(ge=0, le=10**9), label("Minimum budget, in the smallest unit of {currency}")]
+    budget_minimum: Annotated[Amount, label("Minimum budget, in {currency}")]
     within_days: Annotated[int, Meta(ge=0, le=3_650), label("Needed within, in days")]
     budget_fails: Annotated[ResultConsequence, label("If the budget is too low")]
     budget_unknown: Annotated[ResultConsequence, label("If the budget is not known")]
@@ -73,11 +74,7 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
         label("Waits for an answer or points for at most, in days", "From the day on which the inquiry came."),
     ]
     patience_seconds: Annotated[int, Meta(ge=0, le=3_600), label("Waits for a business, in seconds")]
-    reserve_minor: Annotated[
-        int,
-        Meta(ge=PRICE_MINOR[0], le=PRICE_MINOR[1]),
-        label("Lowest price of a lead, in the smallest unit of {currency}"),
-    ]
+    reserve: Annotated[Amount, label("Lowest price of a lead, in {currency}")]
     strategy: Annotated[Strategy, label("Ranking")]
     job_minimum: Annotated[
         JobPrice | None,
@@ -142,12 +139,12 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
     values: dict[str, object] = {
         "minimum_score": definition.minimum_score,
         "on_low_score": definition.on_low_score,
-        "budget_minimum": definition.budget.minimum_minor,
+        "budget_minimum": field_amount(definition.budget.minimum_minor, definition.currency),
         "within_days": definition.timing.within_days,
         "nurture_limit_days": min(definition.timing.nurture_limit_days, LONGEST_NURTURE_DAYS),
         "nurture_days": definition.nurture_days,
         "patience_seconds": definition.patience_seconds,
-        "reserve_minor": definition.reserve_minor,
+        "reserve": field_amount(definition.reserve_minor, definition.currency),
         "strategy": definition.strategy,
         "job_minimum": prices.minimum_minor if prices and prices.minimum_minor is not None else "",
         "job_maximum": prices.maximum_minor if prices and prices.maximum_minor is not None else "",
@@ -181,7 +178,7 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
 
 
 def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> VerticalDefinition:
-    """Return the current rules with those of the form in their place."""
+    """Return the current rules with those of the form in their place. Raises InvalidInput for an invalid amount."""
     replace = msgspec.structs.replace
     timing = replace(
         current.timing,
@@ -189,6 +186,7 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         nurture_limit_days=form.nurture_limit_days,
         **_consequences(current.timing, form.timing_fails, form.timing_unknown),
     )
+    minimum_minor = read_amount(form.budget_minimum, current.currency, "budget_minimum")
     budget_results = _consequences(current.budget, form.budget_fails, form.budget_unknown)
     authority_results = _consequences(current.authority, form.authority_fails, form.authority_unknown)
     return replace(
@@ -197,7 +195,7 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         on_low_score=form.on_low_score,
         nurture_days=form.nurture_days,
         patience_seconds=form.patience_seconds,
-        reserve_minor=form.reserve_minor,
+        reserve_minor=read_amount(form.reserve, current.currency, "reserve") or PRICE_MINOR[0],
         strategy=form.strategy,
         price_range=_price_range(form, current.currency),
         consent=ConsentPolicy(
@@ -218,7 +216,7 @@ def apply_figures(form: VerticalFiguresForm, current: VerticalDefinition) -> Ver
         explore_per_mille=form.explore_per_mille,
         delay_per_mille=form.delay_per_mille,
         delay_seconds=form.delay_seconds,
-        budget=replace(current.budget, minimum_minor=form.budget_minimum, **budget_results),
+        budget=replace(current.budget, minimum_minor=minimum_minor or 0, **budget_results),
         authority=replace(current.authority, **authority_results),
         need=replace(current.need, **_consequences(current.need, form.need_fails, form.need_unknown)),
         timing=timing,

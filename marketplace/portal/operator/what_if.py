@@ -11,7 +11,8 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
-from marketplace.portal.forms import changing, field_errors, fill, label, show_again, show_form
+from marketplace.portal.business.leads import read_amount
+from marketplace.portal.forms import Amount, changing, field_errors, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, page, redirect, words
 from marketplace.portal.listing import Column, Link, Listing, Money, only_in_file
 from marketplace.portal.operator import lead_store
@@ -44,7 +45,7 @@ from marketplace.text.faults import Fault, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, path_id, services, wants_csv
 from routing.calendar import CapWindow
 from routing.ranking import Strategy
-from routing.subscription import CAP_COUNT, PRICE_MINOR, Cap, Subscription
+from routing.subscription import CAP_COUNT, Cap, Subscription
 
 HOME: Final = "/operator/simulations"
 REFRESH: Final = {"Refresh": "2"}
@@ -65,12 +66,7 @@ class WhatIfForm(msgspec.Struct, frozen=True, kw_only=True):
     minimum_score: Annotated[int, Meta(ge=0, le=100), label("Minimum score")] | None = None
     strategy: Annotated[Strategy, label("Ranking")] | None = None
     subscription: Annotated[str, Meta(max_length=40), label("Subscription to change", kind="select")] | None = None
-    price_minor: (
-        Annotated[
-            int, Meta(ge=PRICE_MINOR[0], le=PRICE_MINOR[1]), label("Its price, in the smallest unit of {currency}")
-        ]
-        | None
-    ) = None
+    price: Annotated[Amount | None, label("Its price, in {currency}")] = None
     daily_cap: Annotated[int, Meta(ge=CAP_COUNT[0], le=CAP_COUNT[1]), label("Its leads a day, at most")] | None = None
     pause: Annotated[bool, label("Pause it")] = False
 
@@ -176,7 +172,8 @@ async def start_what_if(request: AnyRequest, slug: FromPath[str]) -> Response[by
     vertical = _vertical_of(rules, slug)
     try:
         form = fill(WhatIfForm, fields)
-        changes = _changes(form, {each.id: each for each in rules_of(rules, vertical).subscriptions})
+        subscriptions = {each.id: each for each in rules_of(rules, vertical).subscriptions}
+        changes = _changes(form, subscriptions, vertical.definition.currency)
         simulation_id = await _start(request, viewer, slug, form.weeks, changes)
     except (errors.InvalidInput, errors.Conflict) as error:
         answer = _form_page(request, viewer, slug)
@@ -206,20 +203,24 @@ async def _start(
     return await simulations_flow.create(shared.pool, await shared.catalog.current(), viewer.actor, draft)
 
 
-def _changes(form: WhatIfForm, subscriptions: Mapping[UUID, Subscription]) -> tuple[WhatIf, ...]:
-    """Return the changes that a form states. Raises InvalidInput if it changes a subscription and names none."""
+def _changes(form: WhatIfForm, subscriptions: Mapping[UUID, Subscription], currency: str) -> tuple[WhatIf, ...]:
+    """Return the changes that a form states, with its price in this currency.
+
+    Raises InvalidInput for an invalid price, and if it changes a subscription and names none.
+    """
+    price_minor = read_amount(form.price, currency, "price")
     changes: list[WhatIf] = []
     if form.minimum_score is not None:
         changes.append(WhatIfPolicy(minimum_score=form.minimum_score))
     if form.strategy is not None:
         changes.append(WhatIfStrategy(strategy=form.strategy))
-    changes_subscription = form.price_minor is not None or form.daily_cap is not None or form.pause
+    changes_subscription = form.price is not None or form.daily_cap is not None or form.pause
     if changes_subscription and form.subscription is None:
         detail = "Choose the subscription to change."
         raise errors.InvalidInput((Fault(pointer="/subscription", code=FaultCode.field_missing, detail=detail),))
     key = form.subscription or ""
-    if form.price_minor is not None:
-        changes.append(WhatIfPrice(subscription_id=key, price_minor=form.price_minor))
+    if price_minor is not None:
+        changes.append(WhatIfPrice(subscription_id=key, price_minor=price_minor))
     if form.daily_cap is not None:
         current = subscriptions.get(ids.decode("sub", key) or UUID(int=0))
         caps = current.definition.caps if current else ()
@@ -230,7 +231,12 @@ def _changes(form: WhatIfForm, subscriptions: Mapping[UUID, Subscription]) -> tu
     return tuple(changes)
 
 
-FIELD_OF: Final = {"subscription_id": "subscription", "caps": "daily_cap", "definition": "minimum_score"}
+FIELD_OF: Final = {
+    "subscription_id": "subscription",
+    "price_minor": "price",
+    "caps": "daily_cap",
+    "definition": "minimum_score",
+}
 "Field of the form for a part of a change that has another name there."
 
 

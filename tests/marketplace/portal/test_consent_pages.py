@@ -129,7 +129,7 @@ async def test_the_requirements_on_consent_are_a_part_of_the_rules(office: Desk)
         "authority_fails": "reject", "authority_unknown": "accept", "need_fails": "reject", "need_unknown": "reject",
         "timing_fails": "reject", "timing_unknown": "nurture", "channels": "call", "purposes": "quotes\noffers",
         "jurisdictions": "us-ca US-TX",
-        "reserve_minor": 1, "strategy": "priority", "requires_named_seller": "1", "requires_certificate": "1",
+        "reserve": "0.01", "strategy": "priority", "requires_named_seller": "1", "requires_certificate": "1",
         "certificate_failure": "hold", "certificate_hold_seconds": 600, "explore_per_mille": 0,
         "delay_per_mille": 0, "delay_seconds": 1_800,
     }  # fmt: skip

@@ -434,7 +434,7 @@ async def test_a_lead_that_was_not_confirmed_is_listed_with_the_amount_not_charg
 QUICK: Final = {
     "minimum_score": 60,
     "on_low_score": "reject",
-    "budget_minimum": 500_000,
+    "budget_minimum": "5,000",
     "within_days": 30,
     **dict.fromkeys(("budget_fails", "authority_fails", "need_fails", "timing_fails"), "reject"),
     **dict.fromkeys(("budget_unknown", "authority_unknown", "need_unknown", "timing_unknown"), "accept"),
@@ -442,7 +442,7 @@ QUICK: Final = {
     "nurture_days": 90,
     "patience_seconds": 0,
     "strategy": "priority",
-    "reserve_minor": 1,
+    "reserve": "0.01",
 }
 
 
@@ -451,7 +451,7 @@ async def test_new_rules_are_tried_on_past_leads_and_then_published_with_a_reaso
     small = roofing_body()["bant"] | {"budget": {"minor": 600_000, "currency": "USD"}}
     await office.desk.sold(2, bant=small)
     path = "/operator/verticals/roofing"
-    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": "10000.00"}))
     assert "The new rules would change 1 of 2 leads." in text
     assert "$50.00 was charged for them" in text
     assert "budget below minimum" in text
@@ -487,7 +487,7 @@ async def test_rules_by_which_leaving_an_answer_out_pays_are_warned_of_before_th
 ) -> None:
     path = "/operator/verticals/roofing"
     assert "Warnings about version 1" in await office.page(path)
-    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": 1_000_000}))
+    text = unescape(await office.submit(f"{path}/try", 200, **QUICK | {"budget_minimum": "10000.00"}))
     assert "Warnings about the new rules" in text
     assert 'a lead with the budget "USD 5,000" is rejected, the same lead without it scores 85' in text
 
@@ -606,9 +606,9 @@ async def test_a_key_is_shown_once_works_and_is_revoked_with_a_reason(office: Of
 async def test_a_provider_is_suspended_and_its_terms_are_changed(office: Office) -> None:
     home = f"/operator/providers/{ids.encode('prov', office.market.provider.owner)}"
     await office.submit(home, state="suspended", reason="bought lists")
-    await office.submit(home, fixed_minor=2_500, reason="a new contract")
+    await office.submit(home, fixed="25.00", reason="a new contract")
     text = await office.page(home)
-    assert "2,500 per lead" in text
+    assert "$25.00 per lead" in text
     assert "Suspended" in text
     assert "bought lists" in text
     await office.submit("/operator/providers", name="South Leads", share_percent="55.5")

@@ -69,7 +69,7 @@ async def test_a_change_is_tried_followed_and_read_in_words_and_figures(scene: S
     key = ids.encode("sub", scene.buyer.subscription_id)
     assert key in await scene.page(f"{HOME}/what-if")
     assert f'href="{HOME}/what-if"' in await scene.page(HOME)
-    address = await scene.start(subscription=key, price_minor=6_000, daily_cap=2)
+    address = await scene.start(subscription=key, price="60", daily_cap=2)
     waiting = await scene.browser.get(address)
     assert "waits for its turn" in waiting.text
     assert waiting.headers["refresh"] == "2"
@@ -109,7 +109,8 @@ async def test_a_simulation_is_cancelled_from_its_page(scene: Scene) -> None:
     ("fields", "sentence"),
     [
         ({}, "Fill in what should be different."),
-        ({"price_minor": 100}, "Choose the subscription to change."),
+        ({"price": "a lot"}, "amount"),
+        ({"price": "1.00"}, "Choose the subscription to change."),
         ({"subscription": "sub_x", "pause": 1}, "Name a live subscription of this vertical"),
         ({"minimum_score": 101}, "100"),
         ({"weeks": 0, "minimum_score": 50}, "Weeks"),
