@@ -1,6 +1,7 @@
 """Reports on the whole marketplace: each with a question, its answer, a chart, a table and links to the leads."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -21,17 +22,19 @@ from marketplace.portal.business.reports import (
     within,
 )
 from marketplace.portal.frame import badge, duration, number, page, percent, words, zone_of
+from marketplace.portal.frame import money as format_money
 from marketplace.portal.listing import Column, Link, Listing, Money, code, only_in_file, took
+from marketplace.portal.operator.report_trend import Headline, compare
 from marketplace.portal.session import Viewer, visitor
 from marketplace.portal.step_words import STEP_NAMES
 from marketplace.reports.funnel import FunnelLoss, RoutingReport, RoutingShare, StarvedSubscription, load_routing
-from marketplace.reports.money_report import MoneyReportLine, PartyGrouping, Period, load_money_report
-from marketplace.reports.quality import FaultFigure, Quality, RejectionCount, load_quality
+from marketplace.reports.money_report import MoneyReport, MoneyReportLine, PartyGrouping, Period, load_money_report
+from marketplace.reports.quality import FaultFigure, Quality, QualityReport, RejectionCount, load_quality
 from marketplace.reports.question import Question, read_question
 from marketplace.reports.roi import load_roi
 from marketplace.reports.roi import usual as half_a_year
-from marketplace.reports.speed import GroupSpeed, SpeedGrouping, load_speed
-from marketplace.reports.unsold import Widening, load_unsold
+from marketplace.reports.speed import GroupSpeed, SpeedGrouping, SpeedReport, load_speed
+from marketplace.reports.unsold import UnsoldReport, Widening, load_unsold
 from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.web.http import AnyRequest, services, wants_csv
@@ -198,8 +201,10 @@ def pace_listing(by: SpeedGrouping) -> Listing[GroupSpeed]:
             Column("Leads", lambda pace: _leads(pace.rows, pace.leads), style="num"),
             Column("Ours, median", lambda pace: took(pace.own.p50_ms), style="num"),
             Column("Ours, 95%", lambda pace: took(pace.own.p95_ms), style="num"),
+            Column("Ours, 99%", lambda pace: took(pace.own.p99_ms), style="num"),
             Column("Business, median", lambda pace: took(pace.business.p50_ms), style="num"),
             Column("Business, 95%", lambda pace: took(pace.business.p95_ms), style="num"),
+            Column("Business, 99%", lambda pace: took(pace.business.p99_ms), style="num"),
             Column("Person reached, median", lambda pace: within(pace.response.contact), style="num"),
         ),
     )
@@ -332,8 +337,8 @@ async def report_page(
 async def show_routing(request: AnyRequest) -> Response[bytes]:
     """Show the steps that leads reached, why they stopped, and which subscriptions got them or got none."""
     viewer = await visitor(request, CallerKind.operator)
-    question = question_of(request, viewer)
-    report = await load_routing(services(request).reports, question)
+    question, pool = question_of(request, viewer), services(request).reports
+    report = await load_routing(pool, question)
     if wants_csv(request):
         return await LOSSES.download(_funnel_lines(report))
     return await report_page(
@@ -342,11 +347,30 @@ async def show_routing(request: AnyRequest) -> Response[bytes]:
         "report_routing",
         question,
         report=report,
+        trend=await compare(question, report, partial(load_routing, pool), _routing_headlines),
         funnel=_funnel(report),
         losses=[line for line in _funnel_lines(report) if line.stopped_by],
         loss_listing=LOSSES,
         shares=SHARES,
         starved=STARVED,
+    )
+
+
+def _count(value: float | None) -> str:
+    return number(value)
+
+
+def _milliseconds(value: float | None) -> str:
+    return duration(None if value is None else value / 1000)
+
+
+def _routing_headlines(report: RoutingReport) -> tuple[Headline, ...]:
+    received = report.funnel[0].leads if report.funnel else 0
+    delivered = next((step for step in report.funnel if step.name == "delivered"), None)
+    return (
+        Headline("Inquiries", received, _count),
+        Headline("Delivered", delivered.leads if delivered else 0, _count),
+        Headline("Share delivered", delivered.share if delivered and received else None, percent, share=True),
     )
 
 
@@ -379,12 +403,27 @@ def _funnel_lines(report: RoutingReport) -> Iterator[FunnelLine]:
 async def show_unsold(request: AnyRequest) -> Response[bytes]:
     """Show why leads were unsold, and how many leads a change of one rule would have sold."""
     viewer = await visitor(request, CallerKind.operator)
-    question = question_of(request, viewer)
-    report = await load_unsold(services(request).reports, question)
+    question, pool = question_of(request, viewer), services(request).reports
+    report = await load_unsold(pool, question)
     if wants_csv(request):
         return await WIDENINGS.download([*report.overall, *report.widenings])
     return await report_page(
-        request, viewer, "report_unsold", question, report=report, reasons=REASONS, widenings=WIDENINGS
+        request,
+        viewer,
+        "report_unsold",
+        question,
+        report=report,
+        trend=await compare(question, report, partial(load_unsold, pool), _unsold_headlines),
+        reasons=REASONS,
+        widenings=WIDENINGS,
+    )
+
+
+def _unsold_headlines(report: UnsoldReport) -> tuple[Headline, ...]:
+    return (
+        Headline("Prospects", report.qualified, _count),
+        Headline("Unsold", report.unsold, _count),
+        Headline("Share unsold", report.unsold / report.qualified if report.qualified else None, percent, share=True),
     )
 
 
@@ -397,7 +436,8 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
     viewer = await visitor(request, CallerKind.operator)
     question, text = question_of(request, viewer), request.query_params.get("by")
     by = SpeedGrouping(text) if text in tuple(SpeedGrouping) else SpeedGrouping.business
-    report = await load_speed(services(request).reports, question, by)
+    pool = services(request).reports
+    report = await load_speed(pool, question, by)
     if wants_csv(request):
         return await STEPS.download(step for pace in (report.total, *report.groups) for step in steps_of(pace))
     return await report_page(
@@ -406,12 +446,23 @@ async def show_speed(request: AnyRequest) -> Response[bytes]:
         "report_speed",
         question,
         report=report,
+        trend=await compare(question, report, partial(load_speed, pool, by=None), _speed_headlines),
         by=by,
+        groups=sorted(report.groups, key=lambda group: group.key) if by is SpeedGrouping.hour else report.groups,
         groupings=tuple(SpeedGrouping),
         step_listing=STEPS,
         steps=steps_of(report.total),
         paces=pace_listing(by),
         waterfall=_waterfall(report.total),
+    )
+
+
+def _speed_headlines(report: SpeedReport) -> tuple[Headline, ...]:
+    own, business = report.total.own, report.total.business
+    return (
+        Headline("Our own time, median", own.p50_ms, _milliseconds),
+        Headline("Our own time, 99%", own.p99_ms, _milliseconds),
+        Headline("The business's time, median", business.p50_ms, _milliseconds),
     )
 
 
@@ -464,8 +515,8 @@ async def show_roi(request: AnyRequest) -> Response[bytes]:
 async def show_quality(request: AnyRequest) -> Response[bytes]:
     """Show the quality of each provider's leads."""
     viewer = await visitor(request, CallerKind.operator)
-    question = question_of(request, viewer)
-    report = await load_quality(services(request).reports, question)
+    question, pool = question_of(request, viewer), services(request).reports
+    report = await load_quality(pool, question)
     if wants_csv(request):
         return await QUALITY.download([report.total, *report.providers])
     return await report_page(
@@ -474,9 +525,20 @@ async def show_quality(request: AnyRequest) -> Response[bytes]:
         "report_quality",
         question,
         report=report,
+        trend=await compare(question, report, partial(load_quality, pool), _quality_headlines),
         providers=QUALITY,
         rejections=REJECTIONS,
         fault_listing=FAULTS,
+    )
+
+
+def _quality_headlines(report: QualityReport) -> tuple[Headline, ...]:
+    total = report.total
+    return (
+        Headline("Inquiries sent", total.sent, _count),
+        Headline("Prospects of leads", total.acceptance, percent, share=True),
+        Headline("Returned", total.return_rate, partial(percent, places=1), share=True),
+        Headline("Won", total.conversion, partial(percent, places=1), share=True),
     )
 
 
@@ -490,7 +552,8 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
     question, query = question_of(request, viewer), request.query_params
     period = Period(query["period"]) if query.get("period") in tuple(Period) else Period.week
     grouping = PartyGrouping(query["by"]) if query.get("by") in tuple(PartyGrouping) else PartyGrouping.everybody
-    report = await load_money_report(services(request).reports, question, period, grouping)
+    pool = services(request).reports
+    report = await load_money_report(pool, question, period, grouping)
     if wants_csv(request):
         return await MONEY.download(report.lines)
     return await report_page(
@@ -499,12 +562,29 @@ async def show_money(request: AnyRequest) -> Response[bytes]:
         "report_money",
         question,
         report=report,
+        trend=await compare(question, report, partial(load_money_report, pool, period=Period.all), _money_headlines),
         listing=MONEY,
         period=period,
         periods=tuple(Period),
         grouping=grouping,
         groupings=tuple(PartyGrouping),
     )
+
+
+def _money_headlines(report: MoneyReport) -> tuple[Headline, ...]:
+    """Return what was charged, refunded and left, in each currency."""
+    headlines = []
+    for total in report.totals:
+        show = partial(_amount_in, total.currency)
+        tail = f", {total.currency}" if len(report.totals) > 1 else ""
+        headlines.append(Headline(f"Charged{tail}", total.gross_minor, show))
+        headlines.append(Headline(f"Refunded{tail}", total.refunds_minor, show))
+        headlines.append(Headline(f"Net{tail}", total.net_minor, show))
+    return tuple(headlines)
+
+
+def _amount_in(currency: str, minor: float | None) -> str:
+    return format_money(None if minor is None else round(minor), currency)
 
 
 handlers: tuple[Any, ...] = (
