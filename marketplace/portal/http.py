@@ -6,7 +6,18 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 
-from marketplace.portal import account_access, assets, business, installable, live, members, operator, provider, signin
+from marketplace.portal import (
+    account_access,
+    assets,
+    business,
+    installable,
+    live,
+    members,
+    operator,
+    provider,
+    search,
+    signin,
+)
 from marketplace.portal.flow import AccountServices
 from marketplace.portal.frame import render
 from marketplace.portal.live import LiveUpdates
@@ -26,6 +37,7 @@ handlers: Final = (
             *account_access.handlers,
             *live.handlers,
             *installable.handlers,
+            *search.handlers,
             *business.handlers,
             *provider.handlers,
             *operator.handlers,

@@ -22,6 +22,14 @@
     all("details.who[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
   });
 
+  // The search opens by "/" and by Ctrl-K, except where somebody types.
+  document.addEventListener("keydown", (event) => {
+    const link = document.querySelector("[data-search]");
+    const typing = event.target.closest("input, select, textarea");
+    const asked = event.key === "/" ? !typing && !event.ctrlKey && !event.metaKey : event.key === "k" && (event.ctrlKey || event.metaKey);
+    if (link && asked) { event.preventDefault(); link.click(); }
+  });
+
   // The board: a card that is dropped on a column sends the form that its Move button opens.
   const board = document.querySelector("[data-board]");
   if (board) {

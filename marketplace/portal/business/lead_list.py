@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -240,9 +241,14 @@ async def load_rows(
 
 
 async def _open_rows(
-    connection: Connection, sealer: Sealer, viewer: Viewer, leads: Sequence[ListedLead], search: str = ""
+    connection: Connection,
+    sealer: Sealer,
+    viewer: Viewer,
+    leads: Sequence[ListedLead],
+    search: str = "",
+    most: int | None = None,
 ) -> tuple[LeadRow, ...]:
-    """Return the rows of leads with the contacts of the delivered ones; only those that fit a search, if there is one.
+    """Return the rows of leads with the contacts of the delivered ones; the first `most` that fit a search, if any.
 
     Contacts that are compared and do not fit are not shown, so they are no reveal.
     """
@@ -259,7 +265,7 @@ async def _open_rows(
                 return None
         return _row(lead, contact)
 
-    rows = await asyncio.to_thread(lambda: tuple(row for lead in leads if (row := show(lead))))
+    rows = await asyncio.to_thread(lambda: tuple(islice((row for lead in leads if (row := show(lead))), most)))
     shown = [row.lead_id for row in rows if row.state is AssignmentState.delivered]
     await access.record_reveals(connection, viewer.opened, viewer.actor, shown)
     return rows
@@ -279,11 +285,12 @@ async def _list_towns(connection: Connection, leads: Sequence[ListedLead]) -> di
 
 
 async def search_rows(
-    connection: Connection, sealer: Sealer, viewer: Viewer, text: str, before: UUID | None
+    connection: Connection, sealer: Sealer, viewer: Viewer, text: str, before: UUID | None, most: int = CSV_ROWS
 ) -> LeadSearchResult:
     """Return the leads of a whole phone number or e-mail address, or else those of the newest leads that fit the text.
 
     At most CSV_ROWS leads behind the assignment `before` are compared, and only delivered ones, which show a contact.
+    The first `most` that fit are returned.
     """
     delivered = AssignmentState.delivered
     keys = await asyncio.to_thread(hash_person, sealer, text)
@@ -292,14 +299,14 @@ async def search_rows(
         leads = await feedback_store.list_leads(
             connection, viewer.owner, viewer.mode, None, CSV_ROWS, state=delivered, leads=lead_ids
         )
-        if rows := await _open_rows(connection, sealer, viewer, leads):
+        if rows := await _open_rows(connection, sealer, viewer, leads[:most]):
             return LeadSearchResult(rows=rows, compared=0, last=None)
     leads = await feedback_store.list_leads(
         connection, viewer.owner, viewer.mode, before, CSV_ROWS + 1, state=delivered
     )
     compared = leads[:CSV_ROWS]
     return LeadSearchResult(
-        rows=await _open_rows(connection, sealer, viewer, compared, text),
+        rows=await _open_rows(connection, sealer, viewer, compared, text, most),
         compared=len(compared),
         last=compared[-1].assignment_id if len(leads) > CSV_ROWS else None,
     )

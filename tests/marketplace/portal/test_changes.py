@@ -169,6 +169,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/wallets/providers": Change(kinds=OPERATOR),
     "/operator/wallets/reconcile": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/wallets/top-up": Change(kinds=OPERATOR),
+    "/search": Change(kinds=EVERYBODY, role=Role.viewer, form={"q": "Robin"}),
     "/provider/console": Change(kinds=PROVIDER),
     "/provider/keys": Change(kinds=PROVIDER),
     "/provider/keys/{key_id=key}/revoke": tenants(PROVIDER, reason="x"),

@@ -67,6 +67,7 @@ PROMISED: Final = {
     "A word such as OK": "What your server's answers mean",
     "Say what your server's answers mean": "What your server's answers mean",
     "Routing": "How far do leads come, and who gets them?",
+    "All changes": "Audit",
     "Revenue by provider": "What was earned, refunded and owed?",
     "Money": "What was earned, refunded and owed?",
     "Quality": "What are each provider's leads worth?",
