@@ -61,7 +61,7 @@ def choose_an_order(page: Page, market: Marketplace) -> None:
     page.goto(f"{home}/services")
     page.locator(f'input[value="{HOME}"]').check()
     page.get_by_role("button", name="Save and continue").click()
-    page.get_by_label("Around this ZIP code").fill("60614")
+    page.get_by_label("Around these ZIP codes").fill("60614")
     page.get_by_label("Radius in miles").fill("10")
     page.get_by_role("button", name="Save and continue").click()
     page.get_by_label(re.compile("Price per lead")).fill("40")

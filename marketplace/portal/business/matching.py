@@ -18,7 +18,7 @@ from marketplace.directory.flow import SubscriptionRequest
 from marketplace.directory.store import Endpoint, SubscriptionRecord, TenantScope
 from marketplace.distribution.matching_preview import MatchingPreview, load_previews
 from marketplace.portal import charts
-from marketplace.portal.business import subscription_form, wording
+from marketplace.portal.business import question_rules, subscription_form, wording
 from marketplace.portal.business.store import PostalLocation
 from marketplace.portal.business.subscription_form import AreaForm, LimitsForm
 from marketplace.portal.business.wallet_summary import business_page
@@ -43,6 +43,7 @@ from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
 from marketplace.text.characters import is_visible
 from marketplace.web.http import AnyRequest, path_id, services
+from routing.ranking import Strategy
 from routing.subscription import SubscriptionDefinition
 
 HOME = "/business/matching"
@@ -162,7 +163,7 @@ async def _subscription_page(
         rules = await app.catalog.recent()
         vertical, definition = rules.by_slug.get(subscription.vertical), subscription.definition
         preview = (await load_previews(connection, vertical, viewer.owner, [definition]))[0] if vertical else None
-        country = country_of(rules, subscription.vertical)
+        country, needs = country_of(rules, subscription.vertical), vertical.definition.needs if vertical else {}
         places = await subscription_form.list_places(connection, definition.area, country)
     return await business_page(
         request,
@@ -178,10 +179,32 @@ async def _subscription_page(
         **subscription_form.show_forms(subscription_form.fields_of(definition), definition.currency),
         ticks=subscription_form.ticks_of(definition, typed_fields(request)),
         words_of=subscription_form,
+        questions=question_rules.show_questions(definition.attributes, needs, typed_fields(request)),
+        simple=question_rules.simple_rules(definition.attributes, needs),
+        yes_no=question_rules.YES_NO,
+        choosing=CHOOSING[vertical.definition.strategy] if vertical else "",
         area=subscription_form.area_words(definition.area),
         mile=subscription_form.MILE_KM,
         home=f"{HOME}/{ids.encode('sub', subscription.id)}",
     )
+
+
+CHOOSING: Final = {
+    Strategy.priority: "Businesses are served in an order that the marketplace sets. At the same place in it, the "
+    "higher price comes first.",
+    Strategy.weighted_share: "Leads are spread by chance over all businesses that match, in shares that the "
+    "marketplace sets. A higher price does not bring more.",
+    Strategy.highest_price: "The business with the highest price that matches comes first.",
+    Strategy.fair: "Fair: the business that is furthest behind its share comes first. A higher price does not bring "
+    "more.",
+    Strategy.expected_value: "The higher price comes first, weighed by how likely the lead is to stay with you.",
+}
+"How the marketplace chooses among the businesses that match, for the business that orders."
+
+
+def _kept(limits: LimitsForm, fields: FormFields) -> tuple[int, ...] | None:
+    """Return the numbers of the listed rules that stay; None if the form listed none."""
+    return (limits.keep_rule or ()) if "keep_rule" in fields else None
 
 
 def _form_of(subscription: SubscriptionRecord, endpoints: Sequence[Endpoint]) -> ShownForm:
@@ -249,15 +272,17 @@ async def change_subscription(request: AnyRequest, order_id: FromPath[str]) -> R
             subscription = await directory_store.find_subscription(connection, scope, subscription_id)
             if subscription is None:
                 raise errors.NotFound(directory_flow.NOT_THERE)
-            country = country_of(await services(request).catalog.recent(), subscription.vertical)
+            vertical = (await services(request).catalog.recent()).by_slug[subscription.vertical].definition
+            country, needs = vertical.country, vertical.needs
             before = subscription.definition
             area = await subscription_form.read_area(connection, area_form, fields, before, country)
         definition = subscription_form.apply_limits(limits, fields, before, before.zone)
+        attributes = question_rules.read_rules(fields, _kept(limits, fields), before.attributes, needs)
         name = form.name.strip() if is_visible(form.name) else subscription.name
         change = SubscriptionRequest(
             name=name,
             endpoint_id=ids.decode("whe", form.endpoint),
-            definition=msgspec.structs.replace(definition, area=area),
+            definition=msgspec.structs.replace(definition, area=area, attributes=attributes),
         )
         await directory_flow.revise_subscription(pool, viewer.actor, scope, subscription_id, form.version, change)
     except (errors.InvalidInput, errors.Conflict) as error:

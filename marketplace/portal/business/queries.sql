@@ -132,6 +132,20 @@ limit 200;
 select code, city, region, latitude, longitude from postal_area
 where country = $1 and code = any($2::text[]) and latitude is not null;
 
+-- name: list_places_of_prefixes
+-- Places of postal codes that begin with one of the prefixes; of more than $3, those of every prefix in turn.
+select p.code, p.city, p.region, p.latitude, p.longitude
+from (select code, city, region, latitude, longitude, row_number() over (partition by prefix order by code) as place
+      from unnest($2::text[]) as wanted (prefix)
+      cross join lateral (
+          select a.code, a.city, a.region, a.latitude, a.longitude from postal_area a
+          where a.country = $1 and a.latitude is not null and a.code >= prefix and a.code < prefix || '~'
+              and starts_with(a.code, prefix)
+      ) of_prefix
+) p
+order by p.place, p.code
+limit $3;
+
 -- name: find_onboarding
 -- The choices that a business has saved on its way through the first steps.
 select chosen from onboarding where business_id = $1;

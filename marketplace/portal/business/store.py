@@ -306,6 +306,15 @@ async def list_places(connection: Connection, country: str, codes: Sequence[str]
     return {place.code: place for place in places}
 
 
+async def list_places_of_prefixes(
+    connection: Connection, country: str, prefixes: Sequence[str], limit: int
+) -> dict[str, PostalLocation]:
+    """Return places by postal code of the codes that begin with one of the prefixes, spread over all of them."""
+    sql = SQL["list_places_of_prefixes"]
+    places = await fetch_rows(connection, sql, PostalLocation, country, list(prefixes), limit)
+    return {place.code: place for place in places}
+
+
 async def find_onboarding(connection: Connection, business_id: UUID) -> bytes | None:
     """Return the choices that the business has saved, as JSON."""
     choices: bytes | None = await connection.fetchval(SQL["find_onboarding"], business_id)

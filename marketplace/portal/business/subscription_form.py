@@ -6,7 +6,7 @@ was. Saving an untouched form therefore changes nothing, and values that were se
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -56,6 +56,9 @@ WINDOWS: Final = {
     CapWindow.total: "in total",
 }
 "Every window of a cap, with the words for it after a number."
+UNITS: Final = (("mi", "Miles"), ("km", "Kilometres"))
+MOST_DOTS: Final = 500
+"Postal codes of an area on the map, and as many of its prefixes."
 MOST_PREFIXES: Final = 5
 "Prefixes named in the words for an area; more are only counted."
 LONGEST_LIST: Final = 500_000
@@ -89,10 +92,11 @@ class AreaForm(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     centre: Annotated[
-        Annotated[str, Meta(max_length=10)] | None,
-        label("Around this ZIP code", inputmode="numeric", autocomplete="postal-code"),
+        Annotated[str, Meta(max_length=200)] | None,
+        label("Around these ZIP codes", "One or several, each with the radius beside it.", autocomplete="off"),
     ] = None
-    miles: Annotated[Annotated[float, Meta(gt=0, le=300)] | None, label("Radius in miles", min=1)] = None
+    miles: Annotated[Annotated[float, Meta(gt=0, le=500)] | None, label("Radius", min=1)] = None
+    unit: Annotated[Literal["mi", "km"], label("Unit")] = "mi"
     codes: Annotated[
         CodeList | None, label("And these ZIP codes", "Separated by spaces, commas or line breaks.", kind="textarea")
     ] = None
@@ -214,23 +218,25 @@ async def read_area(
     )
     if not form.centre:
         return area
-    circle = await _circle(connection, form, countries_of(area, vertical_country))
-    return msgspec.structs.replace(area, circles=(*circles, circle))
+    added = await _read_circles(connection, form, countries_of(area, vertical_country))
+    return msgspec.structs.replace(area, circles=(*circles, *(circle for circle in added if circle not in circles)))
 
 
-async def _circle(connection: Connection, form: AreaForm, countries: frozenset[str]) -> Circle:
-    """Return the circle that the form adds, around a ZIP code. Raises InvalidInput."""
+async def _read_circles(connection: Connection, form: AreaForm, countries: frozenset[str]) -> tuple[Circle, ...]:
+    """Return the circles that the form adds, around ZIP codes. Raises InvalidInput."""
     if not countries & ZIP_COUNTRIES:
         detail = f"A ZIP code is in the United States, but this subscription is for {', '.join(sorted(countries))}."
         raise field_fault("centre", FaultCode.value_not_allowed, detail)
-    places = await store.list_places(connection, "US", [fold_code(form.centre or "")[:5]])
-    place = next(iter(places.values()), None)
-    if place is None:
-        detail = "We do not know this ZIP code. Enter a ZIP code of five digits."
+    codes = tuple(fold_code(code)[:5] for code in split_codes(form.centre))
+    places = await store.list_places(connection, "US", codes)
+    unknown = [code for code in codes if code not in places]
+    if unknown or not codes:
+        detail = f"We do not know the ZIP code {unknown[0] if unknown else ''}. Enter ZIP codes of five digits."
         raise field_fault("centre", FaultCode.value_not_allowed, detail)
     if form.miles is None:
-        raise field_fault("miles", FaultCode.field_missing, "Enter the radius in miles.")
-    return Circle(latitude=place.latitude, longitude=place.longitude, km=round(form.miles * MILE_KM, 1))
+        raise field_fault("miles", FaultCode.field_missing, "Enter the radius.")
+    km = round(form.miles * (MILE_KM if form.unit == "mi" else 1), 1)
+    return tuple(Circle(latitude=places[code].latitude, longitude=places[code].longitude, km=km) for code in codes)
 
 
 def apply_limits(
@@ -407,11 +413,18 @@ def cap_of(definition: SubscriptionDefinition, window: str) -> Cap:
 
 
 async def list_places(connection: Connection, area: Area, vertical_country: str) -> tuple[PostalLocation, ...]:
-    """Return the places of the area's first 500 postal codes, for the map; none outside the countries of ZIP codes."""
-    codes = [fold_code(code)[:5] for code in area.postal_codes[:500]]
-    if not codes or not countries_of(area, vertical_country) & ZIP_COUNTRIES:
+    """Return places of the area's postal codes and prefixes, MOST_DOTS of each, for the map.
+
+    There are none outside the countries of ZIP codes.
+    """
+    if not countries_of(area, vertical_country) & ZIP_COUNTRIES:
         return ()
-    return tuple((await store.list_places(connection, "US", codes)).values())
+    codes = [fold_code(code)[:5] for code in area.postal_codes[:MOST_DOTS]]
+    places = await store.list_places(connection, "US", codes) if codes else {}
+    if area.prefixes:
+        prefixes = sorted(set(map(fold_code, area.prefixes)))
+        places |= await store.list_places_of_prefixes(connection, "US", prefixes, MOST_DOTS)
+    return tuple(places.values())
 
 
 def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
@@ -450,7 +463,7 @@ def fields_of(definition: SubscriptionDefinition) -> dict[str, str]:
 def show_forms(values: Mapping[str, str], currency: str) -> dict[str, Any]:
     """Return the forms of the area and the limits for a page, with the values of the fields outside both."""
     return {
-        "area_form": show_form(AreaForm, values),
+        "area_form": show_form(AreaForm, values, {"unit": UNITS}),
         "limits_form": show_form(LimitsForm, values, currency=currency),
         "values": values,
     }
@@ -575,10 +588,12 @@ def area_words(area: Area) -> str:
 
 
 def _circle_words(area: Area) -> list[str]:
-    return [
-        f"{circle.km / MILE_KM:.0f} miles around {circle.latitude:.2f}, {circle.longitude:.2f}"
-        for circle in area.circles
-    ]
+    return [f"{circle_words(circle)} around {circle.latitude:.2f}, {circle.longitude:.2f}" for circle in area.circles]
+
+
+def circle_words(circle: Circle) -> str:
+    """Return the radius in both units: `25 miles (40 km)`."""
+    return f"{circle.km / MILE_KM:.0f} miles ({circle.km:.0f} km)"
 
 
 def _code_words(area: Area) -> list[str]:

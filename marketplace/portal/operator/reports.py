@@ -282,7 +282,7 @@ MONEY: Final = Listing[MoneyReportLine](
     caption="Money",
     name="money",
     columns=(
-        Column("Start", lambda line: line.begins, file="begins"),
+        Column("Start", lambda line: line.begins, file="begins", style="nowrap"),
         only_in_file("currency", lambda line: line.currency),
         only_in_file("key", lambda line: line.key),
         Column("Business or provider", lambda line: line.name or "All", file="name", value=lambda line: line.name),
@@ -292,7 +292,7 @@ MONEY: Final = Listing[MoneyReportLine](
         _amount("Refunded", "refunds_minor"),
         _amount("To providers", "payouts_minor"),
         _amount("Clawed back", "claw_backs_minor"),
-        _amount("Paid to providers", "paid_minor"),
+        _amount("Paid out", "paid_minor"),
         _amount("Net", "net_minor"),
         only_in_file("held_minor", lambda line: line.held_minor),
     ),

@@ -597,7 +597,7 @@ def test_hours_that_a_week_can_show_are_shown_and_others_are_left_alone() -> Non
 
 def test_an_area_is_said_in_a_line() -> None:
     area = Area(circles=(Circle(latitude=41.9, longitude=-87.6, km=40.2),), postal_codes=("60601",))
-    assert subscription_form.area_words(area) == "25 miles around 41.90, -87.60; 1 ZIP code"
+    assert subscription_form.area_words(area) == "25 miles (40 km) around 41.90, -87.60; 1 ZIP code"
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from marketplace.portal.business import subscription_form
+from marketplace.portal.business.matching import CHOOSING
 from marketplace.runtime import ids
 from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.inquiry import Authority
 from routing.qualification import Dimension
+from routing.ranking import Strategy
 from routing.subscription import Area, BantMinimum, Cap, Circle, FieldRule, OpenHours, Persona, SubscriptionDefinition
 from tests.builders.feedback import Desk, desk
 from tests.builders.forms import read_form
@@ -157,10 +159,10 @@ async def test_everything_that_a_subscription_holds_is_shown(shop: Shop) -> None
             "606",
             "US",
             "CA",
-            "25 miles around 41.92, -87.65",
-            "21 miles around 43.04",
-            "Roof type: tile or metal",
-            "Square metres: at least 10; at most 3,000",
+            "25 miles (40 km) around 41.92, -87.65",
+            "21 miles (33 km) around 43.04",
+            'value="metal" checked' if page is owner else "Roof type: tile or metal",
+            'value="3000"' if page is owner else "Square metres: at least 10; at most 3,000",
             "Owns home: not no",
             "1234.56",
             "75.01",
@@ -182,7 +184,7 @@ async def test_everything_that_a_subscription_holds_is_shown(shop: Shop) -> None
 @pytest.mark.parametrize(("changes", "removed"), [
     ({"prefixes": [""]}, "area.prefixes"), ({"countries": [""]}, "area.countries"),
     ({"codes": [""]}, "area.postal_codes"),
-    ({"keep": [""]}, "area.circles"), ({"keep_rule": [""]}, "attributes"), ({"must_meet": [""]}, "bant.must_meet"),
+    ({"keep": [""]}, "area.circles"), ({"must_meet": [""]}, "bant.must_meet"),
     ({"minimum_score": [""]}, "bant.minimum_score"), ({"minimum_budget": [""]}, "bant.minimum_budget_minor"),
     ({"within_days": [""]}, "bant.timing_within_days"), ({"authorities": [""]}, "persona.authorities"),
     ({"roles": [""]}, "persona.roles"), ({"size_from": [""]}, "persona.minimum_company_size"),
@@ -210,9 +212,69 @@ async def test_whatever_a_subscription_holds_can_be_removed_and_all_else_stays(
 
 async def test_one_circle_and_one_rule_of_several_can_be_dropped(shop: Shop) -> None:
     await shop.store(FULL)
-    made = await shop.save(keep=["", "1"], keep_rule=["", "0", "2"])
+    made = await shop.save(keep=["", "1"], keep_rule=[""])
     assert made.area.circles == FULL.area.circles[1:]
-    assert made.attributes == (FULL.attributes[0], FULL.attributes[2])
+    assert made.attributes == FULL.attributes[:2]
+
+
+async def test_the_questions_of_the_trade_are_asked_answered_and_left_open(shop: Shop) -> None:
+    await shop.store(anywhere())
+    answers = {
+        "need.roof_type": ["", "shingle", "tile"],
+        "need.square_metres.from": ["1,000"],
+        "need.owns_home": ["yes"],
+    }
+    made = await shop.save(**answers)
+    assert sorted(made.attributes, key=lambda rule: rule.field) == [
+        FieldRule(field="owns_home", any_of=(True,)),
+        FieldRule(field="roof_type", any_of=("tile", "shingle")),
+        FieldRule(field="square_metres", minimum=1_000),
+    ]
+    assert await shop.save() == made
+    opened = await shop.save(**{"need.roof_type": [""], "need.square_metres.from": [""], "need.owns_home": [""]})
+    assert opened == anywhere()
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("need.square_metres.from", "many"),
+        ("need.square_metres.from", "1.5"),
+        ("need.square_metres.to", "9" * 30),
+        ("need.square_metres.to", "5"),
+    ],
+)
+async def test_an_answer_that_no_lead_can_have_is_refused_at_its_field(shop: Shop, field: str, text: str) -> None:
+    await shop.store(FULL)
+    fields = read_form(await shop.page(), shop.path) | {field: [text]}
+    reply = await shop.browser.post(shop.path, fields)
+    assert (reply.status_code, f'id="e-{field}"' in reply.text, text in reply.text) == (422, True, True)
+    assert await shop.stored() == FULL
+
+
+async def test_several_circles_are_added_at_once_in_miles_or_kilometres(shop: Shop) -> None:
+    await shop.store(anywhere(area=Area(circles=(LAKE,))))
+    await shop.desk.market.owner.execute(
+        "insert into postal_area (country, code, city, region, latitude, longitude) values "
+        "('US', '60601', 'Chicago', 'IL', 41.88, -87.62), ('US', '53202', 'Milwaukee', 'WI', 43.05, -87.9) "
+        "on conflict do nothing"
+    )
+    made = await shop.save(centre=["60601, 53202"], miles=["30"], unit=["km"])
+    assert [circle.km for circle in made.area.circles] == [40.2, 30.0, 30.0]
+    fields = read_form(await shop.page(), shop.path) | {"centre": ["60601 00000"], "miles": ["5"]}
+    reply = await shop.browser.post(shop.path, fields)
+    assert (reply.status_code, "We do not know the ZIP code 00000" in reply.text) == (422, True)
+
+
+async def test_the_page_says_how_the_marketplace_chooses_and_draws_prefixes(shop: Shop) -> None:
+    await shop.store(anywhere(area=Area(prefixes=("606",))))
+    page = unescape(await shop.page())
+    assert "How the marketplace chooses" in page
+    assert "60614" in page
+
+
+def test_every_way_of_choosing_has_its_sentence() -> None:
+    assert set(CHOOSING) == set(Strategy)
 
 
 async def test_a_form_with_a_fault_is_shown_again_with_every_tick_as_it_was_sent(shop: Shop) -> None:
