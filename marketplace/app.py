@@ -15,19 +15,23 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from marketplace.database.db import NOT_NOW, Pool, open_pool, session
 from marketplace.database.embedded import Engines
 from marketplace.deletions import http as deletions_http
+from marketplace.delivery.event import AssignmentEvent
 from marketplace.directory import http as directory_http
+from marketplace.directory.challenge import ChallengeEvent
 from marketplace.distribution import http as distribution_http
 from marketplace.erasure import http as erasure_http
 from marketplace.feed import http as feed_http
 from marketplace.feedback import http as feedback_http
 from marketplace.feedback import pipeline_http
 from marketplace.feedback.csv_import import Dispositions
+from marketplace.feedback.stage_changes import StageChangedEvent
 from marketplace.funds import http as funds_http
 from marketplace.imports import http as imports_http
 from marketplace.imports.flow import Importer, Imports
 from marketplace.imports.wire import ImportSubject
 from marketplace.intake import http as intake_http
 from marketplace.intake.admission import Admission
+from marketplace.intake.contact import Contact
 from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.intake.refusals import Refusals
@@ -36,6 +40,7 @@ from marketplace.journey.flow import Journey
 from marketplace.journey.joining import join_lead
 from marketplace.learning import http as learning_http
 from marketplace.notices import http as notices_http
+from marketplace.notices.event import ErasureEvent, LeadUpdateEvent, RevocationEvent
 from marketplace.nurturing import http as nurturing_http
 from marketplace.people import http as people_http
 from marketplace.portal import frame
@@ -62,6 +67,7 @@ from marketplace.web.http import BODY_LIMIT, AnyRequest, Services, answer, deman
 from marketplace.web.limiting import Limiter, RateStatus
 from marketplace.web.problems import render
 from marketplace.webhook.address import guard_of
+from routing.qualification import Verdict
 
 log = logger("api")
 
@@ -69,6 +75,16 @@ REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 ROUTER: Final = "router"
 "The option of an application that holds its router, around which `furnish` puts everything else."
+
+EVENTS: Final = (
+    AssignmentEvent,
+    LeadUpdateEvent,
+    ErasureEvent,
+    RevocationEvent,
+    StageChangedEvent,
+    ChallengeEvent,
+)
+"All events that are sent to businesses, for the OpenAPI document."
 
 REPORTS_AT_ONCE: Final = 3
 "Reports in progress at once in one process; further ones wait up to two seconds and are then refused as unavailable."
@@ -155,7 +171,8 @@ def _document(app: Litestar, settings: Settings) -> bytes:
     """Return the OpenAPI document of the routes, encoded once for all applications of this process."""
     key = (settings.public_url, settings.docs)
     if key not in _DOCUMENTS:
-        _DOCUMENTS[key] = msgspec.json.encode(openapi.describe(app.routes, settings.public_url))
+        document = openapi.describe(app.routes, settings.public_url, EVENTS, (Contact, Verdict))
+        _DOCUMENTS[key] = msgspec.json.encode(document)
     return _DOCUMENTS[key]
 
 

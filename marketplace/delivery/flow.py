@@ -16,11 +16,10 @@ from hashlib import sha256
 from typing import Final, assert_never
 from uuid import UUID
 
-import msgspec
-
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
+from marketplace.delivery.event import compose
 from marketplace.delivery.mailing import MailSender
 from marketplace.delivery.store import AlarmKind, CommittedExposure, DeliveryCase, MailMode, MailTarget
 from marketplace.ledger import money
@@ -91,14 +90,6 @@ class AttemptResult(StrEnum):
     "The lead is in the business's feed and waits for the feed to be read."
     nothing_to_do = "nothing_to_do"
     "The assignment had already ended."
-
-
-class AssignmentEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a `lead.assigned` webhook: `data` is the lead as this business receives it."""
-
-    type: str
-    timestamp: datetime
-    data: dict[str, object]
 
 
 Announce = Callable[[DeliveryCase], None]
@@ -630,47 +621,3 @@ def _find_obstacle(case: DeliveryCase, now: datetime) -> NotSent | None:
     if is_open(case.breaker, now):
         return NotSent(reason=NotSentReason.breaker_open, detail="the endpoint failed repeatedly and is left alone")
     return None
-
-
-def compose(case: DeliveryCase, contact: bytes, now: datetime) -> bytes:
-    """Return the JSON body of the webhook: contact, answers, BANT verdict, attribution and touches.
-
-    `contact` is JSON already and is inserted as it is. The body is serialised once, and exactly these bytes are signed.
-    """
-    facts = case.facts
-    return msgspec.json.encode(
-        AssignmentEvent(
-            type="lead.assigned",
-            timestamp=now,
-            data={
-                "lead_id": ids.encode("lead", case.lead_id),
-                "assignment_id": ids.encode("asg", case.assignment_id),
-                "subscription_id": ids.encode("sub", case.subscription_id),
-                "mode": case.mode,
-                "exclusive": True,
-                "vertical": facts.vertical,
-                "price": {"minor": case.price_minor, "currency": case.currency},
-                "submitted_at": facts.submitted_at,
-                "awarded_at": case.awarded_at,
-                "contact": msgspec.Raw(contact),
-                "consent": facts.consent,
-                "certificates": case.certificates or (),
-                "place": facts.place,
-                "signals": facts.signals,
-                "bant": {
-                    "budget": facts.budget,
-                    "authority": facts.authority,
-                    "need": facts.need_fields,
-                    "timing": facts.timing,
-                    "verdict": case.verdict,
-                },
-                "attribution": {
-                    "source": facts.source,
-                    "form": facts.form,
-                    "campaign": facts.campaign,
-                    "sub_ids": facts.sub_ids,
-                },
-                "touches": facts.touches,
-            },
-        )
-    )

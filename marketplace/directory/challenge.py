@@ -6,7 +6,7 @@ No lead is sent to an endpoint before that. The challenge has no contact data.
 import base64
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 from uuid import UUID
 
 import msgspec
@@ -30,9 +30,9 @@ class ChallengeData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChallengeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of an `endpoint.challenge` webhook. The expected answer is a 2xx with `{"challenge": "<the same text>"}`."""
+    """Verifies that an endpoint is yours. The expected answer is a 2xx with `{"challenge": "<the same text>"}`."""
 
-    type: str = "endpoint.challenge"
+    type: Literal["endpoint.challenge"] = "endpoint.challenge"
     timestamp: datetime
     data: ChallengeData
 

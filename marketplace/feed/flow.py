@@ -23,7 +23,7 @@ import msgspec
 from marketplace.database.db import Pool, session, transaction
 from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
-from marketplace.delivery.flow import compose
+from marketplace.delivery.event import compose
 from marketplace.delivery.store import DeliveryCase
 from marketplace.feed import store
 from marketplace.feed.store import EventKind, FeedEntry, InboxLead, TicketRow
@@ -31,6 +31,7 @@ from marketplace.ledger import money
 from marketplace.ledger.shares import load_shares
 from marketplace.notices import flow as notices_flow
 from marketplace.notices import store as notices_store
+from marketplace.notices.event import compose_notice
 from marketplace.runtime import clock, errors, failpoints, ids
 from marketplace.runtime.log import logger
 from marketplace.security import access, audit, auth
@@ -218,7 +219,7 @@ class Feed:
             if notice.detail.get(notices_flow.CONTACT_CHANGED):
                 await access.record_reveals(connection, reader.opened, reader.name, (entry.lead_id,))
             contact = await notices_flow.read_changed_contact(connection, self._sealer, notice)
-        return _event(entry, notices_flow.compose_notice(notice, entry.kind, clock.now(), contact))
+        return _event(entry, compose_notice(notice, entry.kind, clock.now(), contact))
 
     async def read(self, reader: FeedReader, place: FeedPosition, limit: int) -> FeedBatch:
         """Return the events from `place` on, from `limit` entries at most. All leads among them have been exposed."""

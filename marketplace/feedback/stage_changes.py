@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -117,9 +117,9 @@ class StageChangedData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageChangedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a `lead.stage_changed` webhook."""
+    """A lead of yours is in another stage. The endpoint that you chose for changes is sent it as a webhook."""
 
-    type: str = "lead.stage_changed"
+    type: Literal["lead.stage_changed"] = "lead.stage_changed"
     timestamp: datetime
     data: StageChangedData
 

@@ -7,14 +7,13 @@ which operators see; one about an erased person or a revoked consent is still se
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.delivery import store as delivery_store
 from marketplace.notices import store as notices_store
+from marketplace.notices.event import FEED_TYPE, WEBHOOK_TYPE, compose_notice
 from marketplace.notices.store import DueNotice, NoticeEvent, NoticeKind, NoticeRow, NoticeState
 from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.live import Publisher, feed_topic
@@ -42,20 +41,6 @@ REMINDED: Final = timedelta(days=90)
 MUST_ACKNOWLEDGE: Final = frozenset({NoticeKind.erased, NoticeKind.revoked})
 "Kinds that are sent again after the deadline."
 
-WEBHOOK_TYPE: Final = {
-    NoticeKind.erased: "lead.erasure_requested",
-    NoticeKind.revoked: "consent.revoked",
-    NoticeKind.updated: "lead.updated",
-}
-"The `type` of the webhook by the kind of the notice."
-
-FEED_TYPE: Final = {
-    NoticeKind.erased: "lead.erased",
-    NoticeKind.revoked: "lead.revoked",
-    NoticeKind.updated: "lead.updated",
-}
-"The `type` of the event in a feed by the kind of the notice."
-
 AUDIT_ACTION: Final = {
     NoticeKind.erased: "erasure.acknowledge",
     NoticeKind.revoked: "revocation.acknowledge",
@@ -67,35 +52,6 @@ CONTACT_CHANGED: Final = "contact_changed"
 "Key in the detail of an update: the names of the contact fields that changed. The contact is read when it is sent."
 
 NOT_THERE: Final = "There is no notice with this id, or it is not yours."
-
-
-class NoticeBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a notice. The business finds the lead by `assignment_id`, which was the `webhook-id` of its delivery."""
-
-    type: str
-    timestamp: datetime
-    data: dict[str, Any]
-
-
-def compose_notice(notice: NoticeEvent, event: str, now: datetime, contact: bytes | None) -> bytes:
-    """Return the JSON body of a notice. `contact` is JSON already; it is sent with an update that changed it."""
-    data: dict[str, Any] = {
-        "lead_id": ids.encode("lead", notice.lead_id),
-        "assignment_id": ids.encode("asg", notice.assignment_id),
-        "mode": notice.mode,
-    }
-    match notice.kind:
-        case NoticeKind.erased:
-            data |= {"requested_at": notice.made_at, "deadline_at": notice.deadline_at}
-        case NoticeKind.revoked:
-            data |= {"revoked_at": notice.made_at, "deadline_at": notice.deadline_at, **notice.detail}
-        case NoticeKind.updated:
-            data |= {"updated_at": notice.made_at, **notice.detail}
-            if contact is not None:
-                data["contact"] = msgspec.Raw(contact)
-        case _:
-            assert_never(notice.kind)
-    return msgspec.json.encode(NoticeBody(type=event, timestamp=now, data=data))
 
 
 async def read_changed_contact(connection: Connection, sealer: Sealer, notice: NoticeEvent) -> bytes | None:

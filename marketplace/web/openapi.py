@@ -24,6 +24,7 @@ from marketplace.runtime.ids import ALPHABET, LENGTH
 from marketplace.web.api import BodyProvider
 from marketplace.web.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
 from marketplace.web.problems import MEDIA_TYPE, Problem
+from marketplace.webhook.event import REFERENCE
 
 REFUSALS: Final = {
     400: "The request cannot be read.",
@@ -42,7 +43,6 @@ REFUSALS: Final = {
 }
 "Descriptions of refusals, by status."
 
-REFERENCE: Final = "#/components/schemas/"
 BODILESS: Final = frozenset({400, 401, 403, 404, 405, 413, 429, 431, 503})
 "Refusals that a call without a body can get."
 
@@ -75,6 +75,14 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
 def id_of(*kinds: str) -> Mapping[str, Any]:
     """Return the schema of an id of one of these kinds."""
     return {"type": "string", "pattern": f"^({'|'.join(kinds)})_[0-7][{ALPHABET}]{{{LENGTH - 1}}}$"}
+
+
+SIGNATURE: Final = (
+    QueryParameter(name="webhook-id", where="header", about="Id of the message, the same for each repetition."),
+    QueryParameter(name="webhook-timestamp", where="header", about="Seconds since 1970 of this attempt."),
+    QueryParameter(name="webhook-signature", where="header", about="Signatures, separated by spaces, each `v1,…`."),
+)
+"Headers of every webhook."
 
 
 def paged(cursor: Mapping[str, Any]) -> tuple[QueryParameter, QueryParameter]:
@@ -113,10 +121,16 @@ Operation = tuple[str, str, Any]
 "Path, method in lower case, and handler."
 
 
-def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
-    """Return the document of all routes of the API."""
+def describe(
+    routes: Iterable[Any], public_url: str, events: Sequence[Any] = (), parts: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Return the document of all routes of the API, and of the events that it sends.
+
+    Each event is a Struct whose field `type` lists the names under which it is sent. `parts` are Structs to which the
+    schemas of events refer by name.
+    """
     operations = _operations_of(routes)
-    by_shape, components = _describe_shapes(operations)
+    by_shape, components = _describe_shapes(operations, (*events, *parts))
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in sorted(operations, key=lambda operation: operation[:2]):
         paths.setdefault(path, {})[method] = _operation(path, handler, by_shape)
@@ -130,6 +144,9 @@ def describe(routes: Iterable[Any], public_url: str) -> dict[str, Any]:
         "servers": [{"url": public_url}],
         "security": [{"key": []}],
         "paths": paths,
+        "webhooks": {
+            name: {"post": _webhook(name, event, by_shape)} for event in events for name in event_names(event)
+        },
         "components": {
             "schemas": components,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "lk_live_… or lk_test_…"}},
@@ -149,10 +166,28 @@ def _operations_of(routes: Iterable[Any]) -> list[Operation]:
     ]
 
 
-def _describe_shapes(operations: Iterable[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Return the schema of each Struct that the operations use, and the components that the schemas refer to."""
+def event_names(event: Any) -> tuple[str, ...]:
+    """Return the names under which an event is sent: those that its field `type` may have."""
+    [names] = [field.type for field in msgspec.structs.fields(event) if field.name == "type"]
+    return get_args(names)
+
+
+def _webhook(name: str, event: Any, by_shape: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the description of the request by which an event is sent."""
+    return {
+        "operationId": "receive_" + re.sub(r"[^a-z]", "_", name),
+        "summary": _words((event,)),
+        "description": "Signed by Standard Webhooks 1.0. Sent again with the same webhook-id until it is answered.",
+        "parameters": [_query_parameter(header) for header in SIGNATURE],
+        "requestBody": {"required": True, "content": {JSON: {"schema": by_shape[event]}}},
+        "responses": {"200": {"description": "Received. Answer with an empty body or with JSON."}},
+    }
+
+
+def _describe_shapes(operations: Iterable[Operation], more: Iterable[Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return the schema of each Struct that the operations use and of `more`, and the components that they refer to."""
     docs = [route_doc(handler) for *_, handler in operations]
-    shapes: dict[Any, None] = {Problem: None}
+    shapes: dict[Any, None] = {Problem: None, **dict.fromkeys(more)}
     for doc in docs:
         answers = (shape for each in doc.answers.values() for shape in _each(each))
         shapes |= dict.fromkeys(shape for shape in (doc.body, *answers) if shape and not isinstance(shape, str))

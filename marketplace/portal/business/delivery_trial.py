@@ -11,7 +11,14 @@ import msgspec
 
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.delivery import store as delivery_store
-from marketplace.delivery.flow import AssignmentEvent, compose
+from marketplace.delivery.event import (
+    AssignedAnswers,
+    AssignedLead,
+    AssignmentEvent,
+    LeadAttribution,
+    LeadPrice,
+    compose,
+)
 from marketplace.directory import store as directory_store
 from marketplace.directory.challenge import obstacle_words
 from marketplace.directory.spec import posting_spec
@@ -29,7 +36,7 @@ from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import Attempt, ConnectionInfo, WebhookMessage, post
 from routing.contract import OWN_FORMAT, Contract
 from routing.delivery import AnswerReceived, AttemptOutcome, NoAnswer, NotSent, classify
-from routing.inquiry import PhoneVerification, Signals
+from routing.inquiry import Budget, PhoneVerification, Place, Signals, Timing
 from routing.lifecycle import AssignmentState
 
 DEADLINE_SECONDS: Final = 10.0
@@ -60,39 +67,39 @@ async def send_test_lead(
     now = clock.now()
     lead_id, assignment_id = clock.new_id(), clock.new_id()
     data = _example(vertical, lead_id, assignment_id, price_minor, now)
-    body = msgspec.json.encode(AssignmentEvent(type="lead.assigned", timestamp=now, data=data))
+    body = msgspec.json.encode(AssignmentEvent(timestamp=now, data=data))
     return await _send(app, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "endpoint.test")
 
 
-def _example(
-    vertical: Vertical, lead_id: UUID, assignment_id: UUID, price_minor: int, now: datetime
-) -> dict[str, object]:
+def _example(vertical: Vertical, lead_id: UUID, assignment_id: UUID, price_minor: int, now: datetime) -> AssignedLead:
     """Return the data of a delivery, as `compose` makes it, from the example in the vertical's posting spec."""
     example = posting_spec(vertical, now).example
-    bant = example["bant"]
-    return {
-        "lead_id": ids.encode("lead", lead_id),
-        "assignment_id": ids.encode("asg", assignment_id),
-        "subscription_id": None,
-        "mode": "test",
-        "exclusive": True,
-        "vertical": vertical.slug,
-        "price": {"minor": price_minor, "currency": vertical.definition.currency},
-        "submitted_at": now - timedelta(seconds=2),
-        "awarded_at": now,
-        "contact": example["contact"] | {"summary": bant["need"]["summary"], "consent": example["consent"]},
-        "place": {"country": "US", "postal_code": example["contact"]["postal_code"]},
-        "signals": Signals(phone_type="fixed_or_mobile", phone_region="US", phone_verification=PhoneVerification.valid),
-        "bant": {
-            "budget": bant["budget"],
-            "authority": bant["authority"],
-            "need": bant["need"]["fields"],
-            "timing": bant["timing"],
-            "verdict": None,
-        },
-        "attribution": example["attribution"],
-        "touches": [],
-    }
+    answers, attribution = example["bant"], example["attribution"]
+    contact = example["contact"] | {"summary": answers["need"]["summary"], "consent": example["consent"]}
+    return AssignedLead(
+        lead_id=ids.encode("lead", lead_id),
+        assignment_id=ids.encode("asg", assignment_id),
+        subscription_id=None,
+        mode="test",
+        vertical=vertical.slug,
+        price=LeadPrice(minor=price_minor, currency=vertical.definition.currency),
+        submitted_at=now - timedelta(seconds=2),
+        awarded_at=now,
+        contact=msgspec.Raw(msgspec.json.encode(contact)),
+        place=Place(country="US", postal_code=example["contact"]["postal_code"]),
+        signals=Signals(phone_type="fixed_or_mobile", phone_region="US", phone_verification=PhoneVerification.valid),
+        bant=AssignedAnswers(
+            budget=msgspec.convert(answers["budget"], Budget),
+            authority=answers["authority"],
+            need=answers["need"]["fields"],
+            timing=msgspec.convert(answers["timing"], Timing),
+            verdict=None,
+        ),
+        attribution=LeadAttribution(
+            **{name: attribution.get(name) for name in ("source", "form", "campaign")},
+            sub_ids=attribution.get("sub_ids", {}),
+        ),
+    )
 
 
 async def send_again(app: Services, holder: LeadHolder, mode: str, lead_id: UUID) -> DeliveryTrial:

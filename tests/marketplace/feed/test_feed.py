@@ -25,6 +25,8 @@ from marketplace.runtime.errors import NotFound
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal, key_id
 from marketplace.web import gate
+from routing.inquiry import Budget
+from routing.journey import FactChange, LeadUpdate
 from routing.subscription import Area
 from tests.builders.feeds import reading, refusal_of
 from tests.builders.marketplaces import PRICE_MINOR, Buyer, Marketplace, anywhere, marketplace
@@ -463,10 +465,11 @@ async def test_each_notice_has_a_place_of_its_own_and_an_update_brings_the_chang
     _, key = await fed(market, api)
     lead_id = await market.sold(1)
     await poll(api, key, "?limit=1")
+    change = FactChange(name="budget", before=None, after=Budget(minor=100, currency="USD"))
     details: tuple[tuple[NoticeKind, dict[str, Any]], ...] = (
         (NoticeKind.revoked, {"channels": ["text"]}),
-        (NoticeKind.updated, {"changed": ["budget"]}),
-        (NoticeKind.updated, {"changed": [], "contact_changed": ["phone"]}),
+        (NoticeKind.updated, msgspec.to_builtins(LeadUpdate(revision=1, changes=(change,)))),
+        (NoticeKind.updated, msgspec.to_builtins(LeadUpdate(revision=2, contact_changed=("phone",)))),
     )
     for kind, detail in details:
         async with market.api.acquire() as connection:
@@ -480,6 +483,9 @@ async def test_each_notice_has_a_place_of_its_own_and_an_update_brings_the_chang
     ]
     assert revoked["event"]["data"]["channels"] == ["text"]
     assert "contact" not in updated["event"]["data"]
+    assert updated["event"]["data"]["changes"] == [
+        {"name": "budget", "before": None, "after": {"minor": 100, "currency": "USD", "maximum_minor": None}}
+    ]
     assert with_contact["event"]["data"]["contact"]["phone"] == "+13125550101"
     through = {"through": updated["sequence"]}
     assert (await api.call("POST", "/v1/feed/acknowledgements", through, key=key)).json()["acknowledged"] == 3
@@ -490,6 +496,8 @@ async def test_each_notice_has_a_place_of_its_own_and_an_update_brings_the_chang
     ]
     await erase_lead(market.api, OPERATOR, lead_id, "asked", also_suppress=False)
     assert await market.value("select count(*) from notice where detail <> '{}' and kind = 'updated'") == 0
+    events = (await poll(api, key, "?after=1"))["data"]
+    assert not any(event["event"]["data"].get("changes") for event in events)
     assert await market.value("select state from notice order by made_at offset 2 limit 1") == "withdrawn"
 
 
