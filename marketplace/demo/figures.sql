@@ -29,6 +29,7 @@ from span left join net on true group by span.upto, net.state;
 -- Leads whose person came back or waits, by their decisions.
 with lead_journey as (
     select l.id, l.state, l.qualified_at,
+           coalesce(l.waits_for && array['budget', 'authority', 'need', 'timing'], false) as was_asked,
            exists (select from decision d where d.lead_id = l.id and d.outcome = 'nurturing') as was_nurtured,
            exists (select from decision d where d.lead_id = l.id and d.outcome in ('nurturing', 'rejected')) as was_not_ready,
            exists (select from correction c where c.lead_id = l.id) as was_corrected,
@@ -41,6 +42,8 @@ select count(*) filter (where was_not_ready and qualified_at is not null) as pro
        count(*) filter (where state = 'nurturing') as waiting,
        count(*) filter (where was_nurtured and state <> 'nurturing') as reentered,
        count(*) filter (where was_nurtured and state in ('delivered', 'returned')) as sold,
+       count(*) filter (where was_asked) as asked,
+       count(*) filter (where was_asked and state in ('delivered', 'returned')) as sold_after_answer,
        count(*) filter (where was_corrected) as corrected, count(*) filter (where was_revoked) as revoked,
        coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged
 from lead_journey;

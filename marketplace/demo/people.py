@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from marketplace.demo import contacts
-from marketplace.demo.verticals import CURRENCY, EDUCATION, HOME, PROGRAMMES, SERVICES
+from marketplace.demo.verticals import CURRENCY, EDUCATION, HOME, PROGRAMMES, SERVICES, WANTED_ANSWERS
 from marketplace.demo.world import DemoWorld
 from marketplace.runtime.clock import seeded
 
@@ -38,6 +38,8 @@ class DraftKind(StrEnum):
     """Lives where no business works."""
     wrong_need = "wrong_need"
     """A need that the vertical does not serve."""
+    unanswered = "unanswered"
+    """Leaves a question about the need open, for whose answer the lead waits."""
 
 
 SHARES: Final = {
@@ -49,6 +51,7 @@ SHARES: Final = {
     DraftKind.below_budget: 0.06,
     DraftKind.out_of_area: 0.06,
     DraftKind.wrong_need: 0.03,
+    DraftKind.unanswered: 0.03,
 }
 """Shares of all inquiries by kind; all others are ready."""
 HOME_SHARE: Final = 0.6
@@ -62,7 +65,10 @@ CONSENT: Final = "I agree that one company may call and write to me about my req
 
 
 class InquiryDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """One inquiry without its times. `of` is the number of an earlier inquiry that this one repeats."""
+    """One inquiry without its times. `of` is the number of an earlier inquiry that this one repeats.
+
+    `left_open` are the questions about the need that the person does not answer and the lead waits for.
+    """
 
     number: int
     kind: DraftKind
@@ -75,6 +81,7 @@ class InquiryDraft(msgspec.Struct, frozen=True, kw_only=True):
     touches: tuple[tuple[str, int, str], ...] = ()
     later_days: int | None = None
     of: int | None = None
+    left_open: tuple[str, ...] = ()
 
     def body(self, submitted_at: datetime) -> bytes:
         """Return the body that the provider sends. Consent was given a few seconds before the submission."""
@@ -153,7 +160,7 @@ class People:
         if kind is DraftKind.bad_phone:
             contact["phone"] = random.choice(BAD_PHONES)
         contact |= self._home(kind) if vertical == HOME else {"country": random.choice(("US", "US", "US", "CA"))}
-        return InquiryDraft(
+        draft = InquiryDraft(
             number=number,
             kind=kind,
             vertical=self._slugs[vertical],
@@ -165,6 +172,7 @@ class People:
             touches=self._touches(),
             later_days=random.randint(150, 300) if kind is DraftKind.not_ready else None,
         )
+        return _leave_open(draft) if kind is DraftKind.unanswered else draft
 
     def _home(self, kind: DraftKind) -> dict[str, str]:
         random = self._random
@@ -218,3 +226,11 @@ class People:
         pages = ("/", "/prices", "/how-it-works", "/reviews", "/ask")
         count = random.randint(0, 4)
         return tuple(("page_view", 15 + 40 * (count - place), random.choice(pages)) for place in range(count))
+
+
+def _leave_open(draft: InquiryDraft) -> InquiryDraft:
+    """Return the draft without the answers that a lead waits for."""
+    fields = draft.bant["need"]["fields"]
+    left_open = tuple(name for name in fields if name in WANTED_ANSWERS)
+    answered = {name: value for name, value in fields.items() if name not in left_open}
+    return msgspec.structs.replace(draft, bant={**draft.bant, "need": {"fields": answered}}, left_open=left_open)

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from marketplace.runtime import clock
+from routing.qualification import Dimension
 
 PATIENCE_SECONDS: Final = 45.0
 """Seconds for which one submission is repeated: long enough for a database to recover from a kill."""
@@ -23,8 +24,8 @@ NOT_NOW: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 class SubmissionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Answer to a submission. `status` is the HTTP status, 0 without an answer.
 
-    `codes` are those of a refusal, `reasons` those of an outcome. `seconds` is the time from the first try to the
-    answer.
+    `codes` are those of a refusal, `reasons` those of an outcome. `questions` are the dimensions that a waiting lead
+    should be asked about. `seconds` is the time from the first try to the answer.
     """
 
     status: int
@@ -32,6 +33,7 @@ class SubmissionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     codes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    questions: tuple[Dimension, ...] = ()
     tries: int = 1
     seconds: float = 0.0
 
@@ -40,11 +42,16 @@ class _AnswerFault(msgspec.Struct, frozen=True):
     code: str
 
 
+class _Question(msgspec.Struct, frozen=True):
+    dimension: Dimension
+
+
 class _AnswerBody(msgspec.Struct, frozen=True):
     id: str | None = None
     state: str | None = None
     code: str | None = None
     reasons: tuple[str, ...] = ()
+    unlock: tuple[_Question, ...] = ()
     errors: tuple[_AnswerFault, ...] = ()
 
 
@@ -143,6 +150,7 @@ def _answer(status: int, text: bytes, tries: int, seconds: float) -> SubmissionA
         state=content.state,
         codes=codes,
         reasons=content.reasons,
+        questions=tuple(question.dimension for question in content.unlock),
         tries=tries,
         seconds=seconds,
     )

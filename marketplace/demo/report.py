@@ -31,6 +31,8 @@ def summary(result: RunResult) -> dict[str, Any]:
             "waiting": result.journeys.waiting,
             "reentered": result.journeys.reentered,
             "sold": result.journeys.sold,
+            "asked": result.journeys.asked,
+            "sold_after_answer": result.journeys.sold_after_answer,
         },
         "corrected": result.journeys.corrected,
         "revoked": result.journeys.revoked,
@@ -110,7 +112,7 @@ def _print_walk(result: RunResult, console: Console) -> None:
         ("received", counts.received, ""),
         ("  rejected", counts.rejected, _why(result, "rejected", "expired")),
         ("  duplicates", counts.duplicates, "the same person within the window"),
-        ("  nurtured", counts.nurtured, "too early: qualified again when their time comes"),
+        ("  nurtured", counts.nurtured, "too early, or a question is open"),
         ("  qualified", counts.qualified, ""),
         ("    delivered", counts.delivered, "to exactly one business each, and paid for"),
         ("    turned down", counts.turned_down, _why(result, "refused", "lapsed")),
@@ -128,8 +130,13 @@ def _print_journeys(result: RunResult, console: Console) -> None:
     for name, number, why in (
         ("promoted", journeys.promoted, "not ready at first, and qualified by what the person did or said later"),
         ("corrected", journeys.corrected, "the provider corrected what the person had said"),
-        ("nurtured and waiting", journeys.waiting, "too early: qualified again when their time comes, or at a touch"),
+        (
+            "nurtured and waiting",
+            journeys.waiting,
+            "too early, or a question is open: qualified again at their date or a touch",
+        ),
         ("nurtured and back", journeys.reentered, f"{journeys.sold:,} of them delivered"),
+        ("waited for an answer", journeys.asked, f"{journeys.sold_after_answer:,} of them answered and were delivered"),
         ("said stop", journeys.revoked, "nobody else is shown the lead; a business that was is told so"),
         ("notices to businesses", journeys.notices, f"{journeys.acknowledged:,} of them acknowledged"),
     ):

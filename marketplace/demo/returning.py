@@ -5,7 +5,7 @@ What a person does follows from the inquiry and the seed. It happens some second
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -14,10 +14,11 @@ import aiohttp
 import msgspec
 
 from marketplace.demo.people import LEAST_BUDGET_MINOR, DraftKind, InquiryDraft
-from marketplace.demo.provider import change_until_answered
-from marketplace.demo.verticals import CURRENCY
+from marketplace.demo.provider import change_until_answered, find
+from marketplace.demo.verticals import CURRENCY, WANTED_ANSWERS
 from marketplace.runtime import clock
 from marketplace.runtime.clock import seeded
+from routing.qualification import Dimension
 
 FIRST_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 4.0
@@ -35,6 +36,8 @@ class ReturnKind(StrEnum):
     """Sends the form again with a larger budget."""
     look = "look"
     """Looks at the prices twice more; nothing follows from it."""
+    answer = "answer"
+    """Answers the question that the marketplace names while the lead waits."""
     correction = "correction"
     """Corrects the budget."""
     stop = "stop"
@@ -43,6 +46,7 @@ class ReturnKind(StrEnum):
 
 SHARES: Final[Mapping[DraftKind, tuple[tuple[ReturnKind, float], ...]]] = {
     DraftKind.not_ready: ((ReturnKind.sooner, 0.4), (ReturnKind.look, 0.2), (ReturnKind.stop, 0.1)),
+    DraftKind.unanswered: ((ReturnKind.answer, 0.7),),
     DraftKind.below_budget: ((ReturnKind.larger, 0.25), (ReturnKind.look, 0.25)),
     DraftKind.ready: ((ReturnKind.look, 0.03), (ReturnKind.correction, 0.02), (ReturnKind.stop, 0.02)),
 }
@@ -76,6 +80,15 @@ def touches_of(kind: ReturnKind, now: datetime) -> list[dict[str, Any]]:
         supplies = {"budget": _larger_budget()}
         return [{"kind": "form", "at": now, "detail": "/ask", "supplies": supplies}]
     return [{"kind": "page_view", "at": now, "detail": "/prices", "touch_id": f"look-{place}"} for place in (1, 2)]
+
+
+def answers_to(questions: Collection[Dimension], draft: InquiryDraft, now: datetime) -> list[dict[str, Any]]:
+    """Return the touch of a call in which the provider asks what the person left open; none if that is not asked."""
+    if Dimension.need not in questions:
+        return []
+    fields = {name: WANTED_ANSWERS[name] for name in draft.left_open}
+    call = {"kind": "call", "at": now, "detail": "asked what was left open", "direction": "outbound", "seconds": 90}
+    return [{**call, "supplies": {"need": {"fields": fields}}}]
 
 
 def _larger_budget() -> dict[str, Any]:
@@ -119,6 +132,9 @@ class ReturningPeople:
         elif plan.kind is ReturnKind.correction:
             body = {"bant": {"budget": _larger_budget()}}
             method, headers["Idempotency-Key"] = "PATCH", f"correct-{inquiry}"
+        elif plan.kind is ReturnKind.answer:
+            waiting = await find(self._session, self._url, self._keys[draft.provider], inquiry)
+            url, body = f"{url}/touches", {"touches": answers_to(waiting.questions, draft, clock.now())}
         else:
             body = {"touches": touches_of(plan.kind, clock.now())}
             url = f"{url}/touches"

@@ -11,6 +11,8 @@ CURRENCY: Final = "USD"
 HOME: Final = "home_improvement"
 EDUCATION: Final = "professional_education"
 SERVICES: Final = ("roofing", "windows", "hvac", "solar", "plumbing")
+WANTED_ANSWERS: Final = {"property_type": "house", "level": "certificate"}
+"Questions about the need that a lead waits for if they are not answered, each with an answer that is accepted."
 PROGRAMMES: Final = ("business", "data", "design", "healthcare", "law")
 
 
@@ -37,7 +39,7 @@ def home_improvement() -> VerticalDefinition:
         need=NeedPolicy(
             wanted={"property_type": ("house", "apartment")},
             points=Points(meets=25, unknown=15),
-            on_unknown=ResultConsequence.accept,
+            on_unknown=ResultConsequence.nurture,
         ),
         timing=TimingPolicy(
             within_days=90,
@@ -71,7 +73,7 @@ def professional_education() -> VerticalDefinition:
         need=NeedPolicy(
             wanted={"level": ("certificate", "degree")},
             points=Points(meets=30, unknown=15),
-            on_unknown=ResultConsequence.accept,
+            on_unknown=ResultConsequence.nurture,
         ),
         timing=TimingPolicy(
             within_days=120,

@@ -30,7 +30,7 @@ COLUMNS: Final = {
     ),
     "lead": (
         "id", "provider_id", "vertical_id", "mode", "state", "reason", "due_at", "received_at", "qualified_at",
-        "settled_at",
+        "settled_at", "waits_for",
     ),
     "contact": ("lead_id", "sealed"),
     "data_key": ("lead_id", "wrapped", "master_key_id"),
@@ -155,7 +155,7 @@ class HistoryRows:
         )
         self.of["lead"].append((
             walk.lead_id, walk.provider_id, walk.vertical_id, "live", walk.state, walk.reason, walk.due_at,
-            walk.received_at, walk.qualified_at, walk.settled_at,
+            walk.received_at, walk.qualified_at, walk.settled_at, list(walk.waits_for) or None,
         ))  # fmt: skip
         if not duplicate:
             self._add_contact(walk)

@@ -70,6 +70,7 @@ class SimulatedWalk(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     state: LeadState
     reason: str | None = None
+    waits_for: tuple[str, ...] = ()
     due_at: datetime | None = None
     qualified_at: datetime | None = None
     settled_at: datetime | None = None
@@ -369,7 +370,7 @@ def _unsold(walk: SimulatedWalk, result: Wait | End, decision: Decision) -> Simu
     """Return the walk of a lead that waits, or has ended without a business, so that the person may ask again."""
     decisions = (*walk.decisions, decision)
     match result:
-        case Wait(state=state, reason=reason, until=until, protected_until=protected_until):
+        case Wait(state=state, reason=reason, until=until, protected_until=protected_until, waits_for=waits_for):
             qualified_at = walk.qualified_at
             if state is LeadState.prospect:
                 qualified_at = qualified_at or decision.made_at
@@ -377,6 +378,7 @@ def _unsold(walk: SimulatedWalk, result: Wait | End, decision: Decision) -> Simu
                 walk,
                 state=state,
                 reason=reason,
+                waits_for=waits_for or walk.waits_for,
                 due_at=until,
                 qualified_at=qualified_at,
                 protected_until=protected_until or walk.protected_until,

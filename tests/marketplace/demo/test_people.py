@@ -15,7 +15,7 @@ from marketplace.intake.postal import PostalArea
 from marketplace.intake.reading import decode_inquiry, read_inquiry
 from marketplace.intake.shapes import InquiryBody
 from routing.inquiry import Mode
-from routing.qualification import Nurture, Prospect, Rejection, RejectionReason, qualify
+from routing.qualification import Dimension, Nurture, Prospect, Rejection, RejectionReason, qualify
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 SLUGS = {HOME: HOME, EDUCATION: EDUCATION}
@@ -109,6 +109,10 @@ def test_difficult_people_are_difficult_in_the_way_that_is_meant(drafts: list[In
     for draft in drafts:
         if draft.kind is DraftKind.not_ready:
             assert not isinstance(outcome_of(draft, world), Prospect)
+        if draft.kind is DraftKind.unanswered:
+            outcome = outcome_of(draft, world)
+            assert not isinstance(outcome, Nurture) or outcome.missing == (Dimension.need,)
+            assert not isinstance(outcome, Prospect)
         if draft.kind in (DraftKind.below_budget, DraftKind.wrong_need):
             outcome = outcome_of(draft, world)
             assert isinstance(outcome, Rejection)

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from marketplace.demo.people import DraftKind, InquiryDraft, People
-from marketplace.demo.returning import LAST_SECONDS, SHARES, ReturnKind, plan_return, touches_of
+from marketplace.demo.returning import LAST_SECONDS, SHARES, ReturnKind, answers_to, plan_return, touches_of
 from marketplace.demo.verticals import EDUCATION, HOME
 from marketplace.demo.world import draw_world
 from marketplace.journey.shapes import TouchesBody
+from routing.qualification import Dimension
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SLUGS = {HOME: "home", EDUCATION: "education"}
@@ -47,3 +48,15 @@ def test_the_touches_of_a_person_are_such_as_the_api_takes(kind: ReturnKind) -> 
     body = msgspec.json.decode(msgspec.json.encode({"touches": touches}), type=TouchesBody)
     assert len(body.touches) == len(touches)
     assert all(touch.at == NOW for touch in body.touches)
+
+
+def test_a_provider_asks_the_question_that_the_lead_waits_for_and_no_other() -> None:
+    waiting = [draft for draft in drafts(600) if draft.kind is DraftKind.unanswered]
+    assert {draft.left_open for draft in waiting} == {("property_type",), ("level",)}
+    for draft in waiting:
+        touches = answers_to((Dimension.need,), draft, NOW)
+        body = msgspec.json.decode(msgspec.json.encode({"touches": touches}), type=TouchesBody)
+        [supplies] = [touch.supplies for touch in body.touches]
+        assert supplies is not None
+        assert tuple(supplies.need.fields) == draft.left_open
+        assert answers_to((Dimension.timing,), draft, NOW) == []
