@@ -3021,6 +3021,8 @@ create table correction (
     constraint correction_sealed check ((sealed is null) = (wrapped is null) and (sealed is null) = (master_key_id is
         null) and (sealed is null or contact <> '{}'::text[]))
 );
+create trigger correction_counts after insert on correction for each row when (new.contact && array['phone', 'email'])
+    execute function mark_certificates();
 grant select on correction to marketplace_api, marketplace_reports, marketplace_worker;
 grant update (master_key_id, sealed, wrapped) on correction to marketplace_eraser;
 
@@ -3198,9 +3200,11 @@ create table certificate (
     phone_matches bool,
     email_matches bool,
     page_matches bool,
+    compared_revision int,
     constraint certificate_pkey primary key (lead_id, kind),
     constraint certificate_lead_id_fkey foreign key (lead_id) references lead(id),
     constraint certificate_boxed check ((box is not null) = (state = 'pending')),
+    constraint certificate_compared check (compared_revision is null or state <> 'pending'),
     constraint certificate_kind check (kind in ('trustedform', 'jornaya')),
     constraint certificate_settled check ((settled_at is not null) = (state <> 'pending')),
     constraint certificate_state check (state in ('pending', 'verified', 'mismatched', 'refused', 'unanswered')),
@@ -3212,24 +3216,21 @@ create trigger certificate_counts after insert or update of state on certificate
 create trigger certificate_is_final before update on certificate for each row when (old.state <> 'pending') execute
     function refuse_change();
 create trigger certificate_is_kept before delete on certificate for each row execute function refuse_change();
-grant insert (box, kind, lead_id, made_at, token_sha256), select (attempts, email_matches, expires_at, first_tried_at,
-    kind, lead_id, made_at, page_matches, phone_matches, reason, response_sha256, settled_at, state, token_sha256) on
-    certificate to marketplace_api;
-grant select (attempts, email_matches, expires_at, first_tried_at, kind, lead_id, made_at, page_matches, phone_matches,
-    reason, response_sha256, settled_at, state, token_sha256) on certificate to marketplace_reports;
-grant select (attempts, email_matches, expires_at, first_tried_at, kind, lead_id, made_at, page_matches, phone_matches,
-    reason, response_sha256, settled_at, state, token_sha256), update (attempts, box, email_matches, expires_at,
-    first_tried_at, page_matches, phone_matches, reason, response_sha256, settled_at, state) on certificate to
-    marketplace_worker;
+grant insert (box, kind, lead_id, made_at, token_sha256), select (attempts, compared_revision, email_matches,
+    expires_at, first_tried_at, kind, lead_id, made_at, page_matches, phone_matches, reason, response_sha256,
+    settled_at, state, token_sha256) on certificate to marketplace_api;
+grant select (attempts, compared_revision, email_matches, expires_at, first_tried_at, kind, lead_id, made_at,
+    page_matches, phone_matches, reason, response_sha256, settled_at, state, token_sha256) on certificate to
+    marketplace_reports;
+grant select (attempts, compared_revision, email_matches, expires_at, first_tried_at, kind, lead_id, made_at,
+    page_matches, phone_matches, reason, response_sha256, settled_at, state, token_sha256), update (attempts, box,
+    compared_revision, email_matches, expires_at, first_tried_at, page_matches, phone_matches, reason, response_sha256,
+    settled_at, state) on certificate to marketplace_worker;
 
 create function mark_certificates() returns trigger language plpgsql security definer set search_path to 'pg_catalog',
     'public' as $$
 begin
-    update public.lead set certificates = (
-        select case when bool_or(state = 'pending') then 'pending'
-                    when bool_and(state = 'verified') then 'verified' else 'failed' end
-        from public.certificate where lead_id = new.lead_id)
-    where id = new.lead_id;
+    update public.lead set certificates = standing_of_certificates(new.lead_id) where id = new.lead_id;
     return null;
 end $$;
 
@@ -3244,9 +3245,13 @@ end $$;
 
 -- What a claim sends, for the worker, while the certificate is pending and nobody was shown the lead.
 create function read_certificates(of_lead uuid) returns table(kind text, attempts int, first_tried_at timestamptz, box
-    bytea, wrapped bytea, master_key_id text) language sql stable security definer set search_path to 'pg_catalog',
-    'public' as $$
-select c.kind, c.attempts, c.first_tried_at, c.box, k.wrapped, k.master_key_id
+    bytea, wrapped bytea, master_key_id text, revision int, corrections jsonb) language sql stable security definer set
+    search_path to 'pg_catalog', 'public' as $$
+select c.kind, c.attempts, c.first_tried_at, c.box, k.wrapped, k.master_key_id, l.revision, (
+        select jsonb_agg(jsonb_build_object('master_key_id', r.master_key_id,
+            'box', translate(encode(r.sealed, 'base64'), E'\n', ''),
+            'wrapped', translate(encode(r.wrapped, 'base64'), E'\n', '')) order by r.revision)
+        from public.correction r where r.lead_id = of_lead and r.sealed is not null)
     from public.certificate c
     join public.lead l on l.id = c.lead_id and l.state in ('received', 'nurturing', 'prospect')
     join public.data_key k on k.lead_id = c.lead_id
@@ -3979,6 +3984,30 @@ grant delete, insert, select, update (checked_at, confirmed_rows, content_sha256
     failure, failures, format, header_name, header_value, last_modified, leased_until, schedule, set_at, smaller_rows,
     url, version) on list_source to marketplace_api;
 grant select (due_at, leased_until, list_id), update (leased_until) on list_source to marketplace_worker;
+
+
+-- Corrected certificates (migration 0084) -----------------------------------------------------------------------------
+
+-- Whether the contact was corrected after a revision, in the field that a certificate compares: the phone number, or where
+-- its service said nothing about one, the address too.
+create function contact_corrected(of_lead uuid, after_revision int, compares_phone bool) returns bool language sql
+    stable set search_path to 'pg_catalog', 'public' as $$
+select exists (
+        select from public.correction
+        where lead_id = of_lead and revision > coalesce(after_revision, 0)
+          and contact && case when compares_phone then array['phone'] else array['phone', 'email'] end)
+$$;
+
+-- As before, and verified only while the contact is the one that was compared.
+create function standing_of_certificates(of_lead uuid) returns text language sql stable set search_path to
+    'pg_catalog', 'public' as $$
+select case when bool_or(state = 'pending') then 'pending'
+                when bool_and(state = 'verified'
+                    and not contact_corrected(lead_id, compared_revision, phone_matches is not null)) then 'verified'
+                else 'failed' end
+    from public.certificate where lead_id = of_lead
+    having count(*) > 0
+$$;
 
 
 -- Push subscriptions (migration 0089) ---------------------------------------------------------------------------------

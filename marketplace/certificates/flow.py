@@ -3,7 +3,8 @@
     load the lead and its sealed claims → ask each service (no transaction open) → lock the lead, record every result
 
 The lead's own row is the queue: the decision lets it wait, this makes it due again. A claim may be repeated, because
-the services answer a second one like the first.
+the services answer a second one like the first. It compares the contact as it was corrected by then; a later correction
+takes the verification away, because nothing that is kept could be compared with it.
 """
 
 from collections.abc import Mapping
@@ -85,7 +86,12 @@ class Claims:
         account = self._accounts.get(pending.kind)
         if account is None:
             return ClaimResult(state=CertificateState.unanswered, reason=ClaimReason.no_account)
-        sealed = SealedContact(box=pending.box, wrapped=pending.wrapped, master_key_id=pending.master_key_id)
+        sealed = SealedContact(
+            box=pending.box,
+            wrapped=pending.wrapped,
+            master_key_id=pending.master_key_id,
+            corrections=pending.corrections,
+        )
         claim = msgspec.json.decode(self._sealer.open_claim(case.lead_id, sealed), type=CertificateClaim)
         reference, vendor = ids.encode("lead", case.lead_id), ids.encode("prov", case.provider_id)
         url, message = compose_claim(pending.kind, account, claim, reference, vendor)
@@ -117,7 +123,9 @@ class Claims:
                     await certificates_store.note_attempt(connection, case.lead_id, certificate.kind, result, now)
                     continue
                 final = state or CertificateState.unanswered
-                await certificates_store.settle(connection, case.lead_id, certificate.kind, final, result, now)
+                await certificates_store.settle(
+                    connection, case.lead_id, certificate.kind, final, result, certificate.revision, now
+                )
             if next_times or lead_state is LeadState.prospect:
                 await certificates_store.mark_lead_due(connection, case.lead_id, min(next_times, default=now))
         return not next_times

@@ -9,7 +9,7 @@ select l.id as lead_id, l.vertical_id, l.provider_id, l.state, clock_timestamp()
 
 -- name: read_certificates
 -- Pending ones of a lead that nobody was shown, with what a claim sends.
-select kind, attempts, first_tried_at, box, wrapped, master_key_id from read_certificates($1);
+select kind, attempts, first_tried_at, box, wrapped, master_key_id, revision, corrections from read_certificates($1);
 
 -- name: lock_lead
 -- Every change of a lead's certificates locks the lead first, as its trigger updates it.
@@ -24,7 +24,7 @@ where lead_id = $1 and kind = $2 and state = 'pending';
 -- name: settle
 update certificate set state = $4, box = null, attempts = attempts + 1, first_tried_at = coalesce(first_tried_at, $3),
     settled_at = $3, reason = $5, response_sha256 = $6, expires_at = $7, phone_matches = $8, email_matches = $9,
-    page_matches = $10
+    page_matches = $10, compared_revision = $11
 where lead_id = $1 and kind = $2 and state = 'pending';
 
 -- name: mark_lead_due
@@ -33,7 +33,7 @@ update lead set due_at = $2 where id = $1 and state in ('nurturing', 'prospect')
 
 -- name: list_of_lead
 select kind, state, token_sha256, made_at, settled_at, reason, response_sha256, expires_at, phone_matches, email_matches,
-       page_matches
+       page_matches, contact_corrected(lead_id, compared_revision, phone_matches is not null) as contact_corrected
 from certificate where lead_id = $1 order by kind;
 
 -- name: list_newest

@@ -8,6 +8,7 @@ import msgspec
 
 from marketplace.certificates.services import ClaimReason, ClaimResult
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row
+from marketplace.security.sealing import SealedBox
 from routing.certificate import CertificateKind, CertificateState
 from routing.lifecycle import LeadState
 
@@ -33,7 +34,10 @@ class ClaimCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PendingCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate that was not claimed yet, sealed, with the attempts so far."""
+    """A certificate that was not claimed yet, sealed, with the attempts so far.
+
+    `corrections` are those of the contact so far, and `revision` is the lead's after the last of them.
+    """
 
     kind: CertificateKind
     attempts: int
@@ -41,10 +45,15 @@ class PendingCertificate(msgspec.Struct, frozen=True, kw_only=True):
     box: bytes
     wrapped: bytes
     master_key_id: str
+    revision: int
+    corrections: tuple[SealedBox, ...] | None
 
 
 class CertificateEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate as it is kept: no token and no contact data, but their hashes and comparisons."""
+    """A certificate as it is kept: no token and no contact data, but their hashes and comparisons.
+
+    `contact_corrected`: the phone number or the address was corrected after it was compared.
+    """
 
     kind: CertificateKind
     state: CertificateState
@@ -57,6 +66,7 @@ class CertificateEvidence(msgspec.Struct, frozen=True, kw_only=True):
     phone_matches: bool | None
     email_matches: bool | None
     page_matches: bool | None
+    contact_corrected: bool
 
 
 class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,9 +136,13 @@ async def settle(
     kind: CertificateKind,
     state: CertificateState,
     result: ClaimResult,
+    revision: int,
     now: datetime,
 ) -> None:
-    """Set the final state of a pending certificate, and destroy its sealed claim. The caller holds the lead's lock."""
+    """Set the final state of a pending certificate, and destroy its sealed claim. The caller holds the lead's lock.
+
+    `revision` is that of the lead whose contact was compared.
+    """
     await connection.execute(
         SQL["settle"],
         lead_id,
@@ -141,6 +155,7 @@ async def settle(
         result.phone_matches,
         result.email_matches,
         result.page_matches,
+        revision,
     )
 
 

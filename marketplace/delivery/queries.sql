@@ -12,7 +12,8 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        (select position from exposure where lead_id = a.lead_id) as exposure_position,
        case when i.facts #> '{consent,certificates}' is not null then (
             select jsonb_agg(jsonb_build_object('kind', c.kind, 'state', c.state, 'settled_at', c.settled_at,
-                'reason', c.reason, 'expires_at', c.expires_at) order by c.kind)
+                'reason', c.reason, 'expires_at', c.expires_at, 'contact_corrected',
+                contact_corrected(c.lead_id, c.compared_revision, c.phone_matches is not null)) order by c.kind)
             from certificate c where c.lead_id = a.lead_id) end as certificates,
        clock_timestamp() as read_at
 from assignment a

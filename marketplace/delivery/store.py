@@ -73,13 +73,17 @@ class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveredCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate of consent as it is sent with the lead. The certificate itself is part of the contact."""
+    """A certificate of consent as it is sent with the lead. The certificate itself is part of the contact.
+
+    `contact_corrected`: the phone number or the address was corrected after its service had compared it.
+    """
 
     kind: CertificateKind
     state: CertificateState
     settled_at: datetime | None = None
     reason: str | None = None
     expires_at: datetime | None = None
+    contact_corrected: bool = False
 
 
 class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):

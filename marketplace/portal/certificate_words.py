@@ -3,6 +3,7 @@
 from typing import Final
 
 from marketplace.certificates.services import ClaimReason
+from marketplace.certificates.store import CertificateEvidence
 from routing.certificate import CertificateKind, CertificateState
 
 CERTIFICATE_KINDS: Final[dict[CertificateKind, str]] = {
@@ -33,3 +34,10 @@ CERTIFICATE_REASONS: Final[dict[ClaimReason, str]] = {
     ClaimReason.unreadable: "The answer of the service could not be read.",
     ClaimReason.erased: "The person was erased before it was checked.",
 }
+CONTACT_CORRECTED: Final = "The contact was corrected afterwards, and not compared again."
+
+
+def reason_in_words(certificate: CertificateEvidence) -> str:
+    """Return the reason of a certificate's state, and that its contact was corrected afterwards if it was."""
+    reason = "" if certificate.reason is None else CERTIFICATE_REASONS[certificate.reason]
+    return f"{reason} {CONTACT_CORRECTED}".strip() if certificate.contact_corrected else reason

@@ -60,6 +60,7 @@ class ReceiptCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate of consent: what its service said before the lead was shown.
 
     `token_sha256` is the hash of the certificate's address or UUID, `response_sha256` that of the service's answer.
+    `contact_corrected`: the phone number or the address was corrected after the service had compared it.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class ReceiptCertificate(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None
     response_sha256: str | None
     expires_at: datetime | None
+    contact_corrected: bool = False
 
 
 class ReceiptNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,6 +325,7 @@ def _certificate(certificate: CertificateEvidence) -> ReceiptCertificate:
         settled_at=certificate.settled_at,
         response_sha256=_hex(certificate.response_sha256),
         expires_at=certificate.expires_at,
+        contact_corrected=certificate.contact_corrected,
     )
 
 

@@ -70,7 +70,10 @@ class Sealer:
 
         Raises cryptography's InvalidTag when box, key and lead do not match.
         """
-        plain = self._open(lead_id, sealed)
+        return self._correct(lead_id, self._open(lead_id, sealed), sealed)
+
+    def _correct(self, lead_id: UUID, plain: bytes, sealed: SealedContact) -> bytes:
+        """Return a JSON object with the fields of the corrections in place of its own."""
         if not sealed.corrections:
             return plain
         fields: dict[str, msgspec.Raw] = msgspec.json.decode(plain, type=dict[str, msgspec.Raw])
@@ -86,8 +89,9 @@ class Sealer:
         return _encrypt(AESGCM(self._data_key(lead_id, contact)), plain, b"claim:" + lead_id.bytes)
 
     def open_claim(self, lead_id: UUID, sealed: SealedContact) -> bytes:
-        """Return the plain claim. Raises cryptography's InvalidTag when box, key and lead do not match."""
-        return _decrypt(AESGCM(self._data_key(lead_id, sealed)), sealed.box, b"claim:" + lead_id.bytes)
+        """Return the plain claim as JSON, with the corrected contact. Raises InvalidTag as `open_contact` does."""
+        plain = _decrypt(AESGCM(self._data_key(lead_id, sealed)), sealed.box, b"claim:" + lead_id.bytes)
+        return self._correct(lead_id, plain, sealed)
 
     def _data_key(self, lead_id: UUID, sealed: SealedBox) -> bytes:
         return _decrypt(self._master, sealed.wrapped, b"data-key:" + lead_id.bytes)

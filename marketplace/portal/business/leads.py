@@ -38,7 +38,7 @@ from marketplace.portal.business import store, wording
 from marketplace.portal.business.lead_list import spaced
 from marketplace.portal.business.store import BusinessAttempt, LeadDecision, LeadTerms
 from marketplace.portal.business.wallet_summary import business_page
-from marketplace.portal.certificate_words import CERTIFICATE_KINDS, CERTIFICATE_REASONS, CERTIFICATE_TONES
+from marketplace.portal.certificate_words import CERTIFICATE_KINDS, CERTIFICATE_TONES, reason_in_words
 from marketplace.portal.forms import Amount, FormFields, ShownForm, changing, fill, label, show_again, show_form
 from marketplace.portal.frame import badge, duration, redirect, words, zone_of
 from marketplace.portal.frame import money as spoken
@@ -204,7 +204,7 @@ async def _lead_page(
             (
                 CERTIFICATE_KINDS[certificate.kind],
                 badge(certificate.state, CERTIFICATE_TONES[certificate.state]),
-                CERTIFICATE_REASONS[certificate.reason] if certificate.reason else "",
+                reason_in_words(certificate),
                 certificate.expires_at,
             )
             for certificate in detail.certificates

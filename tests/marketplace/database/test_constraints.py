@@ -707,8 +707,8 @@ PRIVILEGES = {
         answer_alarm
         deletion_lead deletion_request
         revocation revocation_hook revoked_lead
-        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
-            reason response_sha256 settled_at state token_sha256)
+        certificate(attempts compared_revision email_matches expires_at first_tried_at kind lead_id made_at
+            page_matches phone_matches reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_fault list_import list_member list_source list_staging lists_serial
         next_action stage_change stage_hook stage_name unmapped_report
@@ -798,8 +798,8 @@ PRIVILEGES = {
         payout_claim payout_share
         mail_bounce mail_target outgoing_mail
         revocation revoked_lead
-        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
-            reason response_sha256 settled_at state token_sha256)
+        certificate(attempts compared_revision email_matches expires_at first_tried_at kind lead_id made_at
+            page_matches phone_matches reason response_sha256 settled_at state token_sha256)
         notice
         answer_alarm
         contact_list list_import lists_serial
@@ -850,8 +850,8 @@ PRIVILEGES = {
         answer_alarm
         deletion_lead deletion_request(id state ended_at)
         revocation revoked_lead
-        certificate(attempts email_matches expires_at first_tried_at kind lead_id made_at page_matches phone_matches
-            reason response_sha256 settled_at state token_sha256)
+        certificate(attempts compared_revision email_matches expires_at first_tried_at kind lead_id made_at
+            page_matches phone_matches reason response_sha256 settled_at state token_sha256)
         notice
         contact_list kept_away list_member list_source(list_id due_at leased_until) lists_serial
         next_action stage_change stage_hook stage_name unmapped_report
@@ -872,7 +872,8 @@ PRIVILEGES = {
         outgoing_mail(attempts due_at letter result sent_at state)
         answer_alarm(answers closed_at closed_for content_type excerpt last_at lead_id status)
         deletion_request(state contact ended_at)
-        certificate(attempts box email_matches expires_at first_tried_at page_matches phone_matches reason
+        certificate(attempts box compared_revision email_matches expires_at first_tried_at page_matches phone_matches
+            reason
             response_sha256 settled_at state)
         stage_change(attempts due_at result state)
         simulation(state leads leads_done result failure tries due_at ended_at)
