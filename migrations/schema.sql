@@ -2589,6 +2589,9 @@ begin
     if not found then
         return 'withdrawn';
     end if;
+    if is_withdrawn(a.lead_id) then
+        return 'moved';
+    end if;
     if is_own_customer(a.lead_id, a.business_id) then
         return 'own_customer';
     end if;

@@ -72,7 +72,7 @@ class AwardStatus(StrEnum):
     won = "won"
     "The claim is written."
     moved = "moved"
-    "The lead has changed its state or its facts meanwhile."
+    "The lead has changed its state or its facts meanwhile, or its person may not be contacted any more."
     withdrawn = "withdrawn"
     "The subscription, its business or its endpoint has changed."
     own_customer = "own_customer"

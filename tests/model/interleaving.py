@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from marketplace.runtime.clock import monotonic
 from tests.waiting import within
 
 LOOK_SECONDS: Final = 0.002
@@ -55,6 +56,10 @@ class SteppedConnection:
     async def fetchval(self, query: str, *values: object, **options: Any) -> Any:
         return await self._send("fetchval", query, values, options)
 
+    async def copy_records_to_table(self, table: str, **options: Any) -> Any:
+        await self._step(f"insert into {table} from records", self._pid, self._connection.is_in_transaction())
+        return await self._connection.copy_records_to_table(table, **options)
+
     async def _send(self, how: str, query: str, values: tuple[object, ...], options: dict[str, Any]) -> Any:
         await self._step(query, self._pid, self._connection.is_in_transaction())
         return await getattr(self._connection, how)(query, *values, **options)
@@ -85,6 +90,8 @@ class Actor:
     def __init__(self, name: str, run: Callable[["Actor"], Awaitable[object]]) -> None:
         self.name = name
         self.sent: list[str] = []
+        self.sent_at: list[float] = []
+        "When each of them was sent, to compare with those of the other transition."
         self.uncommitted: list[str] = []
         "Those of the transaction under way; a statement outside of one commits itself."
         self.waiting_to_send: str | None = None
@@ -169,6 +176,7 @@ class Actor:
         self._go.clear()
         self.waiting_to_send = None
         self.sent.append(statement)
+        self.sent_at.append(monotonic())
         if in_transaction:
             self.uncommitted.append(statement)
         self._pid = pid

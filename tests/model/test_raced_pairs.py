@@ -7,19 +7,23 @@ there are, which takes far longer. The count of each duel is the property `sched
 """
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import msgspec
 import pytest
 
 from marketplace.operations.verify import verify
+from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict
 from marketplace.runtime.settings import Settings
+from tests.builders.inquiries import roofing_body
 from tests.model.concerns import Concerns
-from tests.model.interleaving import Actor, Pair, interleave
+from tests.model.interleaving import COMMIT, Actor, Pair, interleave
 from tests.model.schedules import RunAlready, Schedules
 from tests.model.transitions import (
+    CERTIFICATE,
+    CORRECTED,
     DEAD,
     EARLY,
     LATER,
@@ -32,8 +36,10 @@ from tests.model.transitions import (
     ask_back,
     award,
     award_and_expose,
+    claim,
     come_back,
     correct,
+    correct_email,
     deliver,
     edit,
     erase,
@@ -42,6 +48,7 @@ from tests.model.transitions import (
     grant,
     join,
     lapse,
+    list_person,
     pause,
     restore,
     revoke,
@@ -105,6 +112,9 @@ TRANSITIONS: Final = (
     | {
         "award_and_expose": award_and_expose,
         "ask_anew": ask_anew,
+        "claim": claim,
+        "correct_email": correct_email,
+        "list_person": list_person,
         "come_back": come_back,
         "correct": correct,
         "deliver": deliver,
@@ -192,6 +202,12 @@ DUELS: Final = (
     ),
     *(Duel(begins="held", first="correct", second=other) for other in ("correct", "erase", "run_out", "award", "edit")),
     Duel(begins="exposed", first="lapse", second="correct"),
+    *(Duel(begins="prospect", first=award, second="list_person") for award in ("award", "award_and_expose")),
+    Duel(begins="held", first="deliver", second="list_person"),
+    *(
+        Duel(begins="certified", first="claim", second=other)
+        for other in ("award", "award_and_expose", "correct_email", "revoke")
+    ),
 )
 
 
@@ -298,6 +314,15 @@ select count(*) from notice join erasure using (lead_id)
 where lead_id = $1 and notice.kind = 'updated' and notice.state <> 'withdrawn'"""
 
 
+PUBLICATION: Final = "update contact_list set version"
+"Beginning of the statement whose transaction publishes a list."
+TAKING: Final = ("award_lead(", "insert into exposure")
+"Parts of the statements that award and expose a lead."
+
+CERTIFICATE_ROW: Final = """
+select c.state, l.certificates, exists (select from correction where lead_id = l.id) as corrected
+from certificate c join lead l on l.id = c.lead_id where l.id = $1"""
+
 ANNOUNCED_STOP: Final = "select count(*) from notice where lead_id = $1 and kind in ('revoked', 'erased')"
 ENDED: Final = ("expired", "rejected", "unsold", "erased", *SHOWN)
 "States of a lead that nobody is shown any more."
@@ -307,14 +332,17 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
     """A lead in the state in which the duel begins, due now; other leads are out of the way."""
     owner = arena.market.owner
     await owner.execute(PUT_OFF, LATER)
+    sections = ANSWERED.get(duel.begins, {})
+    if duel.begins == "certified":
+        sections = {"consent": roofing_body(now=clock.now())["consent"] | {"certificates": [CERTIFICATE]}}
     if duel.begins == "in the inbox":
         await owner.execute(TAKES_BY_HAND, arena.buyers[0].endpoint_id)
-    subject = await arena.take_in(**ANSWERED.get(duel.begins, {}))
+    subject = await arena.take_in(**sections)
     if duel.begins in ANSWERED:
         await arena.award(subject)
         if duel.begins == "ready again":
             await start_sooner(arena, arena.pools, subject)
-    elif duel.begins != "prospect":
+    elif duel.begins not in ("prospect", "certified"):
         subject = await arena.award(subject)
         assert subject.assignment_id is not None
     if duel.begins == "in the inbox":
@@ -361,6 +389,10 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
         made = await arena.market.owner.fetchval(CORRECTIONS, subject.lead_id)
         assert made >= 1, duel_words
         assert made + sum(isinstance(actor.outcome, Conflict) for actor in actors) <= corrections, duel_words
+    if duel.second == "list_person":
+        judge_list(duel_words, row, actors)
+    if duel.first == "claim":
+        await judge_claim(arena, duel_words, subject, row)
     if "join" in (duel.first, duel.second):
         assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
         assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words
@@ -372,3 +404,25 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     if "ask_anew" in (duel.first, duel.second):
         states = await arena.market.owner.fetch(ALIKE, subject.lead_id)
         assert sorted(each["state"] for each in states) in (["duplicate", "received"], ["received", "rejected"]), states
+
+
+def judge_list(duel_words: str, row: Mapping[str, object], actors: Pair) -> None:
+    """Nobody is awarded or exposed by a statement that was sent after the list with the person was published."""
+    taking, publishing = actors
+    place = next(place for place, sql in enumerate(publishing.sent) if PUBLICATION in sql)
+    published_at = publishing.sent_at[publishing.sent.index(COMMIT, place)]
+    taken_at = [at for sql, at in zip(taking.sent, taking.sent_at, strict=True) if any(part in sql for part in TAKING)]
+    if taken_at and min(taken_at) < published_at:
+        return
+    assert row["shown"] == 0, duel_words
+    assert row["live"] == 0 or taking.name == "deliver", duel_words
+
+
+async def judge_claim(arena: Stage, duel_words: str, subject: Subject, row: Mapping[str, object]) -> None:
+    """Nobody has a lead whose certificate is pending, and a verified one is of the contact as it is now."""
+    [certificate] = await arena.market.owner.fetch(CERTIFICATE_ROW, subject.lead_id)
+    if row["live"] or row["shown"]:
+        assert certificate["state"] != "pending", duel_words
+    if certificate["certificates"] == "verified" and certificate["corrected"]:
+        mark = (CORRECTED + subject.canary).encode()
+        assert any(mark in visit.raw for visit in arena.service.visits), duel_words

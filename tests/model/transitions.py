@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from io import BytesIO
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,8 @@ import msgspec
 
 from billing.returns import ReturnReason
 from marketplace import worker as sweeping
+from marketplace.certificates.flow import Claims
+from marketplace.certificates.services import ServiceAccount
 from marketplace.database.db import open_pool, session
 from marketplace.database.journal import Journal
 from marketplace.delivery import store as delivery_store
@@ -42,13 +45,17 @@ from marketplace.runtime.errors import NotFound
 from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
 from marketplace.security.auth import CallerKind, Principal
+from marketplace.suppression_lists import flow as lists_flow
+from marketplace.suppression_lists.flow import ImportOptions
+from marketplace.suppression_lists.store import ListKind, ListTerms
 from marketplace.webhook.transport import ConnectionInfo, Reservations
 from routing.calendar import CapWindow
+from routing.certificate import CertificateKind
 from routing.joining import RepeatInquiries
 from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, Buyer, Marketplace, anywhere, marketplace, roofing
-from tests.receivers import Behaviour, Receiver, Visit, ok
+from tests.receivers import Behaviour, Receiver, Visit, answer, ok
 from tests.waiting import give_back as return_pool
 
 ALL: Final = TenantScope(business_id=None, mode=None)
@@ -60,6 +67,11 @@ POOR: Final = roofing_body()["bant"] | {"budget": {"minor": 100, "currency": "US
 "Answers that the vertical rejects."
 EARLY: Final = roofing_body()["bant"] | {"timing": {"within_days": 100}}
 "Answers with which a lead waits: the vertical wants a start within 60 days."
+CERTIFICATE: Final = f"https://cert.trustedform.com/{'0f' * 20}"
+VERIFIED: Final = {"outcome": "success", "match_lead": {"result": {"email_match": True}}}
+"Answer of the service to a claim."
+CORRECTED: Final = "corrected."
+"Beginning of a corrected e-mail address."
 
 
 class Pools(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +95,18 @@ class Stage:
     """A marketplace with two businesses, each with its own server, and leads that several transitions race for."""
 
     def __init__(
-        self, market: Marketplace, journal: Journal, buyers: list[Buyer], receivers: list[Receiver], feeder: Any
+        self,
+        market: Marketplace,
+        journal: Journal,
+        buyers: list[Buyer],
+        receivers: list[Receiver],
+        service: Receiver,
+        feeder: Any,
     ) -> None:
         self.market = market
         self.feeder = feeder
+        self.service = service
+        "The service that made the certificates."
         self.journal = journal
         self.buyers = buyers
         self.receivers = receivers
@@ -144,17 +164,18 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
         journal = await Journal.open(settings.journal_dir)
         feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2, at_once=0)
         receivers = [Receiver(behave) for _ in orders]
-        for receiver in receivers:
+        service = Receiver(answer(200, msgspec.json.encode(VERIFIED), content_type="application/json"))
+        for receiver in (*receivers, service):
             await receiver.__aenter__()
         try:
             buyers = [
                 await market.buyer(receiver.url, order, available_minor=100_000_000)
                 for receiver, order in zip(receivers, orders, strict=True)
             ]
-            answers.append(Stage(market, journal, buyers, receivers, feeder))
+            answers.append(Stage(market, journal, buyers, receivers, service, feeder))
             yield answers[0]
         finally:
-            for receiver in receivers:
+            for receiver in (*receivers, service):
                 await receiver.__aexit__(None, None, None)
             await return_pool(feeder)
             await journal.close()
@@ -265,6 +286,30 @@ async def erase(stage: Stage, pools: Pools, subject: Subject) -> object:
 async def revoke(stage: Stage, pools: Pools, subject: Subject) -> object:
     """The person revokes consent to every channel."""
     return await revoke_lead(pools.api, OPERATOR, subject.lead_id, (), "said stop")
+
+
+async def list_person(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """A list of people who must not be contacted is published with this person."""
+    kind, name = ListKind.do_not_contact, subject.canary
+    made = await lists_flow.make_list(stage.market.api, "test", kind, None, name, ListTerms())
+    file = BytesIO(f"{subject.canary}\n".encode())
+    return await lists_flow.import_stream(pools.api, stage.market.sealer, "test", made, file, name, ImportOptions())
+
+
+async def claim(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The certificate of the lead is claimed at its service, which verifies it."""
+    account = ServiceAccount(url=stage.service.url.removesuffix("/hook"), key="key-of-the-operator")
+    accounts = {CertificateKind.trustedform: account}
+    claims = Claims(pools.worker, Catalog(pools.worker), stage.market.sealer, stage.market.guard, accounts)
+    return await claims.claim(subject.lead_id)
+
+
+async def correct_email(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The provider corrects the e-mail address."""
+    journey = Journey(pools.api, Catalog(pools.api), PostalBook(), stage.market.sealer, Notifier(NOWHERE))
+    body = msgspec.convert({"contact": {"email": CORRECTED + subject.canary}}, CorrectionBody)
+    sent = SentCorrection(body=body, request_sha256=bytes(32), key=None)
+    return await journey.correct(stage.market.provider, subject.lead_id, sent)
 
 
 async def touch(stage: Stage, pools: Pools, subject: Subject) -> object:
