@@ -161,8 +161,18 @@ class ReturnRequestRow(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: datetime | None
 
 
+class SharedPayout(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a payout that one provider was paid, in minor units."""
+
+    provider: str
+    amount_minor: int
+
+
 class ReturnRequestDetail(ReturnRequestRow, frozen=True, kw_only=True):
-    """A return request with the facts of its lead and the verdict that was delivered with it."""
+    """A return request with the facts of its lead and the verdict that was delivered with it.
+
+    `shares` are those of the payout; empty if the provider of the lead was paid all of it.
+    """
 
     assignment_id: UUID
     evidence: ReturnEvidence
@@ -174,6 +184,14 @@ class ReturnRequestDetail(ReturnRequestRow, frozen=True, kw_only=True):
     subscription: str
     channel: str | None
     erased: bool
+    shares: tuple[SharedPayout, ...]
+
+    @property
+    def payouts(self) -> tuple[tuple[str, int], ...]:
+        """The providers that were paid for the lead, each with its amount in minor units."""
+        if not self.shares:
+            return ((self.provider, self.payout_minor),)
+        return tuple((share.provider, share.amount_minor) for share in self.shares)
 
 
 class ReturnHistory(msgspec.Struct, frozen=True, kw_only=True):

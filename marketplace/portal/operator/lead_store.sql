@@ -152,7 +152,11 @@ select r.id, r.lead_id, r.assignment_id, r.reason, r.note, r.evidence, r.state, 
        r.finding, a.mode, a.price_minor, a.payout_minor, a.currency, b.id as business_id, b.name as business,
        p.id as provider_id, p.name as provider, v.slug as vertical, l.received_at, a.awarded_at, a.exposed_at,
        a.settled_at as delivered_at, facts_at(i.id, i.facts, coalesce(d.revision, 0)) as facts, d.verdict, s.name as subscription, e.channel,
-       exists (select from erasure where lead_id = r.lead_id) as erased
+       exists (select from erasure where lead_id = r.lead_id) as erased,
+       coalesce((
+           select jsonb_agg(jsonb_build_object('provider', m.name, 'amount_minor', m.amount_minor) order by m.share)
+           from (select n.name, h.amount_minor, h.share from payout_share h join provider n on n.id = h.provider_id
+                 where h.assignment_id = a.id) m), '[]') as shares
 from return_request r
 join assignment a on a.id = r.assignment_id
 join business b on b.id = r.business_id

@@ -9,6 +9,7 @@ from marketplace.directory.checks import vertical_faults
 from marketplace.directory.wire import closed
 from routing.inquiry import NeedField
 from routing.interest import InterestCriterion, UnmetConsequence
+from routing.joining import PayJoined, RepeatInquiries
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Points
 from routing.subscription import PriceRange
 from routing.vertical import VerticalDefinition
@@ -161,6 +162,12 @@ VERTICALS: tuple[tuple[dict[str, Any], str, str], ...] = (
         {"interest": (InterestCriterion(name="replied", kinds=("email_reply",), otherwise=UnmetConsequence.nurture),)},
         "/definition/interest/0/otherwise",
         "not_for_this_kind",
+    ),
+    ({"pay_joined": PayJoined.last, "provider_may_know": True}, "/definition/pay_joined", "never_matches"),
+    (
+        {"pay_joined": PayJoined.split, "repeat_inquiries": RepeatInquiries.joined},
+        "/definition/pay_joined",
+        "paid_not_told",
     ),
 )
 

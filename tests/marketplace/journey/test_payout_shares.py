@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from marketplace.database.db import session
+from marketplace.delivery import store as delivery_store
+from marketplace.delivery.flow import Delivery
 from marketplace.intake import store as intake_store
 from marketplace.intake.flow import SubmissionReceipt
 from marketplace.operations.verify import verify
@@ -22,8 +24,10 @@ from routing.joining import PayJoined, RepeatInquiries
 from tests.builders.feedback import desk, uuid_of
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, Marketplace, marketplace, roofing
+from tests.builders.pausing import HeldUp
 from tests.builders.service import serve
 from tests.receivers import Receiver, status
+from tests.waiting import PATIENCE, within
 
 HALF_MINOR = PAYOUT_MINOR // 2
 THIRD_MINOR = PAYOUT_MINOR // 3
@@ -121,6 +125,24 @@ async def test_an_inquiry_that_joins_a_held_lead_counts_and_one_that_joins_an_ex
     assert await market.state(first.id) == "delivered"
     assert reasons == ["joined_paid_share", "joined_after_delivery"]
     assert await earnings(market) == {market.provider.owner: HALF_MINOR, early.owner: HALF_MINOR}
+    await assert_consistent(market)
+
+
+async def test_an_inquiry_that_joins_while_the_connection_opens_counts(market: Marketplace) -> None:
+    """The delivery has read the lead by then, as one that no other inquiry had joined."""
+    async with Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        first = await market.submit()
+        assignment_id = await market.distribution.distribute(first.id)
+        assert assignment_id is not None
+        held_up = HeldUp(market.worker, delivery_store.SQL["expose"])
+        delivery = Delivery(held_up.pool, market.sealer, market.guard, market.delivery._journal)
+        delivering = asyncio.create_task(delivery.deliver(assignment_id))
+        await within(PATIENCE, held_up.arrived.wait(), "the delivery to be about to expose the lead")
+        await ask_again(market)
+        held_up.let_go.set()
+        await delivering
+    assert sorted((await earnings(market)).values()) == [HALF_MINOR, HALF_MINOR]
     await assert_consistent(market)
 
 

@@ -16,7 +16,7 @@ from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings
 from routing.inquiry import Budget, Direction, Timing, Touch, TouchAmount
 from routing.interest import InterestCriterion
-from routing.joining import RepeatInquiries
+from routing.joining import PayJoined, RepeatInquiries
 from routing.journey import CorrectionEntry, Supplied, TouchEntry
 from tests.builders.feedback import Desk, desk
 from tests.builders.inquiries import roofing_body
@@ -160,3 +160,31 @@ async def test_a_joined_inquiry_is_shown_to_the_business_and_to_its_own_provider
         assert "The answers were added to the earlier lead." in told
         assert "25,000" in await text_of(business, f"/business/leads/{lead}")
         assert "25,000" not in await text_of(of_lead, f"/provider/submissions/{lead}")
+
+
+async def test_a_provider_whose_inquiry_joined_in_time_sees_its_share_and_an_operator_all_of_them(
+    settings: Settings,
+) -> None:
+    definition = roofing(
+        patience_seconds=3_600,
+        repeat_inquiries=RepeatInquiries.joined,
+        provider_may_know=True,
+        pay_joined=PayJoined.split,
+    )
+    async with AsyncExitStack() as stack:
+        shop = await desk(stack, settings, vertical=definition)
+        another = await shop.market.another_provider()
+        first = await shop.market.submit(1, provider_reference="of-the-lead")
+        receipt = await shop.market.submit(1, by=another, provider_reference="of-the-join")
+        own = await signed_in(shop.api, "provider", another.owner)
+        submission = f"/provider/submissions/{ids.encode('lead', receipt.id)}"
+        assert "If the lead is sold, you get an equal part of its payout." in await text_of(own, submission)
+        await shop.market.walker.walk(first.id)
+        assert "$15.00" in await text_of(own, submission)
+        for page in ("/provider/earnings", "/provider/earnings/statement"):
+            text = await text_of(own, page)
+            assert ("$15.00" in text, "of-the-join" in text, "of-the-lead" in text) == (True, True, False)
+        request = await shop.give_back(ids.encode("lead", first.id), reason="fraud", note="Nobody knows this person.")
+        operator = await signed_in(shop.api, "operator", None)
+        text = await text_of(operator, f"/operator/returns/{request.json()['id']}")
+        assert text.count("gives back $15.00") == 2
