@@ -472,7 +472,7 @@ async def owner_server(visit: Visit) -> None:
     """Return a challenge, and accept everything else."""
     await visit.read_request()
     kind = msgspec.json.decode(visit.body)["type"]
-    body = b"{}"
+    body = b'{"status":"accepted"}'
     if kind == "endpoint.challenge":
         event = msgspec.json.decode(visit.body, type=ChallengeEvent)
         body = msgspec.json.encode({"challenge": event.data.challenge})
