@@ -67,6 +67,7 @@ class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    method: str = "POST"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -535,7 +536,7 @@ def compose(target: ParsedUrl, message: WebhookMessage, *, keep: bool = False) -
     )
     if not all(map(_HEADER.fullmatch, headers)):
         raise ValueError("a header must be one plain line")
-    head = "\r\n".join((f"POST {target.path} HTTP/1.1", *headers, "", ""))
+    head = "\r\n".join((f"{message.method} {target.path} HTTP/1.1", *headers, "", ""))
     return head.encode() + message.body
 
 
