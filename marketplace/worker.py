@@ -284,9 +284,10 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
     push = _open_push(settings, pool, catalog, sealer, guard)
     claims = Claims(pool, catalog, sealer, guard, accounts_of(settings))
     mail = MailSender.of(pool, settings)
+    delivery = Delivery(pool, sealer, guard, journal, publisher, connections, announce_by(push), mail)
     walker = Walker(
         Distribution(pool, catalog, load.note, Reservations(guard, connections), claims.claim),
-        Delivery(pool, sealer, guard, journal, publisher, connections, announce_by(push), mail),
+        delivery,
     )
     failures = failing.WorkRunner(pool)
     jobs: dict[str, Callable[[UUID], Awaitable[None]]] = {
@@ -320,6 +321,7 @@ async def _work(settings: Settings, engines: Engines, journal: Journal, stopping
         connections.close()
         if mail is not None:
             await mail.close()
+        delivery.close()
         await load.close()
         await publisher.close()
         await pool.close()

@@ -156,6 +156,9 @@ create table endpoint (
     contract jsonb,
     contract_version int not null default 1,
     answer_shapes text[] not null default '{}'::text[],
+    mapping jsonb,
+    mapping_version int not null default 1,
+    credentials bytea,
     constraint endpoint_pkey primary key (id),
     constraint endpoint_owner unique (id, business_id),
     constraint endpoint_address_of_one exclude using gist (address_key with =, business_id with <>) where (verified_at
@@ -163,10 +166,12 @@ create table endpoint (
     constraint endpoint_business_id_fkey foreign key (business_id) references business(id),
     constraint endpoint_answer_shapes check (cardinality(answer_shapes) <= 20),
     constraint endpoint_contract check (contract is null or kind = 'push' and jsonb_typeof(contract) = 'object'),
+    constraint endpoint_credentials check (credentials is null or mapping is not null),
     constraint endpoint_door check ((url is not null) = (kind = 'push') and (secret is not null) = (kind = 'push')),
     constraint endpoint_hold check (hold_seconds >= 120 and hold_seconds <= 900 and ((kind in ('inbox', 'email')) or
         hold_seconds = 120)),
     constraint endpoint_kind check (kind in ('push', 'feed', 'inbox', 'email')),
+    constraint endpoint_mapping check (mapping is null or kind = 'push' and jsonb_typeof(mapping) = 'object'),
     constraint endpoint_state check (state in ('unverified', 'active', 'disabled'))
 );
 create index endpoint_by_business on endpoint (business_id);
@@ -174,7 +179,8 @@ create trigger endpoint_changes after update on endpoint for each row when (old.
     old.breaker_open_until is distinct from new.breaker_open_until or old.hold_seconds is distinct from
     new.hold_seconds) execute function record_catalog_change();
 grant insert, select, update (address_key, answer_shapes, breaker, breaker_open_until, contract, contract_version,
-    hold_seconds, previous_secret, previous_until, secret, state, url, verified_at) on endpoint to marketplace_api;
+    credentials, hold_seconds, mapping, mapping_version, previous_secret, previous_until, secret, state, url,
+    verified_at) on endpoint to marketplace_api;
 grant select (id, kind, state) on endpoint to marketplace_feeder;
 grant select (breaker, breaker_open_until, business_id, created_at, hold_seconds, id, kind, state, url, verified_at) on
     endpoint to marketplace_reports;

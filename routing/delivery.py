@@ -66,6 +66,10 @@ class NotSentReason(StrEnum):
     """The hold window ended before an attempt could be made."""
     withdrawn = "withdrawn"
     """The person asked not to be contacted, or was erased: nothing is sent."""
+    mapping_failed = "mapping_failed"
+    """The endpoint's template could not be filled in with the facts of the lead."""
+    authorization_failed = "authorization_failed"
+    """The server that gives tokens for the endpoint gave none."""
     too_late = "too_late"
     """The exposure is recorded, but the attempt's time was over before the first byte was sent."""
     mail_server_unavailable = "mail_server_unavailable"
@@ -445,6 +449,7 @@ RETRY_CANNOT_HELP = frozenset(
         NotSentReason.breaker_open,
         NotSentReason.hold_over,
         NotSentReason.withdrawn,
+        NotSentReason.mapping_failed,
         NotSentReason.tls_certificate_expired,
         NotSentReason.tls_wrong_host,
         NotSentReason.tls_certificate_untrusted,

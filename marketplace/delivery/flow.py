@@ -21,12 +21,14 @@ from marketplace.database.journal import Journal, JournalError, JournalExposure
 from marketplace.delivery import store as delivery_store
 from marketplace.delivery.event import compose
 from marketplace.delivery.mailing import MailSender
+from marketplace.delivery.mapped import MappedRequests, PreparedRequest, render_request
 from marketplace.delivery.store import AlarmKind, CommittedExposure, DeliveryCase, MailMode, MailTarget
 from marketplace.ledger import money
 from marketplace.ledger.money import PayoutShare
 from marketplace.ledger.shares import load_shares
 from marketplace.mail.outbox import enqueue
 from marketplace.mail.transport import MailAttempt
+from marketplace.mapping.requests import build_request
 from marketplace.runtime import clock, failpoints, ids
 from marketplace.runtime.errors import Unavailable
 from marketplace.runtime.live import OPERATORS, Publisher, feed_topic
@@ -123,6 +125,11 @@ class Delivery:
         self._connections = connections
         self._announce = announce
         self._mail = mail
+        self._mapped = MappedRequests(sealer, guard, keeps_connections=connections is not None)
+
+    def close(self) -> None:
+        """Close the idle connections to mapped endpoints."""
+        self._mapped.close()
 
     async def deliver(self, assignment_id: UUID) -> AttemptResult:
         """Make one attempt, or end the assignment if its deadline has passed.
@@ -159,19 +166,27 @@ class Delivery:
         """Post the lead to the business's server, and expose it between the connection and the first byte."""
         if case.url is None:
             raise ValueError("an endpoint of kind push has a URL")
+        if case.mapping is not None:
+            prepared = await self._mapped.prepare(case, case.mapping)
+            if isinstance(prepared, NotSent):
+                return Attempt(observation=prepared, total_ms=0.0)
+            progress.request = prepared
         url_sha256 = sha256(case.url.encode()).digest()
 
         async def message(to: ConnectionInfo) -> WebhookMessage | None:
             contact = await self._expose(progress, "push", url_sha256, to)
-            return None if contact is None else self._sign(progress, contact)
+            return None if contact is None else self._build_request(progress, contact)
 
-        return await post(
+        attempt = await post(
             case.url,
             guard=self._guard,
             on_connected=message,
-            connections=self._connections,
+            connections=self._connections if progress.request is None else self._mapped.connections,
             assignment_id=case.assignment_id,
         )
+        if progress.request is not None:
+            self._mapped.note_answer(progress.request, attempt.observation)
+        return attempt
 
     async def _find_mail_target(self, case: DeliveryCase) -> MailTarget | None:
         """Return the recipient of the lead's message; None without a mail server."""
@@ -285,15 +300,18 @@ class Delivery:
         progress.private = private_texts(contact)
         return contact
 
-    def _sign(self, progress: "_Progress", contact: bytes) -> WebhookMessage:
-        """Return the signed webhook with the contact."""
-        case, now = progress.case, progress.time.now()
-        body = compose(case, contact, now)
+    def _build_request(self, progress: "_Progress", contact: bytes) -> WebhookMessage | None:
+        """Return the signed request with the contact, or None if the template of a mapped endpoint fails."""
+        case, now, request = progress.case, progress.time.now(), progress.request
+        body = compose(case, contact, now) if request is None else render_request(request, contact)
+        if body is None:
+            return None
         progress.body_sha256 = sha256(body).digest()
-        headers = sign(
-            self._sealer.open_secrets(case.endpoint_id, case, now), ids.encode("asg", case.assignment_id), now, body
-        )
-        return WebhookMessage(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+        secrets = self._sealer.open_secrets(case.endpoint_id, case, now)
+        headers = sign(secrets, ids.encode("asg", case.assignment_id), now, body)
+        if request is None:
+            return WebhookMessage(headers=(*headers.items(), ("content-type", "application/json")), body=body)
+        return build_request(request.mapping, body, headers, request.authorization)
 
     async def _write_journal(self, assignment_id: UUID, entry: JournalExposure) -> bool:
         """Write the exposure to the journal and return whether that succeeded; a failure is counted and logged."""
@@ -598,7 +616,8 @@ class _Progress:
     """Facts learned during one attempt: the time of the exposure and the lead's revision then, the hash of the signed
     body, and the contact's texts.
 
-    The texts in `private` are masked where the receiver's answer repeats them.
+    The texts in `private` are masked where the receiver's answer repeats them. `request` is prepared for a mapped
+    endpoint.
     """
 
     def __init__(self, case: DeliveryCase) -> None:
@@ -608,6 +627,7 @@ class _Progress:
         self.revision = case.revision
         self.body_sha256: bytes | None = None
         self.private: tuple[str, ...] = ()
+        self.request: PreparedRequest | None = None
 
 
 def _find_obstacle(case: DeliveryCase, now: datetime) -> NotSent | None:

@@ -4,7 +4,7 @@ select a.id as assignment_id, a.lead_id, a.business_id, a.subscription_id, a.sub
        a.provider_id, i.vertical_id, a.mode, a.state, a.price_minor, a.payout_minor, a.currency, a.attempts,
        a.awarded_at, a.hold_until, a.exposed_at, a.evidence_until,
        e.kind as endpoint_kind, e.url, e.state as endpoint_state, e.secret, e.previous_secret, e.previous_until, e.breaker,
-       e.contract - 'samples' as contract, e.answer_shapes,
+       e.contract - 'samples' as contract, e.answer_shapes, e.mapping, e.credentials,
        exists (select from answer_alarm o
                where o.endpoint_id = e.id and o.kind = 'not_understood' and o.closed_at is null) as alarmed,
        facts_at(i.id, i.facts, l.revision) as facts, l.revision, d.verdict, is_withdrawn(a.lead_id) as withdrawn,

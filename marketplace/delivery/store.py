@@ -13,6 +13,7 @@ from marketplace.database.journal import JournalExposure
 from marketplace.ledger import money
 from marketplace.ledger.money import AssignmentPrice, PayoutShare
 from marketplace.mail.transport import MailAttempt
+from marketplace.mapping.shapes import RequestMapping
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from marketplace.text.answers import mask_answer, mask_private
@@ -93,7 +94,8 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     `exposure_position` is the number of the lead's exposure in the order of all exposures, None before it. `revision`
     is that of the lead: 0 if no touch, correction or other inquiry followed its own. `contract` is None for the
     contract that all endpoints begin with; `answer_shapes` are the shapes of accepted answers, and `alarmed` is whether
-    an alarm about answers that are not understood is open.
+    an alarm about answers that are not understood is open. `mapping` is None for our own webhook, and `credentials` are
+    sealed.
     """
 
     subscription_version: int
@@ -114,6 +116,8 @@ class DeliveryCase(AssignmentRow, frozen=True, kw_only=True):
     contract: Contract | None
     answer_shapes: tuple[str, ...]
     alarmed: bool
+    mapping: RequestMapping | None
+    credentials: bytes | None
     facts: Facts
     revision: int
     verdict: msgspec.Raw

@@ -84,6 +84,8 @@ _OBSTACLES: Final = {
     NotSentReason.tls_certificate_untrusted: "the certificate is self-signed, or its issuer is not trusted.",
     NotSentReason.tls_failed: "the secure connection could not be made: offer TLS 1.2 or later.",
     NotSentReason.tls_timeout: "the secure connection was not made in time.",
+    NotSentReason.mapping_failed: "the template could not be filled in.",
+    NotSentReason.authorization_failed: "the server that gives tokens gave none: check the client's id and secret.",
 }
 
 

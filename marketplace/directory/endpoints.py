@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 from litestar import delete, get, patch, post, put
@@ -9,13 +10,15 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
-from marketplace.directory import contracts
+from marketplace.directory import contracts, mappings
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
-from marketplace.directory.store import Endpoint, EndpointContract
+from marketplace.directory.store import Endpoint, EndpointContract, EndpointMapping
 from marketplace.directory.wire import BUSINESS, STEWARD, business_of, provide_configuration, reach_of
+from marketplace.mapping.shapes import Credentials, RequestMapping
 from marketplace.runtime import errors, ids
 from marketplace.security import access
+from marketplace.security.sealing import Sealer
 from marketplace.text.faults import WORDS, Fault, FaultCode
 from marketplace.web.api import Caller, Injected, api_router, list_page
 from marketplace.web.http import AnyRequest, Page, Services, page_cursor, page_limit, path_id
@@ -161,10 +164,13 @@ async def show_endpoint(endpoint_id: FromPath[str], caller: Caller, services: In
     doc=RouteDoc(answers={409: Problem}),
 )
 async def verify_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
-    """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there."""
+    """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there.
+
+    An endpoint with a mapping gets a test lead instead, which its software must accept.
+    """
     pool, sealer, guard = services.pool, services.sealer, services.guard
     endpoint_uuid = path_id("whe", endpoint_id)
-    endpoint = await directory_flow.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
+    endpoint = await mappings.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
     return _show(endpoint)
 
 
@@ -262,6 +268,80 @@ async def set_contract(
     return _show_contract(stated)
 
 
+class MappingView(msgspec.Struct, frozen=True, kw_only=True):
+    """Request of a webhook; null for our own. `credentials` names the kind of the stored ones, which are not shown."""
+
+    version: int
+    mapping: RequestMapping | None
+    credentials: str | None
+
+
+class MappingChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/endpoints/{id}/mapping: the version that was read, and the request; null for our own again.
+
+    Credentials that are left out stay as they are; null removes them.
+    """
+
+    version: Annotated[int, Meta(ge=1, le=1_000_000)]
+    mapping: RequestMapping | None
+    credentials: Credentials | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class MappingPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of a request for an invented lead."""
+
+    body: str
+
+
+def _show_mapping(sealer: Sealer, endpoint_id: UUID, stated: EndpointMapping) -> MappingView:
+    credentials = mappings.open_credentials(sealer, endpoint_id, stated)
+    kind = None if credentials is None else msgspec.to_builtins(credentials)["type"]
+    return MappingView(version=stated.version, mapping=stated.mapping, credentials=kind)
+
+
+@get(f"{ONE}/mapping", tags=["endpoints"], dependencies={"caller": STEWARD}, doc=RouteDoc(answers={409: Problem}))
+async def show_mapping(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> MappingView:
+    """Shows the request that takes leads to the business's own software."""
+    endpoint_uuid = path_id("whe", endpoint_id)
+    async with session(services.pool) as connection:
+        stated = await mappings.load_mapping(connection, reach_of(caller), endpoint_uuid)
+    return _show_mapping(services.sealer, endpoint_uuid, stated)
+
+
+@put(
+    f"{ONE}/mapping",
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD, "change": provide_configuration(MappingChange)},
+    doc=RouteDoc(answers={409: Problem}),
+)
+async def set_mapping(
+    endpoint_id: FromPath[str], caller: Caller, change: Injected[MappingChange], services: Injected[Services]
+) -> MappingView:
+    """Sets the request that takes leads to the business's own software: a template, headers and credentials.
+
+    The template is tried on three invented leads; 409 if the request has changed since it was read.
+    """
+    pool, sealer, guard = services.pool, services.sealer, services.guard
+    endpoint_uuid, reach = path_id("whe", endpoint_id), reach_of(caller)
+    stated = await mappings.set_mapping(
+        pool, sealer, guard, caller, reach, endpoint_uuid, change.version, change.mapping, change.credentials
+    )
+    return _show_mapping(sealer, endpoint_uuid, stated)
+
+
+@post(
+    f"{PATH}:preview",
+    status_code=200,
+    tags=["endpoints"],
+    dependencies={"caller": STEWARD, "mapping": provide_configuration(RequestMapping)},
+)
+async def preview_mapping(
+    caller: Caller, mapping: Injected[RequestMapping], services: Injected[Services]
+) -> MappingPreview:
+    """Fills a template in with an invented lead, without storing it."""
+    return MappingPreview(body=mappings.preview(mapping, None, services.guard))
+
+
 handlers = (
     api_router(
         create_endpoint,
@@ -273,5 +353,8 @@ handlers = (
         switch_endpoint,
         show_contract,
         set_contract,
+        show_mapping,
+        set_mapping,
+        preview_mapping,
     ),
 )

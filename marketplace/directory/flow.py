@@ -434,7 +434,7 @@ async def set_hold(pool: Pool, caller: Principal, reach: TenantScope, endpoint_i
     Raises NotFound, KeyWrongMode, and Conflict for an endpoint that needs nobody to take its leads.
     """
     async with transaction(pool) as connection:
-        endpoint = await _load_endpoint(connection, caller, reach, endpoint_id)
+        endpoint = await load_endpoint(connection, caller, reach, endpoint_id)
         if endpoint.kind not in (EndpointKind.inbox, EndpointKind.email):
             raise errors.Conflict("Only leads that people take are held for a time of your choice.")
         if endpoint.hold_seconds != hold_seconds:

@@ -136,6 +136,16 @@ update endpoint set contract = $3::jsonb, contract_version = contract_version + 
 where id = $1 and contract_version = $2
 returning id;
 
+-- name: find_mapping
+select kind, url, mapping_version as version, mapping, credentials from endpoint
+where id = $1 and ($2::uuid is null or business_id = $2);
+
+-- name: mark_mapping
+-- Only on top of version $2.
+update endpoint set mapping = $3::jsonb, credentials = $4, address_key = $5, mapping_version = mapping_version + 1
+where id = $1 and mapping_version = $2
+returning id;
+
 -- name: close_alarms
 -- A new contract ends every alarm; a look at the answers ends only the one about a new shape.
 update answer_alarm set closed_at = $3, closed_for = $2

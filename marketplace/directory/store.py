@@ -11,6 +11,7 @@ import msgspec
 
 from billing.pricing import Payout
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row, violated
+from marketplace.mapping.shapes import RequestMapping
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
 from marketplace.runtime.errors import Conflict, EndpointShared
@@ -92,6 +93,16 @@ class EndpointContract(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     version: int
     contract: Contract | None
+
+
+class EndpointMapping(msgspec.Struct, frozen=True, kw_only=True):
+    """Request of an endpoint and its version, counted from 1. None is our own webhook; credentials are sealed."""
+
+    kind: str
+    url: str | None
+    version: int
+    mapping: RequestMapping | None
+    credentials: bytes | None
 
 
 class AnswerAlarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -335,6 +346,30 @@ async def mark_contract(connection: Connection, endpoint_id: UUID, read: int, co
     """Store a contract as the version after `read`; return False if the current version is another one."""
     document = None if contract is None else msgspec.json.encode(contract)
     return await connection.fetchval(SQL["mark_contract"], endpoint_id, read, document) is not None
+
+
+async def find_mapping(connection: Connection, reach: TenantScope, endpoint_id: UUID) -> EndpointMapping | None:
+    """Return the mapping of an endpoint within the reach, or None."""
+    return await find_row(connection, SQL["find_mapping"], EndpointMapping, endpoint_id, reach.business_id)
+
+
+async def mark_mapping(
+    connection: Connection,
+    endpoint_id: UUID,
+    read: int,
+    mapping: RequestMapping | None,
+    credentials: bytes | None,
+    address_key: str | None,
+) -> bool:
+    """Store a mapping as the version after `read`; return False if the current version is another one.
+
+    Raises EndpointShared if another business has verified the address with the same credentials.
+    """
+    document = None if mapping is None else msgspec.json.encode(mapping)
+    await connection.execute(SQL["lock_address"], endpoint_id)
+    with _address_of_one():
+        row = await connection.fetchval(SQL["mark_mapping"], endpoint_id, read, document, credentials, address_key)
+    return row is not None
 
 
 async def close_alarms(connection: Connection, endpoint_id: UUID, closed_for: str, now: datetime) -> None:

@@ -31,7 +31,7 @@ join disposition d on d.id = c.disposition_id
 join assignment a on a.id = d.assignment_id
 left join pipeline_stage s on s.id = d.stage_id
 left join stage_hook h on h.business_id = c.business_id
-left join endpoint e on e.id = h.endpoint_id and e.state = 'active'
+left join endpoint e on e.id = h.endpoint_id and e.state = 'active' and e.mapping is null
 where c.id = $1 and c.state = 'due';
 
 -- name: mark_sent

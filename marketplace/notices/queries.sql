@@ -15,7 +15,8 @@ where id in (
 returning id, lead_id;
 
 -- name: find_notice
--- With the endpoint that the lead was sent to, or another active one of the business if that is switched off.
+-- With the endpoint that the lead was sent to, or another active one of the business if that is switched off. Software that
+-- gets requests of its own form does not read notices.
 select n.id, n.lead_id, n.kind, n.assignment_id, n.business_id, l.mode, n.made_at, n.detail, n.state, n.deadline_at,
        n.attempts, p.id as endpoint_id, p.kind as endpoint_kind, p.url, p.secret, p.previous_secret, p.previous_until,
        p.contract, clock_timestamp() as read_at
@@ -24,7 +25,7 @@ join lead l on l.id = n.lead_id
 join exposure x on x.lead_id = n.lead_id
 left join lateral (
     select id, kind, url, secret, previous_secret, previous_until, contract - 'samples' as contract from endpoint
-    where business_id = n.business_id and state = 'active'
+    where business_id = n.business_id and state = 'active' and mapping is null
     order by id = x.endpoint_id desc, id desc limit 1
 ) p on true
 where n.id = $1 and n.due_at is not null;

@@ -23,6 +23,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "endpoint.alarm_seen": "Looked at answers of a new kind",
     "endpoint.contract": "Changed what the answers of an endpoint mean",
     "endpoint.create": "Added an endpoint",
+    "endpoint.mapping": "Changed the request that an endpoint gets",
     "endpoint.end_previous_secret": "Ended the old secret of an endpoint",
     "endpoint.rotate_secret": "Made a new secret for an endpoint",
     "endpoint.set_hold": "Set for how long a lead is held",

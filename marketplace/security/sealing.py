@@ -104,6 +104,14 @@ class Sealer:
         """Return the plain secret. Raises cryptography's InvalidTag when box and owner do not match."""
         return _decrypt(self._master, box, b"secret:" + owner.bytes).decode()
 
+    def seal_credentials(self, endpoint_id: UUID, credentials: bytes) -> bytes:
+        """Return an endpoint's credentials sealed under the master key and bound to it."""
+        return _encrypt(self._master, credentials, b"credentials:" + endpoint_id.bytes)
+
+    def open_credentials(self, endpoint_id: UUID, box: bytes) -> bytes:
+        """Return the plain credentials. Raises cryptography's InvalidTag when box and endpoint do not match."""
+        return _decrypt(self._master, box, b"credentials:" + endpoint_id.bytes)
+
     def open_secrets(self, owner: UUID, sealed: RotatingSecret, now: datetime) -> tuple[str, ...]:
         """Return the plain current secret, and during a rotation the previous one as well.
 

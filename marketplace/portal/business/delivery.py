@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
+from marketplace.directory import mappings
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.feedback import flow as feedback_flow
@@ -246,7 +247,7 @@ async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
     try:
         match form.act:
             case "verify":
-                await directory_flow.verify_endpoint(app.pool, app.sealer, app.guard, caller, scope, internal_id)
+                await mappings.verify_endpoint(app.pool, app.sealer, app.guard, caller, scope, internal_id)
                 message = "Verified: this address is yours. Leads can be sent to it."
             case "rotate":
                 endpoint, secret = await directory_flow.rotate_secret(app.pool, app.sealer, caller, scope, internal_id)

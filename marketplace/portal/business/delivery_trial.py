@@ -19,12 +19,16 @@ from marketplace.delivery.event import (
     LeadPrice,
     compose,
 )
+from marketplace.delivery.mapped import describe_lead
 from marketplace.directory import store as directory_store
 from marketplace.directory.challenge import obstacle_words
+from marketplace.directory.mappings import load_mapping, open_credentials
 from marketplace.directory.spec import posting_spec
-from marketplace.directory.store import Endpoint, TenantScope
+from marketplace.directory.store import Endpoint, EndpointMapping, TenantScope
 from marketplace.feedback import store as feedback_store
 from marketplace.feedback.flow import LeadHolder
+from marketplace.mapping.requests import render_body
+from marketplace.mapping.sending import example_body, send_mapped
 from marketplace.portal.business.wording import attempt_words
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock, errors, ids
@@ -66,6 +70,11 @@ async def send_test_lead(
         raise errors.Conflict("Verify this endpoint first: nothing is sent to it before.")
     now = clock.now()
     lead_id, assignment_id = clock.new_id(), clock.new_id()
+    stated = await _load_request(app.pool, endpoint)
+    if stated.mapping is not None:
+        body = example_body(stated.mapping, vertical.slug)
+        webhook_id = ids.encode("asg", assignment_id)
+        return await _send(app, actor, business_id, endpoint, webhook_id, body, "endpoint.test")
     data = _example(vertical, lead_id, assignment_id, price_minor, now)
     body = msgspec.json.encode(AssignmentEvent(timestamp=now, data=data))
     return await _send(app, actor, business_id, endpoint, ids.encode("asg", assignment_id), body, "endpoint.test")
@@ -115,6 +124,8 @@ async def send_again(app: Services, holder: LeadHolder, mode: str, lead_id: UUID
         raise errors.Conflict("This lead cannot be sent again: its contact or its endpoint no longer exists.")
     contact = app.sealer.open_contact(lead_id, sealed)
     body = compose(case, contact, clock.now())
+    if case.mapping is not None:
+        body = render_body(case.mapping, describe_lead(case), msgspec.json.decode(contact))
     webhook_id, private = ids.encode("asg", assignment_id), private_texts(contact)
     return await _send(app, holder.actor, holder.business_id, endpoint, webhook_id, body, "lead.resend", private)
 
@@ -145,15 +156,24 @@ async def _send(
     if url is None:
         raise errors.Conflict("Nothing can be sent to this endpoint: only your own server takes messages.")
     secrets = await _secrets(app.pool, app.sealer, endpoint.id)
-    sent: list[tuple[tuple[str, str], ...]] = []
+    stated = await _load_request(app.pool, endpoint)
+    sent: list[WebhookMessage] = []
+
+    def signed(content: bytes) -> dict[str, str]:
+        return sign(secrets, webhook_id, clock.now(), content)
 
     async def message(_: ConnectionInfo) -> WebhookMessage:
-        headers = (*sign(secrets, webhook_id, clock.now(), body).items(), ("content-type", "application/json"))
-        sent.append(headers)
-        return WebhookMessage(headers=headers, body=body)
+        headers = (*signed(body).items(), ("content-type", "application/json"))
+        sent.append(WebhookMessage(headers=headers, body=body))
+        return sent[0]
 
-    attempt = await post(url, guard=app.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
-    headers = sent[0] if sent else ()
+    if stated.mapping is None:
+        attempt = await post(url, guard=app.guard, on_connected=message, deadline_seconds=DEADLINE_SECONDS)
+    else:
+        credentials = open_credentials(app.sealer, endpoint.id, stated)
+        mapped, attempt = await send_mapped(url, app.guard, stated.mapping, credentials, body, signed)
+        sent += [mapped] if mapped else []
+    headers = _shown_headers(sent[0]) if sent else ()
     trial = _judge(url, headers, body, attempt, private, await _contract(app.pool, endpoint))
     async with transaction(app.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
@@ -169,6 +189,25 @@ async def _secrets(pool: Pool, sealer: Sealer, endpoint_id: UUID) -> tuple[str, 
     if sealed.previous_secret and sealed.previous_until and clock.now() < sealed.previous_until:
         boxes.append(sealed.previous_secret)
     return tuple(sealer.open_secret(endpoint_id, box) for box in boxes)
+
+
+def _shown_headers(message: WebhookMessage) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a request with its secrets hidden."""
+    ours = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
+    return tuple((name, value if name in ours else "•••") for name, value in message.headers)
+
+
+async def _load_request(pool: Pool, endpoint: Endpoint) -> EndpointMapping:
+    async with session(pool) as connection:
+        return await load_mapping(connection, EVERY_ENDPOINT, endpoint.id)
+
+
+def _show_body(body: bytes) -> str:
+    """Return a body as text, indented if it is JSON."""
+    try:
+        return msgspec.json.format(body, indent=2).decode()
+    except msgspec.DecodeError:
+        return body.decode("utf-8", "replace")
 
 
 async def _contract(pool: Pool, endpoint: Endpoint) -> Contract:
@@ -201,7 +240,7 @@ def _judge(
     return DeliveryTrial(
         url=url,
         headers=headers,
-        body=msgspec.json.format(body, indent=2).decode(),
+        body=_show_body(body),
         status=answer_status,
         answer=mask_answer(text.encode(), private),
         words=words,

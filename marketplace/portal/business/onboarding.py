@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from marketplace.database.db import Connection, session, transaction
 from marketplace.directory import flow as directory_flow
+from marketplace.directory import mappings
 from marketplace.directory import store as directory_store
 from marketplace.directory.checks import subscription_faults
 from marketplace.directory.flow import SubscriptionRequest
@@ -445,7 +446,7 @@ async def _save_delivery(request: AnyRequest, viewer: Viewer, fields: FormFields
         return await _subscribe(request, viewer, inbox.id)
     endpoint_id = path_id("whe", form.endpoint)
     if form.act == "verify":
-        await directory_flow.verify_endpoint(
+        await mappings.verify_endpoint(
             app.pool, app.sealer, app.guard, caller_of(viewer), scope_of(viewer), endpoint_id
         )
         return redirect(request, f"{HOME}/delivery", "Verified: this address is yours. Now send a test lead to it.")

@@ -187,6 +187,8 @@ def attempt_words(outcome: str, reason: str, status: int | None) -> str:
         "breaker_open": "Not sent: your server had failed repeatedly, so we paused deliveries for a while.",
         "url_refused": "The endpoint is switched off, or its address is not allowed.",
         "address_refused": NO_PUBLIC_ADDRESS,
+        "mapping_failed": "Not sent: your template could not be filled in with this lead.",
+        "authorization_failed": "Not sent: your software gave us no access token. Check the client's id and secret.",
         "timeout": "Your server gave no answer in 20 seconds.",
         "hold_over": "The lead could not be sent in time, and went to another business.",
     }

@@ -752,7 +752,7 @@ PRIVILEGES = {
         api_key(expires_at revoked_at seen_in_url_at) business(name seller_names state zone)
         answer_alarm(closed_at closed_for)
         endpoint(address_key url state secret previous_secret previous_until breaker breaker_open_until hold_seconds
-            verified_at contract contract_version answer_shapes)
+            verified_at contract contract_version answer_shapes mapping mapping_version credentials)
         notice(state due_at result acknowledged_at detail)
         deletion_request(state refusal contact erased_at ended_at)
         feedback_hook(secret previous_secret previous_until made_at)

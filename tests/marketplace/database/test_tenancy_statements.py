@@ -85,7 +85,7 @@ CONDITIONS: Final = {
     "security/access.sql": 4,
     "security/auth.sql": 2,
     "delivery/queries.sql": 1,
-    "directory/queries.sql": 11,
+    "directory/queries.sql": 12,
     "distribution/queries.sql": 1,
     "erasure/queries.sql": 2,
     "feed/queries.sql": 10,
@@ -320,8 +320,8 @@ async def _furnish(made: Desk) -> None:
         )  # fmt: skip
     await api.pool.execute("insert into onboarding values ($1, '{}', now())", made.buyer.business_id)
     await api.pool.execute(
-        "insert into answer_alarm (id, endpoint_id, business_id, kind, opened_at, last_at, lead_id, status, content_type) "
-        "values (gen_random_uuid(), $1, $2, 'new_shape', now(), now(), $3, 200, 'text/html')",
+        "insert into answer_alarm (id, endpoint_id, business_id, kind, opened_at, last_at, lead_id, status, "
+        "content_type) values (gen_random_uuid(), $1, $2, 'new_shape', now(), now(), $3, 200, 'text/html')",
         made.buyer.endpoint_id, made.buyer.business_id, ids.decode("lead", leads[0]),
     )  # fmt: skip
     await api.pool.execute("insert into go_live (provider_id) values ($1)", made.market.provider.owner)
