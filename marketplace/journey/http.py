@@ -96,7 +96,8 @@ async def correct(
 ) -> Inquiry:
     """Corrects answers or the contact of an inquiry; null removes an answer. The lead is qualified again by it.
 
-    The history is kept. A business that has the lead is sent what has changed.
+    The history is kept. A business that was shown the lead is sent what has changed; from one that is just getting it,
+    the lead is taken back.
     """
     await journey.correct(caller, lead_id, sent)
     return inquiry_view(await intake.status(caller, lead_id))

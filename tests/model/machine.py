@@ -65,6 +65,7 @@ DEEDS = (
     *4 * ("submit", "wait", "wait"),
     *2 * ("resume", "thaw", "top up", "edit", "crash"),
     "pause", "freeze", "erase", "submit again", "wait until midnight", "touch", "touch",
+    "correct",
 )  # fmt: skip
 KINDS: Final[tuple[Kind, ...]] = ("ready", "ready", "ready", "ready", "ready", "early", "poor")
 MODES: Final = (Mode.live, Mode.live, Mode.live, Mode.test)
@@ -224,6 +225,8 @@ class Moves:
                 world.erase(lead)
             case "touch":
                 world.touch(lead, KINDS[-1 - which // 8 % 3])
+            case "correct":
+                world.correct(lead, KINDS[-1 - which // 8 % 3])
             case "crash" if self.visits:
                 self.visits.pop(which % len(self.visits))
             case "crash" if self.plans:

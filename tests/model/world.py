@@ -37,7 +37,7 @@ from routing.delivery import (
     take_probe,
 )
 from routing.inquiry import Budget, Facts, Mode, Timing, Touch
-from routing.journey import Supplied, TouchEntry, revise
+from routing.journey import CorrectionEntry, JourneyEntry, Supplied, TouchEntry, revise
 from routing.lifecycle import (
     ASSIGNMENT_MOVES,
     LEAD_BEGINNINGS,
@@ -97,14 +97,17 @@ class Lead:
     contact: bool = True
     erased: bool = False
     inquiry: Facts | None = None
-    journey: list[TouchEntry] = field(default_factory=list)
+    journey: list[JourneyEntry] = field(default_factory=list)
     revision: int = 0
     reopened_at: datetime | None = None
 
 
 @dataclass(slots=True)
 class Claim:
-    """One assignment. `quoted_minor` is the price that the ranking saw, whatever the award made of it."""
+    """One assignment. `quoted_minor` is the price that the ranking saw, whatever the award made of it.
+
+    `corrected`: a correction took the lead back before it was sent.
+    """
 
     id: int
     lead: Lead
@@ -124,6 +127,7 @@ class Claim:
     evidence_until: datetime | None = None
     evidence_at: datetime | None = None
     settled_at: datetime | None = None
+    corrected: bool = False
 
 
 @dataclass(slots=True)
@@ -283,7 +287,9 @@ class World:
             facts=lead.facts,
             received_at=lead.received_at,
             qualified_at=lead.qualified_at,
-            tried=frozenset(_business_id(claim.business) for claim in self.claims if claim.lead is lead),
+            tried=frozenset(
+                _business_id(claim.business) for claim in self.claims if claim.lead is lead and not claim.corrected
+            ),
         )
         vertical = msgspec.structs.replace(VERTICAL, strategy=self.strategy)
         result: MatchedCandidates | Route | Wait | End = decide(
@@ -514,15 +520,31 @@ class World:
 
     def touch(self, lead: Lead, kind: Kind) -> None:
         """The person comes back and answers anew: an open lead is decided about again, one that ended may be opened."""
-        lead.inquiry = lead.inquiry or lead.facts
-        answers = _facts(kind, lead.facts.mode, self.now)
         touch = Touch(kind="call", at=self.now, detail=str(len(lead.journey)))
-        supplies = Supplied(budget=answers.budget, timing=answers.timing)
+        supplies = self._supplied(lead, kind)
+        self._revise(lead, TouchEntry(revision=lead.revision + 1, touch=touch, supplies=supplies), self.now)
+
+    def correct(self, lead: Lead, kind: Kind) -> None:
+        """The provider corrects the answers: a lead that is held is taken back, and an open one decided about again."""
+        if not lead.erased:
+            supplies = self._supplied(lead, kind)
+            self._revise(lead, CorrectionEntry(revision=lead.revision + 1, at=self.now, supplies=supplies), None)
+
+    def _supplied(self, lead: Lead, kind: Kind) -> Supplied:
+        answers = _facts(kind, lead.facts.mode, self.now)
+        return Supplied(budget=answers.budget, timing=answers.timing)
+
+    def _revise(self, lead: Lead, entry: JourneyEntry, came_back_at: datetime | None) -> None:
+        lead.inquiry = lead.inquiry or lead.facts
         lead.revision += 1
-        lead.journey.append(TouchEntry(revision=lead.revision, touch=touch, supplies=supplies))
+        lead.journey.append(entry)
         before, lead.facts = lead.facts, revise(lead.inquiry, lead.journey)
         standing = LeadStanding(state=lead.state, reason=None, received_at=lead.received_at, settled_at=lead.ended_at)
-        step = next_step(standing, before, lead.facts, VERTICAL, self.now, self.now)
+        step = next_step(standing, before, lead.facts, VERTICAL, self.now, came_back_at)
+        if step is NextStep.receive and lead.state is LeadState.held:
+            claim = next(c for c in self.claims if c.lead is lead and c.state is AssignmentState.held)
+            self.release(claim)
+            claim.corrected = True
         if step is NextStep.receive and lead.person not in self.suppressed and not lead.erased:
             self._receive(lead)
         elif step is NextStep.due and lead.due_at is not None:
