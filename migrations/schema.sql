@@ -1426,15 +1426,18 @@ create table one_time_link (
     used_at timestamptz,
     opened_by text,
     opened_reason text,
+    currency character(3),
     constraint one_time_link_pkey primary key (token_hash),
     constraint one_time_link_member_id_fkey foreign key (member_id) references member(id),
+    constraint one_time_link_currency check ((currency is not null) = (purpose = 'sign_up')),
     constraint one_time_link_for_whom check ( case purpose when 'invite' then member_id is null and kind is not null
         and role is not null and email is not null and (kind = 'operator') = (owner_id is null) when 'set_up' then
-        member_id is null and kind is null and owner_id is null and role is null else member_id is not null and kind is
-        null and owner_id is null and role is null end),
+        member_id is null and kind is null and owner_id is null and role is null when 'sign_up' then member_id is null
+        and kind = 'business' and owner_id is null and role = 'owner' and email is null else member_id is not null and
+        kind is null and owner_id is null and role is null end),
     constraint one_time_link_kind check (kind in ('provider', 'business', 'operator')),
     constraint one_time_link_opened check ((opened_by is null) = (opened_reason is null)),
-    constraint one_time_link_purpose check (purpose in ('invite', 'reset', 'enter', 'set_up', 'factor')),
+    constraint one_time_link_purpose check (purpose in ('invite', 'reset', 'enter', 'set_up', 'factor', 'sign_up')),
     constraint one_time_link_role check (role in ('owner', 'member', 'viewer')),
     constraint one_time_link_token check (octet_length(token_hash) = 32)
 );

@@ -155,16 +155,29 @@ async def create_business(
 
     Raises InvalidInput for an unknown zone or currency.
     """
+    async with transaction(pool) as connection:
+        business_id = await add_business(connection, actor, name, zone, currency, credit_limit_minor)
+        return await _load_business(connection, business_id)
+
+
+async def add_business(
+    connection: Connection, actor: str, name: str, zone: str, currency: str, credit_limit_minor: int = 0
+) -> UUID:
+    """Do what `create_business` does, as a part of the caller's transaction, and return the id."""
     _refuse((*zone_faults("/zone", zone), *currency_faults("/currency", currency)))
     now = clock.now()
-    async with transaction(pool) as connection:
-        business_id = await directory_store.insert_business(connection, name, zone, now)
-        await money.insert_wallet(connection, business_id, currency, credit_limit_minor)
-        await insert_usual_stages(connection, business_id)
-        subject = ids.encode("biz", business_id)
-        detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor, "currency": currency}
-        await audit.record(connection, now, actor, "business.create", subject, **detail)
-        return await _load_business(connection, business_id)
+    business_id = await directory_store.insert_business(connection, name, zone, now)
+    await money.insert_wallet(connection, business_id, currency, credit_limit_minor)
+    await insert_usual_stages(connection, business_id)
+    subject = ids.encode("biz", business_id)
+    detail: dict[str, str | int] = {"credit_limit_minor": credit_limit_minor, "currency": currency}
+    await audit.record(connection, now, actor, "business.create", subject, **detail)
+    return business_id
+
+
+def demand_currency(currency: str) -> None:
+    """Raise InvalidInput for an unknown currency."""
+    _refuse(tuple(currency_faults("/currency", currency)))
 
 
 async def change_business(

@@ -77,6 +77,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "member.link_reset": "Made a link for a new password",
     "member.link_set_up": "Made a link for the first operator",
     "member.password_failed": "Entered a wrong password",
+    "member.link_sign_up": "Made a link for a new business",
     "member.prove_code": "Entered a code",
     "member.remove_factor": "Removed the second factor",
     "member.sign_in": "Signed in",

@@ -10,6 +10,7 @@ import msgspec
 import pyotp
 
 from marketplace.database.db import Connection, Pool, session, transaction
+from marketplace.directory import flow as directory_flow
 from marketplace.portal import store
 from marketplace.portal.passwords import Passwords, demand_possible
 from marketplace.portal.session import Viewer, begin, digest, new_id
@@ -25,6 +26,7 @@ LIFETIMES: Final = {
     Purpose.enter: timedelta(minutes=15),
     Purpose.set_up: timedelta(minutes=15),
     Purpose.factor: timedelta(minutes=15),
+    Purpose.sign_up: timedelta(days=7),
 }
 STEP_SECONDS: Final = 30
 STEPS_OFF: Final = 1
@@ -450,6 +452,32 @@ async def first_link(pool: Pool) -> str | None:
         return await _keep_link(connection, link)
 
 
+async def sign_up_link(pool: Pool, actor: str, currency: str) -> str:
+    """Return the token of a new link by which a business signs itself up. Anybody who has the token can use it, once.
+
+    Raises InvalidInput for an unknown currency.
+    """
+    directory_flow.demand_currency(currency)
+    now = clock.now()
+    link = OneTimeLink(
+        purpose=Purpose.sign_up,
+        member_id=None,
+        kind=CallerKind.business,
+        owner_id=None,
+        role=Role.owner,
+        email=None,
+        made_by=actor,
+        made_at=now,
+        expires_at=now + LIFETIMES[Purpose.sign_up],
+        used_at=None,
+        expired=False,
+        currency=currency,
+    )
+    async with transaction(pool) as connection:
+        await audit.record(connection, now, actor, "member.link_sign_up", "marketplace", currency=currency)
+        return await _keep_link(connection, link)
+
+
 async def _keep_link(connection: Connection, link: OneTimeLink) -> str:
     token = new_id()
     await store.insert_link(connection, _token_digest(token), link)
@@ -519,11 +547,61 @@ async def join(
         raise
 
 
+async def sign_up(
+    accounts: AccountServices,
+    token: str,
+    *,
+    company: str,
+    zone: str,
+    email: str,
+    name: str,
+    password: str,
+    client: BrowserClient,
+) -> SessionStart:
+    """Create a business with its wallet, and its owner, by a link. All of it is one transaction.
+
+    Raises as `load_link`, InvalidInput, and Conflict for an e-mail address that has access already.
+    """
+    link, _ = await load_link(accounts.pool, token)
+    if link.purpose is not Purpose.sign_up or link.currency is None:
+        raise errors.TokenExpired(EXPIRED_LINK)
+    address = email.lower()
+    await accounts.passwords.demand_strong(password, address, name)
+    password_hash = await accounts.passwords.hash(password)
+    member = Member(
+        id=clock.new_id(),
+        kind=CallerKind.business,
+        owner_id=None,
+        email=address,
+        name=name,
+        role=Role.owner,
+        state="active",
+        zone=None,
+        has_password=True,
+        has_factor=False,
+        created_at=clock.now(),
+    )
+    actor = ids.encode("mem", member.id)
+    try:
+        async with transaction(accounts.pool) as connection:
+            await _use(connection, token)
+            owner_id = await directory_flow.add_business(connection, actor, company, zone, link.currency)
+            await store.insert_member(connection, msgspec.structs.replace(member, owner_id=owner_id), password_hash)
+            await _record(connection, member.id, "member.join", role=member.role)
+            return await _start_session(
+                accounts, connection, await _credentials(connection, member.id), address, client
+            )
+    except errors.Conflict:
+        await _end_invitation(accounts.pool, token, link, client)
+        raise
+
+
 async def _end_invitation(pool: Pool, token: str, link: OneTimeLink, client: BrowserClient) -> None:
     """Use up an invitation whose address has access already: a link reveals that of one address, and it is recorded."""
     async with transaction(pool) as connection:
         await _use(connection, token)
-        subject = "marketplace" if link.kind is None else account_of(link.kind, link.owner_id)
+        named = link.kind is not None and link.purpose is Purpose.invite
+        subject = account_of(CallerKind(str(link.kind)), link.owner_id) if named else "marketplace"
         now, address = clock.now(), client.address
         await audit.record(connection, now, VISITOR, "member.join_refused", subject, address=address)
 

@@ -124,12 +124,12 @@ limit 50;
 
 -- name: insert_link
 insert into one_time_link (token_hash, purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at,
-    opened_by, opened_reason)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+    opened_by, opened_reason, currency)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
 -- name: find_link
 select purpose, member_id, kind, owner_id, role, email, made_by, made_at, expires_at, used_at,
-       expires_at <= clock_timestamp() as expired, opened_by, opened_reason
+       expires_at <= clock_timestamp() as expired, opened_by, opened_reason, currency
 from one_time_link where token_hash = $1;
 
 -- name: mark_link_used

@@ -16,7 +16,7 @@ from marketplace import BRAND
 from marketplace.database.db import session
 from marketplace.portal import flow, store
 from marketplace.portal.flow import AccountServices, BrowserClient, SessionStart
-from marketplace.portal.forms import FormFields, fields, fill, label, show_again, show_form
+from marketplace.portal.forms import FormFields, ZoneName, fields, fill, label, show_again, show_form
 from marketplace.portal.frame import page, redirect
 from marketplace.portal.navigation import HOMES
 from marketplace.portal.session import (
@@ -74,6 +74,23 @@ class JoinForm(msgspec.Struct, frozen=True, kw_only=True):
     name: PersonName
     password: Password
     email: Email = "invited@by.link"
+
+
+class SignUpForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new business that signs itself up, and its owner."""
+
+    company: Annotated[
+        str, Meta(min_length=1, max_length=100, pattern=WORDS), label("Company", autocomplete="organization")
+    ]
+    zone: Annotated[ZoneName, label("Time zone", "Such as America/Chicago. Your days, limits and hours follow it.")] = (
+        "America/Chicago"
+    )
+    name: Annotated[PersonName, label("Your name", autocomplete="name")]
+    email: Annotated[Email, label("E-mail", "You sign in with it.", kind="email", autocomplete="username")]
+    password: Annotated[
+        Password,
+        label("New password", "At least 12 characters, such as four or five words.", autocomplete="new-password"),
+    ]
 
 
 def accounts_of(request: AnyRequest) -> AccountServices:
@@ -267,7 +284,8 @@ async def show_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes
 
 
 async def _link_page(request: AnyRequest, link: OneTimeLink, member: Member | None) -> Response[bytes]:
-    return page(request, None, "link.html", link=link, member=member)
+    form = show_form(SignUpForm, {"zone": "America/Chicago"}) if link.purpose is Purpose.sign_up else None
+    return page(request, None, "link.html", link=link, member=member, form=form)
 
 
 @post("/link/{token:str}", signed_out=True)
@@ -282,7 +300,7 @@ async def use_link(request: AnyRequest, token: FromPath[str]) -> Response[bytes]
     except (errors.InvalidInput, errors.Conflict, errors.SignInFailed) as error:
         return await show_again(request, sent, error, _link_page(request, link, member))
     await _end_earlier_session(request)
-    return redirect_signed_in(request, start, "/")
+    return redirect_signed_in(request, start, "/business/onboarding" if link.purpose is Purpose.sign_up else "/")
 
 
 async def _use(request: AnyRequest, token: str, purpose: Purpose, sent: FormFields) -> SessionStart:
@@ -294,6 +312,18 @@ async def _use(request: AnyRequest, token: str, purpose: Purpose, sent: FormFiel
             return await flow.choose_password(accounts, token, fill(PasswordForm, sent).password, client)
         case Purpose.factor:
             return await flow.renew_factor(accounts, token, fill(PasswordForm, sent).password, client)
+        case Purpose.sign_up:
+            new = fill(SignUpForm, sent)
+            return await flow.sign_up(
+                accounts,
+                token,
+                company=new.company.strip(),
+                zone=new.zone.strip(),
+                email=new.email.strip(),
+                name=new.name.strip(),
+                password=new.password,
+                client=client,
+            )
         case Purpose.invite | Purpose.set_up:
             form = fill(JoinForm, sent)
             return await flow.join(

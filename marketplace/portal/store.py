@@ -47,6 +47,8 @@ class Purpose(StrEnum):
     """Sign in without a password; such links are made only on the server's command line."""
     set_up = "set_up"
     """Become the first operator."""
+    sign_up = "sign_up"
+    """Sign up a new business, and become its owner."""
     factor = "factor"
     """Replace the second factor, with the password; for a member who lost the phone."""
 
@@ -115,7 +117,8 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
 class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True):
     """A link that works once.
 
-    An `invite` names the account, role and address; `reset`, `enter` and `factor` name the member.
+    An `invite` names the account, role and address; `reset`, `enter` and `factor` name the member; a `sign_up` names
+    the currency of the new business.
     """
 
     purpose: Purpose
@@ -131,6 +134,7 @@ class OneTimeLink(msgspec.Struct, frozen=True, kw_only=True):
     expired: bool
     opened_by: str | None = None
     opened_reason: str | None = None
+    currency: str | None = None
 
     @property
     def opened(self) -> UnconfirmedAccess | None:
@@ -314,6 +318,7 @@ async def insert_link(connection: Connection, token_hash: bytes, link: OneTimeLi
         link.expires_at,
         link.opened_by,
         link.opened_reason,
+        link.currency,
     )
 
 

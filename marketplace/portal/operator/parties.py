@@ -20,6 +20,7 @@ from marketplace.directory import store as directory_store
 from marketplace.directory.parties import LONGEST_SELLER_NAME, MOST_SELLER_NAMES
 from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.directory.wire import Currency, Slug
+from marketplace.portal import flow as account_flow
 from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
 from marketplace.portal.business.leads import field_fault, read_amount
 from marketplace.portal.forms import (
@@ -67,6 +68,12 @@ class BusinessForm(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[PartyName, label("Name")]
     zone: Annotated[ZoneName, label("Time zone", "Used for its opening hours and daily caps.")]
+    currency: Annotated[Currency, label("Currency of its wallet", "It cannot be changed later.", maxlength=3)]
+
+
+class SignUpLinkForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A link by which a business signs itself up."""
+
     currency: Annotated[Currency, label("Currency of its wallet", "It cannot be changed later.", maxlength=3)]
 
 
@@ -279,7 +286,7 @@ async def show_parties(request: AnyRequest) -> Response[bytes]:
     return await _list_page(request, await visitor(request, CallerKind.operator))
 
 
-async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
+async def _list_page(request: AnyRequest, viewer: Viewer, *, link: str = "") -> Response[bytes]:
     kind, query, as_file = _kind_of(request), request.query_params, wants_csv(request)
     limit = CSV_LINES if as_file else list_limit(request)
     async with session(services(request).pool) as connection:
@@ -302,6 +309,8 @@ async def _list_page(request: AnyRequest, viewer: Viewer) -> Response[bytes]:
         listing=listing,
         states=[(state, words(state)) for state in kind.states],
         form=show_form(kind.form, kind.values, currency=currency),
+        link_form=show_form(SignUpLinkForm, kind.values) if kind.caller is CallerKind.business else None,
+        link=link,
         rows=rows[:limit],
         next_cursor=next_page(kind.prefix, [row.id for row in rows], limit),
     )
@@ -320,6 +329,18 @@ async def create_business(request: AnyRequest) -> Response[bytes]:
         return await show_again(request, fields, error, _list_page(request, viewer))
     team = f"/operator/accounts/{ids.encode('biz', business.id)}/team"
     return redirect(request, team, f"{business.name} was added. Now invite its first member.")
+
+
+@post(f"{BUSINESSES}/sign-up-link")
+async def make_sign_up_link(request: AnyRequest) -> Response[bytes]:
+    """Make a link by which a business signs itself up, and show it once."""
+    viewer, fields = await changing(request, CallerKind.operator)
+    app = services(request)
+    try:
+        token = await account_flow.sign_up_link(app.pool, viewer.actor, fill(SignUpLinkForm, fields).currency)
+    except errors.InvalidInput as error:
+        return await show_again(request, fields, error, _list_page(request, viewer))
+    return await _list_page(request, viewer, link=f"{app.settings.public_url}/link/{token}")
 
 
 @post(PROVIDERS)
@@ -609,6 +630,7 @@ async def approve_provider(request: AnyRequest, provider_id: FromPath[str]) -> R
 handlers: tuple[Any, ...] = (
     show_parties,
     create_business,
+    make_sign_up_link,
     create_provider,
     show_business,
     show_provider,

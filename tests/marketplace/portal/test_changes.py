@@ -120,6 +120,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/operator/accounts/{account=biz}/team/{member_id=mem}": Change(kinds=OPERATOR, form={"act": "disable"}),
     "/operator/audit/verify": Change(kinds=OPERATOR, role=Role.viewer),
     "/operator/businesses": Change(kinds=OPERATOR),
+    "/operator/businesses/sign-up-link": Change(kinds=OPERATOR),
     "/operator/businesses/{business_id=biz}": Change(kinds=OPERATOR),
     "/operator/businesses/{business_id=biz}/terms": Change(kinds=OPERATOR),
     "/operator/businesses/{account=biz}/keys": Change(kinds=OPERATOR),

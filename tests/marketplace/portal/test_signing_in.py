@@ -594,3 +594,64 @@ async def test_passwords_are_argon2id_and_secrets_of_factors_are_sealed(api: Ser
     assert row["password_hash"].startswith("$argon2id$v=19$m=47104,t=2,p=1$")
     assert factor.secret.encode() not in row["totp"]
     assert Sealer(settings.master_key, settings.pepper).open_secret(row["id"], row["totp"]) == factor.secret
+
+
+SIGN_UP = {
+    "company": "Northside Roofing",
+    "zone": "America/Chicago",
+    "name": "Ada Example",
+    "email": "ada@northside.example.com",
+    "password": PASSWORD,
+}
+
+
+async def sign_up_path(api: Served) -> str:
+    """Return the path of a link that an operator makes on the page of businesses."""
+    operator = await signed_in(api, "operator")
+    page = (await operator.post("/operator/businesses/sign-up-link", {"currency": "USD"})).text
+    found = re.search(r"/link/[\w-]+", page)
+    assert found, page
+    return found[0]
+
+
+async def test_a_business_signs_itself_up_by_a_link_and_is_in_its_first_steps(api: Served) -> None:
+    path, browser = await sign_up_path(api), Browser(api)
+    assert "Sign up your business" in (await browser.get(path)).text
+    reply = await browser.post(path, SIGN_UP)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/business/onboarding")
+    assert "Your company" in (await browser.get("/business/onboarding")).text
+    row = await api.pool.fetchrow(
+        "select b.name, b.zone, b.state, w.currency, m.role, m.email from business b "
+        "join wallet w on w.business_id = b.id join member m on m.owner_id = b.id"
+    )
+    assert tuple(row) == (
+        "Northside Roofing", "America/Chicago", "active", "USD", "owner", "ada@northside.example.com"
+    )  # fmt: skip
+    assert (await Browser(api).post(path, SIGN_UP | {"email": "b@example.com"})).status_code == 410
+    assert await api.pool.fetchval("select count(*) from business") == 1
+
+
+async def test_a_sign_up_with_faults_makes_nothing_and_leaves_the_link(api: Served) -> None:
+    path = await sign_up_path(api)
+    wrong = ({"company": ""}, {"zone": "Mars/Olympus"}, {"email": "x"}, {"password": "short"}, {"name": "\u200b"})
+    for change in wrong:
+        assert (await Browser(api).post(path, SIGN_UP | change)).status_code == 422, change
+    assert await api.pool.fetchval("select count(*) from business") == 0
+    assert (await Browser(api).post(path, SIGN_UP)).status_code == 303
+
+
+async def test_an_address_that_has_access_already_ends_the_link_and_makes_no_business(api: Served) -> None:
+    assert (await Browser(api).post(await sign_up_path(api), SIGN_UP)).status_code == 303
+    path = await sign_up_path(api)
+    assert (await Browser(api).post(path, SIGN_UP)).status_code == 409
+    assert (await Browser(api).post(path, SIGN_UP | {"email": "b@example.com"})).status_code == 410
+    assert await api.pool.fetchval("select count(*) from business") == 1
+
+
+async def test_of_two_sign_ups_at_once_by_one_link_one_makes_a_business(api: Served) -> None:
+    path = await sign_up_path(api)
+    replies = await asyncio.gather(
+        *(Browser(api).post(path, SIGN_UP | {"email": f"{number}@example.com"}) for number in range(3))
+    )
+    assert sorted(reply.status_code for reply in replies) == [303, 410, 410]
+    assert await api.pool.fetchval("select count(*) from business") == 1
