@@ -3076,23 +3076,23 @@ begin
 end $$;
 revoke all on function retake_window from public;
 
--- Adds the keys of a corrected phone number or e-mail address to those by which a lead's person is found. The earlier ones
--- stay, so that the person is not sold once more by the earlier number. Raises unique_violation, constraint
--- person_window_once, if another lead has the person.
+-- The form of 0060_journey.sql, except that each of `window_keys` has a `key` and says whether it is `shared`: then it has the
+-- scope of the lead, as in 0073_same_person.sql.
 create function add_person(of_lead uuid, window_keys jsonb, person_keys jsonb) returns void language plpgsql as $$
 declare
     asked int;
     claimed int;
 begin
     select count(*) into asked
-    from jsonb_array_elements_text(window_keys) as added (key)
+    from jsonb_to_recordset(window_keys) as added (key text, shared boolean)
     where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'));
-    insert into person_window (lead_id, key, vertical_id, during)
-    select of_lead, decode(added.key, 'base64'), own.vertical_id, own.during
-    from jsonb_array_elements_text(window_keys) as added (key)
+    insert into person_window (lead_id, key, vertical_id, during, scope)
+    select of_lead, decode(added.key, 'base64'), own.vertical_id, own.during,
+           case when added.shared then shared_scope(of_lead) else '(,)' end
+    from jsonb_to_recordset(window_keys) as added (key text, shared boolean)
     cross join lateral (select vertical_id, during from person_window where lead_id = of_lead limit 1) own
     where not exists (select from person_window w where w.lead_id = of_lead and w.key = decode(added.key, 'base64'))
-    order by added.key
+    order by decode(added.key, 'base64')
     on conflict on constraint person_window_once do nothing;
     get diagnostics claimed = row_count;
     if claimed < asked and exists (select from person_window where lead_id = of_lead) then

@@ -18,6 +18,7 @@ from email_validator import EmailNotValidError, validate_email
 from phonenumbers import PhoneNumber, PhoneNumberType, ValidationResult, timezone
 from phonenumbers.phonemetadata import PhoneMetadata
 
+from marketplace.security.sealing import Sealer
 from marketplace.text.characters import drop_ignorable, read_number
 from marketplace.text.faults import Fault
 from marketplace.text.mailbox import spellings
@@ -233,6 +234,27 @@ def marks_with_hashes(marks: Iterable[str]) -> list[str]:
     return [*own, *(f"sha256:{sha256(text.encode()).hexdigest()}" for text in texts)]
 
 
+PAIR: Final = "\n"
+"Stands between the phone number and the e-mail address of a mark that is both. Neither contains it."
+
+
+def window_key(sealer: Sealer, mark: str) -> bytes:
+    """Return the keyed hash of a mark of `window_marks`."""
+    mode, _, text = mark.partition(":")
+    if PAIR not in text:
+        return sealer.keyed_hash("person", mark)
+    return pair_key(sealer, mode, *(sealer.keyed_hash("suppression", half) for half in text.split(PAIR)))
+
+
+def pair_key(sealer: Sealer, mode: str, one: bytes, other: bytes) -> bytes:
+    """Return the keyed hash of a phone number and an e-mail address together, from that of each in either order.
+
+    So a correction of one of them makes the pair, although the other is sealed.
+    """
+    halves = ":".join(sorted((one.hex(), other.hex())))
+    return sealer.keyed_hash("person", f"{mode}:pair:{halves}")
+
+
 class WindowMarks(PersonalData, frozen=True, kw_only=True):
     """Marks of a person in plain text, for keyed hashing. Each begins with the mode, as in `fingerprints`.
 
@@ -252,7 +274,7 @@ def window_marks(contact: Contact, mode: Mode, same_person: SamePerson) -> Windo
     phone = marks_of_phone(contact.phone) if contact.phone else ()
     email = marks_of_email(contact.email) if contact.email else ()
     extended = tuple(f"{number};ext={contact.phone_extension}" for number in phone if contact.phone_extension)
-    pair = tuple(f"{number} {email[0]}" for number in phone if email)
+    pair = tuple(f"{number}{PAIR}{email[0]}" for number in phone if email)
     own = {SamePerson.either: (), SamePerson.both: pair, SamePerson.phone: extended or phone}[same_person]
     own = own or phone + email
     shared = tuple(mark for mark in (*phone, *extended, *email, *pair) if mark not in own)

@@ -20,7 +20,7 @@ from marketplace.certificates.services import CertificateClaim
 from marketplace.certificates.store import NewCertificate
 from marketplace.database.db import Connection, Pool, session, transaction
 from marketplace.intake import store as intake_store
-from marketplace.intake.contact import marks_with_hashes, window_marks
+from marketplace.intake.contact import marks_with_hashes, window_key, window_marks
 from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.intake.reading import AcceptedInquiry, Faults, decode_inquiry, faults_of, read_inquiry
 from marketplace.intake.shapes import ContactBody, InquiryBody
@@ -163,8 +163,8 @@ class Intake:
         window = window_marks(accepted.contact, Mode(new.mode), vertical.definition.same_person)
         marks = [fingerprint.partition(":")[2] for fingerprint in accepted.fingerprints]  # without the mode
         return PersonKeys(
-            window=tuple(self._sealer.keyed_hash("person", mark) for mark in window.own),
-            shared=tuple(self._sealer.keyed_hash("person", mark) for mark in window.shared),
+            window=tuple(window_key(self._sealer, mark) for mark in window.own),
+            shared=tuple(window_key(self._sealer, mark) for mark in window.shared),
             person=tuple(self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(marks)),
             protected_until=new.received_at + timedelta(days=vertical.definition.window_days) + WINDOW_SLACK,
         )

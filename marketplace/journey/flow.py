@@ -22,6 +22,7 @@ from marketplace.intake.contact import PersonalData, marks_with_hashes
 from marketplace.intake.flow import WINDOW_SLACK
 from marketplace.intake.postal import PostalArea, PostalBook
 from marketplace.journey import store as journey_store
+from marketplace.journey.marks import WindowKey, correction_keys
 from marketplace.journey.reading import ReadCorrection, ReadTouch, read_correction, read_later_touches
 from marketplace.journey.shapes import CorrectedContact, CorrectionBody, LaterTouch
 from marketplace.journey.store import LeadJourney, NewCorrection, PersonTaken, RevisedLead, Revision
@@ -149,7 +150,7 @@ class Journey:
                 return lead.revision
             if lead.state in UNCORRECTED:
                 raise Conflict(UNCORRECTED[lead.state])
-            row = self._new_correction(caller, lead, sent, correction)
+            row = await self._new_correction(caller, lead, sent, correction, vertical)
             revised = await self._write(*plan_correction(lead, correction, row, vertical, clock.now()))
             if revised is not None and revised.erased:
                 raise Conflict("The person of this inquiry was erased, so that nothing of it can be corrected.")
@@ -171,10 +172,22 @@ class Journey:
         """Return the area of a corrected postal code, None without one."""
         return await self._postal.find(self._pool, country, contact.postal_code) if contact.postal_code else None
 
-    def _new_correction(
-        self, caller: Principal, lead: LeadJourney, sent: SentCorrection, correction: ReadCorrection
+    async def _new_correction(
+        self,
+        caller: Principal,
+        lead: LeadJourney,
+        sent: SentCorrection,
+        correction: ReadCorrection,
+        vertical: Vertical,
     ) -> NewCorrection:
         """Return the row of a correction, with the contact fields sealed and the person's marks hashed."""
+        window_keys: tuple[WindowKey, ...] = ()
+        if correction.marks:
+            async with session(self._pool) as connection:
+                earlier = await journey_store.list_person_keys(connection, lead.lead_id)
+            fields = lead.known_fields.union(correction.contact)
+            same_person = vertical.definition.same_person
+            window_keys = correction_keys(self._sealer, correction.contact, lead.mode, same_person, fields, earlier)
         sealed = None
         if correction.contact:
             sealed = self._sealer.seal_contact(lead.lead_id, msgspec.json.encode(correction.contact))
@@ -190,7 +203,7 @@ class Journey:
             master_key_id=sealed.master_key_id if sealed else None,
             idempotency_key=sent.key,
             request_sha256=sent.request_sha256,
-            window_keys=tuple(self._sealer.keyed_hash("person", f"{lead.mode}:{mark}") for mark in correction.marks),
+            window_keys=window_keys,
             person_keys=tuple(
                 self._sealer.keyed_hash("suppression", mark) for mark in marks_with_hashes(correction.marks)
             ),

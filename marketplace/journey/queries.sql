@@ -1,6 +1,6 @@
 -- name: find_journey
 -- A lead of this provider with the facts of its inquiry and all entries of its journey, read without a lock.
-select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts,
+select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts, i.contact_fields,
        facts_at(l.id, '{}', l.revision) -> 'journey' as journey, (select version from catalog_version) as catalog_version
 from lead l join inquiry i on i.id = l.id
 where l.id = $1 and l.provider_id = $2 and l.mode = $3;
@@ -15,7 +15,7 @@ with person as (
     join person_window w on w.key = asked.key and w.vertical_id = $1 and w.during && tstzrange($4, $5)
         and (upper_inf(w.scope) or asked.key <> all($3))
 )
-select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts,
+select l.id as lead_id, l.vertical_id, l.mode, l.state, l.reason, l.received_at, l.settled_at, l.revision, i.facts, i.contact_fields,
        facts_at(l.id, '{}', l.revision) -> 'journey' as journey, (select version from catalog_version) as catalog_version
 from person
 join lead l on l.id = person.lead_id
@@ -32,6 +32,9 @@ select joined_touch from inquiry where joined_lead_id = $1 and provider_id <> $2
 -- name: list_entries
 -- All entries of the journey of a lead, whoever it belongs to: the caller has checked who asks.
 select facts_at(id, '{}', revision) -> 'journey' as journey from lead where id = $1;
+
+-- name: list_person_keys
+select key from person_key where lead_id = $1;
 
 -- name: find_correction
 select revision, request_sha256 from correction where lead_id = $1 and idempotency_key = $2;

@@ -9,8 +9,9 @@ import msgspec
 
 from marketplace.database.db import Connection, Queries, find_row, violated
 from marketplace.intake.store import PersonKeys
+from marketplace.journey.marks import WindowKey
 from routing.inquiry import Facts, Place, Signals, Touch
-from routing.journey import JourneyEntry, Supplied, TouchEntry, identity
+from routing.journey import CorrectionEntry, JourneyEntry, Supplied, TouchEntry, identity
 from routing.lifecycle import LeadState
 from routing.requalifying import LeadStanding, NextStep
 
@@ -18,13 +19,15 @@ SQL = Queries(__file__)
 
 
 class LeadJourney(LeadStanding, frozen=True, kw_only=True):
-    """A lead with the facts of its inquiry, the entries of its journey, and the version that the rules must have."""
+    """A lead with the facts and the contact fields of its inquiry, the entries of its journey, and the version that the
+    rules must have."""
 
     lead_id: UUID
     vertical_id: UUID
     mode: str
     revision: int
     facts: Facts
+    contact_fields: tuple[str, ...]
     journey: tuple[JourneyEntry, ...] | None
     catalog_version: int
 
@@ -32,6 +35,12 @@ class LeadJourney(LeadStanding, frozen=True, kw_only=True):
     def entries(self) -> tuple[JourneyEntry, ...]:
         """Entries of the journey, in no order."""
         return self.journey or ()
+
+    @property
+    def known_fields(self) -> frozenset[str]:
+        """Names of the contact fields that came with the inquiry or a correction."""
+        corrected = (entry.contact for entry in self.entries if isinstance(entry, CorrectionEntry))
+        return frozenset(self.contact_fields).union(*corrected)
 
 
 class NewTouch(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +76,7 @@ class NewCorrection(msgspec.Struct, frozen=True, kw_only=True):
     master_key_id: str | None
     idempotency_key: str | None
     request_sha256: bytes
-    window_keys: tuple[bytes, ...]
+    window_keys: tuple[WindowKey, ...]
     person_keys: tuple[bytes, ...]
 
 
@@ -174,6 +183,11 @@ async def list_entries(connection: Connection, lead_id: UUID) -> tuple[JourneyEn
     """Return all entries of the journey of a lead, in no order. The caller checks who may see the lead."""
     journey = await connection.fetchval(SQL["list_entries"], lead_id)
     return () if journey is None else msgspec.json.decode(journey, type=tuple[JourneyEntry, ...])
+
+
+async def list_person_keys(connection: Connection, lead_id: UUID) -> tuple[bytes, ...]:
+    """Return the keyed hashes of the phone numbers and e-mail addresses by which a lead's person is found."""
+    return tuple(row["key"] for row in await connection.fetch(SQL["list_person_keys"], lead_id))
 
 
 async def find_correction(connection: Connection, lead_id: UUID, key: str) -> EarlierCorrection | None:

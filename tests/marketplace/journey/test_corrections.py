@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from marketplace.database.migrate import migrations_directory
+from marketplace.directory import flow as directory_flow
 from marketplace.erasure.flow import erase_lead
+from marketplace.intake.flow import Intake
 from marketplace.intake.postal import PostalBook
 from marketplace.journey.flow import Journey, SentCorrection
 from marketplace.journey.shapes import CorrectionBody
@@ -18,6 +20,7 @@ from marketplace.rules.catalog import Catalog
 from marketplace.runtime.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
 from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import Settings
+from routing.person import SamePerson
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, Marketplace, anywhere, marketplace, roofing
 from tests.builders.subscriptions import a_cap
@@ -183,6 +186,77 @@ async def test_a_number_that_another_lead_has_is_a_conflict_and_changes_nothing(
     assert await market.value("select revision from lead where id = $1", lead_id) == 0
     assert await market.value("select count(*) from correction") == 0
     assert await market.state(other) == "received"
+
+
+OWN_PHONE, NEW_PHONE, THIRD_PHONE = "+1 312 555 0101", "+1 312 555 0177", "+1 312 555 0188"
+OWN_EMAIL, NEW_EMAIL, THIRD_EMAIL = "robin.1@example.com", "corrected@example.com", "third@example.com"
+WITH_EXTENSION = {"phone": f"{NEW_PHONE} ext. 7"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "corrected", "phone", "email", "state"),
+    [
+        ("either", {"phone": NEW_PHONE}, NEW_PHONE, THIRD_EMAIL, "duplicate"),
+        ("either", {"email": NEW_EMAIL}, THIRD_PHONE, NEW_EMAIL, "duplicate"),
+        ("both", {"phone": NEW_PHONE}, NEW_PHONE, OWN_EMAIL, "duplicate"),
+        ("both", {"phone": NEW_PHONE}, OWN_PHONE, OWN_EMAIL, "duplicate"),
+        ("both", {"phone": NEW_PHONE}, NEW_PHONE, THIRD_EMAIL, "received"),
+        ("both", {"email": NEW_EMAIL}, OWN_PHONE, NEW_EMAIL, "duplicate"),
+        ("both", {"email": NEW_EMAIL}, THIRD_PHONE, NEW_EMAIL, "received"),
+        ("both", {"phone": NEW_PHONE, "email": NEW_EMAIL}, NEW_PHONE, NEW_EMAIL, "duplicate"),
+        ("both", {"phone": NEW_PHONE, "email": NEW_EMAIL}, NEW_PHONE, THIRD_EMAIL, "received"),
+        ("phone", {"phone": NEW_PHONE}, NEW_PHONE, THIRD_EMAIL, "duplicate"),
+        ("phone", {"email": NEW_EMAIL}, THIRD_PHONE, NEW_EMAIL, "received"),
+        ("phone", WITH_EXTENSION, f"{NEW_PHONE} ext. 7", THIRD_EMAIL, "duplicate"),
+        ("phone", WITH_EXTENSION, f"{NEW_PHONE} ext. 8", THIRD_EMAIL, "received"),
+        ("phone", WITH_EXTENSION, NEW_PHONE, THIRD_EMAIL, "duplicate"),
+    ],
+)
+async def test_after_a_correction_the_setting_says_who_is_the_same_person(
+    settings: Settings, setting: str, corrected: dict[str, str], phone: str, email: str, state: str
+) -> None:
+    async with marketplace(settings, roofing(same_person=SamePerson(setting))) as market:
+        lead_id = (await market.submit(1)).id
+        await correct(market, lead_id, {"contact": corrected})
+        contact = roofing_body(1)["contact"] | {"phone": phone, "email": email}
+        assert (await market.submit(1, provider_reference="another", contact=contact)).state == state
+
+
+@pytest.mark.parametrize("before", SamePerson)
+@pytest.mark.parametrize("after", SamePerson)
+async def test_a_corrected_person_is_not_taken_again_after_a_change_of_the_setting(
+    settings: Settings, before: SamePerson, after: SamePerson
+) -> None:
+    async with marketplace(settings, roofing(same_person=before)) as market:
+        lead_id = (await market.submit(1)).id
+        await correct(market, lead_id, {"contact": {"phone": NEW_PHONE}})
+        await directory_flow.revise_vertical(market.api, "test", "roofing", 1, roofing(same_person=after))
+        market.intake = Intake(market.api, Catalog(market.api), PostalBook(), market.sealer, Notifier(NOWHERE))
+        contact = roofing_body(1)["contact"] | {"phone": NEW_PHONE}
+        assert (await market.submit(1, provider_reference="another", contact=contact)).state == "duplicate"
+
+
+async def test_a_number_may_be_corrected_to_that_of_a_family_where_two_marks_make_a_person(settings: Settings) -> None:
+    async with marketplace(settings, roofing(same_person=SamePerson.both)) as market:
+        await market.submit(1)
+        other = (await market.submit(2)).id
+        assert await correct(market, other, {"contact": {"phone": OWN_PHONE}}) == 1
+        with pytest.raises(Conflict, match="Another inquiry has this phone number"):
+            await correct(market, other, {"contact": {"email": OWN_EMAIL}})
+
+
+@pytest.mark.parametrize(("missing", "new"), [("email", {"phone": NEW_PHONE}), ("phone", {"email": NEW_EMAIL})])
+async def test_a_contact_that_lacks_a_mark_is_found_by_the_corrected_one_alone(
+    settings: Settings, missing: str, new: dict[str, str]
+) -> None:
+    definition = roofing(same_person=SamePerson.both, requires_phone=False, requires_email=False)
+    async with marketplace(settings, definition) as market:
+        contact = {name: value for name, value in roofing_body(1)["contact"].items() if name != missing}
+        lead_id = (await market.submit(1, contact=contact)).id
+        await correct(market, lead_id, {"contact": new})
+        other = {"phone": THIRD_PHONE, "email": THIRD_EMAIL} | new
+        same = roofing_body(1)["contact"] | other
+        assert (await market.submit(1, provider_reference="another", contact=same)).state == "duplicate"
 
 
 async def test_the_contact_of_an_erased_person_is_gone_with_its_corrections(market: Marketplace) -> None:
