@@ -152,6 +152,8 @@ def test_a_business_without_a_server_takes_a_lead_on_a_phone_calls_and_wins_it(
 def test_the_inbox_works_without_a_script(market: Marketplace, browser: Browser) -> None:
     with tab(browser, market.url, java_script_enabled=False) as eyes:
         come_in(eyes, market, CallerKind.business)
+        eyes.page.goto(f"{market.url}/business/inbox")
+        assert eyes.page.locator('meta[http-equiv="refresh"]').count() == 1
         eyes.page.goto(f"{market.url}/business/inbox/practice")
         press(eyes.page, "Take this lead")
         expect(eyes.page.locator("main")).to_contain_text("Alex Example")

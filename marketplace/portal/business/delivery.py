@@ -138,7 +138,7 @@ def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Li
     return Listing(
         caption="Endpoints",
         columns=(
-            Column("Address", wording.endpoint_name),
+            Column("Address", lambda endpoint: wording.endpoint_name(endpoint.kind, endpoint.url)),
             Column("State", state),
             Column("Received", received, style="num"),
             Column("Median", percentile("p50_ms"), style="num"),

@@ -210,7 +210,7 @@ def _kept(limits: LimitsForm, fields: FormFields) -> tuple[int, ...] | None:
 def _form_of(subscription: SubscriptionRecord, endpoints: Sequence[Endpoint]) -> ShownForm:
     endpoint_id = subscription.endpoint_id
     values = {"name": subscription.name, "endpoint": ids.encode("whe", endpoint_id) if endpoint_id else ""}
-    choices = [(ids.encode("whe", row.id), wording.endpoint_name(row)) for row in endpoints]
+    choices = [(ids.encode("whe", row.id), wording.endpoint_name(row.kind, row.url)) for row in endpoints]
     return show_form(SubscriptionForm, values, {"endpoint": choices})
 
 

@@ -90,7 +90,7 @@ def ways_listing(used_by: Mapping[UUID | None, int]) -> Listing[Endpoint]:
     return Listing(
         caption="Your ways to receive leads",
         columns=(
-            Column("Way", wording.endpoint_name, names_row=True),
+            Column("Way", lambda endpoint: wording.endpoint_name(endpoint.kind, endpoint.url), names_row=True),
             Column("State", lambda endpoint: badge(*ENDPOINT_STATES[endpoint.state])),
             Column("Subscriptions", lambda endpoint: used_by.get(endpoint.id, 0), style="num"),
         ),

@@ -200,7 +200,7 @@ async def count_shown(connection: Connection, business_id: UUID, mode: str, sinc
 def _shown_ids(since: datetime, until: datetime) -> tuple[UUID, UUID]:
     """Return bounds of the ids of assignments exposed between `since` and `until`.
 
-    An exposure follows its award, which made the id, within a hold of two minutes. The bounds allow an hour.
+    An exposure follows its award, which made the id, within a hold of 15 minutes. The bounds allow an hour.
     """
     return clock.id_bound(since, clock.ID_EARLY_SECONDS), clock.id_bound(until, -clock.ID_EARLY_SECONDS)
 

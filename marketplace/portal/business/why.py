@@ -109,9 +109,13 @@ def _endpoint(readiness: SubscriptionReadiness, now: datetime) -> MatchingCheck:
     if readiness.find(Rule.endpoint_inactive):
         return MatchingCheck(False, "the endpoint is not active.", "/business/delivery", "Go to delivery")
     breaker = readiness.find(Rule.breaker_open)
+    by_people = readiness.subscription.endpoint_url is None
     if breaker is None:
-        return MatchingCheck(True, "your server accepts leads.")
+        return MatchingCheck(True, "leads reach you." if by_people else "your server accepts leads.")
     wait = _until(breaker.until, now)
+    if by_people:
+        text = f"nobody took the last leads in time. Open your inbox, or we try again in {wait}."
+        return MatchingCheck(False, text, "/business/inbox", "Open the inbox")
     text = f"your server failed repeatedly; we try again in {wait}."
     return MatchingCheck(False, text, "/business/delivery", "Go to delivery")
 

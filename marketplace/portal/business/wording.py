@@ -5,7 +5,6 @@ from typing import Final, assert_never
 from markupsafe import Markup
 
 from billing.returns import ReturnReason
-from marketplace.directory.store import Endpoint
 from marketplace.feedback.stages_store import StageColour
 from marketplace.feedback.store import CallOutcome, DispositionKind, LostReason
 from marketplace.portal.frame import badge
@@ -200,11 +199,11 @@ def outcome_badge(outcome: str) -> Markup:
     return badge(OUTCOMES.get(outcome, outcome), OUTCOME_TONES.get(outcome, "muted"))
 
 
-def endpoint_name(endpoint: Endpoint) -> str:
+def endpoint_name(kind: EndpointKind, url: str | None) -> str:
     """Return a way to receive leads in words; the address of a webhook."""
-    match endpoint.kind:
+    match kind:
         case EndpointKind.push:
-            return endpoint.url or ""
+            return url or ""
         case EndpointKind.feed:
             return "Feed that your software reads"
         case EndpointKind.inbox:
@@ -212,7 +211,7 @@ def endpoint_name(endpoint: Endpoint) -> str:
         case EndpointKind.email:
             return "E-mail"
         case _:
-            assert_never(endpoint.kind)
+            assert_never(kind)
 
 
 def answer_words(value: str | int | bool) -> str:

@@ -11,6 +11,7 @@ from billing.pricing import Payout
 from marketplace.database.db import Connection, Queries, fetch_rows, load_row
 from marketplace.runtime import ids
 from marketplace.security import auth
+from routing.delivery import EndpointKind
 from routing.quota import SuspensionReason
 from routing.subscription import SubscriptionDefinition
 from routing.vertical import VerticalDefinition
@@ -203,6 +204,7 @@ class TroubledEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     business_id: UUID
     business: str
+    kind: EndpointKind
     url: str | None
     state: str
     open_until: datetime | None

@@ -71,7 +71,7 @@ select key, reason, source, created_at from suppression where key = any($1::byte
 
 -- name: list_troubled
 -- Endpoints that are paused after failures or switched off, those with most waiting leads first.
-select e.id, e.business_id, b.name as business, e.url, e.state, e.breaker_open_until as open_until,
+select e.id, e.business_id, b.name as business, e.kind, e.url, e.state, e.breaker_open_until as open_until,
        (select count(*) from assignment a
         where a.due_at is not null and a.endpoint_id = e.id and a.state in ('held', 'exposed'))::int as waiting,
        t.outcome as last_outcome, t.reason as last_reason, t.status as last_status, t.started_at as last_at

@@ -15,7 +15,7 @@ from marketplace.database.db import session
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import TenantScope
-from marketplace.portal.business.wording import OUTCOMES, outcome_badge
+from marketplace.portal.business.wording import OUTCOMES, endpoint_name, outcome_badge
 from marketplace.portal.forms import Reason, submitted
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, Money, muted, only_in_file
@@ -204,7 +204,7 @@ TROUBLED: Final = Listing[TroubledEndpoint](
     caption="Endpoints with problems",
     columns=(
         Column("Business", lambda row: business_link(row.business_id, row.business)),
-        Column("Address", lambda row: row.url or "Feed"),
+        Column("Address", lambda row: endpoint_name(row.kind, row.url)),
         Column("State", _endpoint_state, time="second"),
         Column("Waiting", lambda row: row.waiting, style="num"),
         Column("Last answer", _last_answer, time="second"),

@@ -23,6 +23,7 @@ from marketplace.directory.wire import Currency, Slug
 from marketplace.portal import flow as account_flow
 from marketplace.portal.api_keys import KEYS, KeyDays, KeyName, works
 from marketplace.portal.business.leads import field_fault, read_amount
+from marketplace.portal.business.wording import endpoint_name
 from marketplace.portal.forms import (
     Amount,
     Reason,
@@ -383,7 +384,7 @@ def _endpoint_state(endpoint: Endpoint) -> Markup:
 ENDPOINTS: Final = Listing[Endpoint](
     caption="Endpoints",
     columns=(
-        Column("Address", lambda endpoint: endpoint.url or "Feed"),
+        Column("Address", lambda endpoint: endpoint_name(endpoint.kind, endpoint.url)),
         Column("State", _endpoint_state),
         Column("Verified", lambda endpoint: endpoint.verified_at),
     ),

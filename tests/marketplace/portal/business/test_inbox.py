@@ -7,8 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from marketplace.database.journal import JournalExposure, read_newest
+from marketplace.database.db import open_pool, session
+from marketplace.database.journal import Journal, JournalError, JournalExposure, read_newest
+from marketplace.delivery import store as delivery_store
 from marketplace.erasure.flow import erase_lead
+from marketplace.feed import store as feed_store
 from marketplace.portal.business import inbox
 from marketplace.revocations.flow import revoke_lead
 from marketplace.runtime import ids
@@ -176,6 +179,7 @@ async def test_five_untaken_leads_close_the_inbox_until_somebody_opens_it(market
         await end_hold(market)
         await sweep(market)
     assert await market.value("select breaker_open_until is not null from endpoint")
+    assert "Nobody took the last leads in time" in (await browser.get("/business")).text
     await browser.get("/business/inbox")
     assert await market.value("select breaker_open_until is null and breaker = '{}' from endpoint")
 
@@ -232,3 +236,41 @@ def test_a_card_says_when_the_person_wants_it(timing: Timing | None, words: str)
 )
 def test_a_card_says_what_the_person_can_spend(budget: Budget | None, words: str) -> None:
     assert inbox.budget_words(budget) == words
+
+
+async def test_a_lead_over_which_a_process_died_is_taken_again_and_charged_once(
+    market: Marketplace, api: Served
+) -> None:
+    """The exposure was committed, and nothing after it."""
+    buyer, browser = await with_inbox(market, api)
+    lead_id = await market.sold()
+    case = await delivery_store.find_delivery(market.worker, await market.value("select id from assignment"))
+    assert case is not None
+    feeder = await open_pool(market.settings.database_url or "", "marketplace_feeder", size=1)
+    async with session(feeder) as connection:
+        assert await feed_store.expose(
+            connection, case, buyer.business_id, "mem_x", b"x" * 32, case.read_at, case.hold_until, "portal"
+        )
+    await feeder.close()
+    assert "Opened, and not charged yet" in (await browser.get("/business/inbox")).text
+    assert (await browser.post(f"{await path_of(market, lead_id)}/take")).status_code == 303
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+    entries = read_newest(market.settings.journal_dir)
+    assert [entry.lead_id for entry in entries if isinstance(entry, JournalExposure)] == [lead_id]
+
+
+async def test_without_the_journal_nothing_is_charged_and_the_lead_can_be_taken_later(
+    market: Marketplace, api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer, browser = await with_inbox(market, api)
+    path = f"{await path_of(market, await market.sold())}/take"
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", _fail)
+        assert (await browser.post(path)).status_code == 503
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, PRICE_MINOR)
+    assert (await browser.post(path)).status_code == 303
+    assert await market.wallet(buyer) == (FULL - PRICE_MINOR, 0)
+
+
+async def _fail(journal: Journal, exposure: JournalExposure) -> None:
+    raise JournalError("the disk is full")
