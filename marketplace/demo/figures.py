@@ -53,7 +53,7 @@ class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of leads whose person came back or waits.
 
     `promoted` were not ready at first and qualified later. Of those that were nurtured, `waiting` still are,
-    `reentered` are not any more, and `sold` were delivered. `asked` waited for an answer, and `sold_after_answer` of
+    `reentered` are not any more, and `sold` were delivered. `with_question` waited for an answer, and `sold_after_answer` of
     these were delivered. `corrected` were corrected, and the people of `revoked`
     said stop. Businesses were sent `notices` about their leads, of which they acknowledged `acknowledged`.
     """
@@ -62,7 +62,7 @@ class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     reentered: int = 0
     sold: int = 0
-    asked: int = 0
+    with_question: int = 0
     sold_after_answer: int = 0
     corrected: int = 0
     revoked: int = 0

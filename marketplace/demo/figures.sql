@@ -42,7 +42,7 @@ select count(*) filter (where was_not_ready and qualified_at is not null) as pro
        count(*) filter (where state = 'nurturing') as waiting,
        count(*) filter (where was_nurtured and state <> 'nurturing') as reentered,
        count(*) filter (where was_nurtured and state in ('delivered', 'returned')) as sold,
-       count(*) filter (where was_asked) as asked,
+       count(*) filter (where was_asked) as with_question,
        count(*) filter (where was_asked and state in ('delivered', 'returned')) as sold_after_answer,
        count(*) filter (where was_corrected) as corrected, count(*) filter (where was_revoked) as revoked,
        coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged

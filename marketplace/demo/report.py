@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marketplace.demo.display import in_ms
-from marketplace.demo.figures import MoneyFigures, NearMiss, Quantiles
+from marketplace.demo.figures import JourneyCounts, MoneyFigures, NearMiss, Quantiles
 from marketplace.demo.run import RunResult
 from routing.inquiry import amount_in_words
 
@@ -26,17 +26,7 @@ def summary(result: RunResult) -> dict[str, Any]:
         "turned_down": counts.turned_down,
         "unsold": counts.unsold,
         "open": counts.open,
-        "promoted": result.journeys.promoted,
-        "nurture": {
-            "waiting": result.journeys.waiting,
-            "reentered": result.journeys.reentered,
-            "sold": result.journeys.sold,
-            "asked": result.journeys.asked,
-            "sold_after_answer": result.journeys.sold_after_answer,
-        },
-        "corrected": result.journeys.corrected,
-        "revoked": result.journeys.revoked,
-        "notices": {"sent": result.journeys.notices, "acknowledged": result.journeys.acknowledged},
+        **_journeys(result.journeys),
         "sent": offered.sent,
         "repeated": offered.repeated,
         "sent_again": offered.sent_again,
@@ -72,6 +62,22 @@ def summary(result: RunResult) -> dict[str, Any]:
         "rate": result.wish.rate,
         "seed": result.wish.seed,
         "sound": result.sound,
+    }
+
+
+def _journeys(journeys: JourneyCounts) -> dict[str, Any]:
+    return {
+        "promoted": journeys.promoted,
+        "nurture": {
+            "waiting": journeys.waiting,
+            "reentered": journeys.reentered,
+            "sold": journeys.sold,
+            "with_question": journeys.with_question,
+            "sold_after_answer": journeys.sold_after_answer,
+        },
+        "corrected": journeys.corrected,
+        "revoked": journeys.revoked,
+        "notices": {"sent": journeys.notices, "acknowledged": journeys.acknowledged},
     }
 
 
@@ -136,7 +142,7 @@ def _print_journeys(result: RunResult, console: Console) -> None:
             "too early, or a question is open: qualified again at their date or a touch",
         ),
         ("nurtured and back", journeys.reentered, f"{journeys.sold:,} of them delivered"),
-        ("waited for an answer", journeys.asked, f"{journeys.sold_after_answer:,} of them answered and were delivered"),
+        ("waited for an answer", journeys.with_question, f"{journeys.sold_after_answer:,} of them answered and were delivered"),
         ("said stop", journeys.revoked, "nobody else is shown the lead; a business that was is told so"),
         ("notices to businesses", journeys.notices, f"{journeys.acknowledged:,} of them acknowledged"),
     ):

@@ -85,7 +85,7 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
     assert "2 weeks of history, marked as demo data" in output
     assert result["latency_ms"]["p50"] <= result["latency_ms"]["p99"]
     assert result["nurture"]["waiting"] == result["nurtured"]
-    assert result["nurture"]["sold_after_answer"] <= min(result["nurture"]["asked"], result["nurture"]["sold"])
+    assert result["nurture"]["sold_after_answer"] <= min(result["nurture"]["with_question"], result["nurture"]["sold"])
     assert result["nurture"]["sold"] <= min(result["nurture"]["reentered"], result["promoted"])
     for words in (
         "Outcomes of the inquiries",
