@@ -56,15 +56,18 @@ select id, md5('provider' || source)::uuid, md5('vertical' || market)::uuid, 'li
            'latitude', 41.92, 'longitude', -87.64, 'time_zone', 'America/Chicago'), 'signals',
            '{"phone_type": "mobile"}'::jsonb, 'budget', '{"minor": 1200000, "currency": "USD"}'::jsonb, 'need_fields',
            '{"service": "roofing", "roof_type": "tile"}'::jsonb, 'source', (array['google', 'partner', 'mail'])[1 + chance[5] % 3],
-           'sub_ids', jsonb_build_object('ad', (chance[3] % 12)::text)),
+           'sub_ids', jsonb_build_object('ad', (chance[3] % 12)::text))
+           || case when state = 'nurturing' then jsonb_build_object('timing', jsonb_build_object('not_before',
+               (received_at + interval '200 days')::date)) else '{}' end,
        '\x00', received_at, received_at - interval '1 ms' * (500 + chance[3] % 9000), received_at
 from seeded order by n;
 insert into person_key (lead_id, key) select id, sha256(convert_to('person' || n, 'UTF8')) from seeded order by n;
-insert into lead (id, provider_id, vertical_id, mode, state, reason, due_at, received_at, qualified_at, settled_at)
+insert into lead (id, provider_id, vertical_id, mode, state, reason, waits_for, due_at, received_at, qualified_at, settled_at)
 select id, md5('provider' || source)::uuid, md5('vertical' || market)::uuid, 'live', state,
        case state when 'rejected' then (array['budget_fails', 'timing_fails', 'score_below'])[1 + chance[4] % 3]
                   when 'unsold' then (array['outside_area', 'cap_reached', 'closed', 'budget_minimum'])[1 + chance[4] % 4]
                   when 'prospect' then 'closed' when 'refused' then 'answered_4xx' end,
+       case when state = 'nurturing' then array['date'] end,
        case when state in ('prospect', 'nurturing') then $1::timestamptz + interval '1 s' * chance[4] end, received_at,
        case when state not in ('duplicate', 'suppressed', 'rejected', 'expired', 'nurturing')
             then received_at + interval '1 ms' * (2 + chance[5] % 20) end,
@@ -172,10 +175,10 @@ select uuidv7(received_at - clock_timestamp()), id,
 from seeded where state not in ('duplicate', 'suppressed') order by n;
 
 -- name: nurtured
--- One lead in five was nurtured first; half of these had a touch before they were qualified.
+-- $2: the verdict of qualification. One lead in five was nurtured first; half of these had a touch before they were qualified.
 insert into decision (id, lead_id, made_at, outcome, reason, vertical_version, catalog_version, strategy, verdict, candidates)
 select uuidv7(received_at - clock_timestamp()), id, received_at + interval '1 ms', 'nurturing', null, 1, 1,
-       'weighted_share', '{}', '[]'
+       'weighted_share', $2::jsonb, '[]'
 from seeded where state not in ('duplicate', 'suppressed', 'rejected', 'nurturing') and chance[6] % 5 = 0 order by n;
 insert into touch (lead_id, fingerprint, revision, kind, at, recorded_at)
 select id, decode(md5('touch' || n), 'hex'), 1, (array['page_view', 'email_open', 'call', 'form'])[1 + chance[3] % 4],

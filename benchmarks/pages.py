@@ -46,6 +46,7 @@ from marketplace.portal import flow, store
 from marketplace.portal.http import handlers
 from marketplace.portal.session import new_token
 from marketplace.portal.store import Member, Purpose, Role
+from marketplace.reports.grouping import LeadGrouping
 from marketplace.reports.refresh import refresh_all
 from marketplace.runtime import clock, ids
 from marketplace.runtime.settings import Settings, load
@@ -66,8 +67,11 @@ CONTACTS = 3_000
 HELD = re.compile(r"\{(\w+)(?::\w+)?\}")
 NO_PAGES = frozenset({"/live", "/", "/setup", "/sign-in/code", "/sign-in/factor", "/link/{token}", "/account/factor",
                       "/assets/{digest}/{name}", "/spec/{token}", "/spec/{token}/fields.csv",
-                      "/spec/{token}/schema.json"})  # fmt: skip
-"Streams, files, and steps of signing in or of a first start: nothing that grows with the leads stored."
+                      "/spec/{token}/schema.json", "/business/imports/{import_id}",
+                      "/operator/compliance/deletions/{request_id}",
+                      "/operator/compliance/deletions/{request_id}/proof", "/operator/simulations/{simulation_id}",
+                      "/operator/verticals/{slug}/scorecards/{version}"})  # fmt: skip
+"Streams, files, steps of signing in or of a first start, pages of one import or request: nothing grows with leads."
 
 
 NOBODY, TEST = "nobody", "in test"
@@ -122,6 +126,9 @@ def _business_pages(world: World, year: str) -> list[str]:
         "/business/reports/missed", f"/business/reports/missed?{year}", "/business/imports", "/business/matching",
         f"/business/matching/{world.order}", "/business/delivery", "/business/delivery?outcome=refused",
         "/business/delivery?outcome=gone", f"/business/delivery?lead={world.delivered}", "/business/returns",
+        "/business/board", f"/business/board?column=new&cursor={world.before['asg']}", "/business/board?q=robin",
+        "/business/board?show=stuck", "/business/board/stages", f"/business/leads/{world.delivered}/move",
+        f"/business/leads/{world.delivered}/next-action", "/business/customers", "/business/notices",
         "/business/onboarding",
         *(f"/business/onboarding/{step}" for step in ("area", "services", "hours", "delivery", "wallet", "company")),
     ]  # fmt: skip
@@ -135,6 +142,7 @@ def _provider_pages(world: World, year: str) -> list[str]:
         "/provider/submissions?why=closed", f"/provider/submissions?reference={world.reference}",
         "/provider/submissions?reference=never",
         f"/provider/submissions?person={world.person}", f"/provider/submissions/{world.delivered}", "/provider/quality",
+        "/provider/waiting", "/provider/waiting?waits_for=date", "/provider/waiting?waits_for=points",
         f"/provider/quality?{year}", "/provider/earnings", f"/provider/earnings?cursor={world.before['txn']}",
         "/provider/earnings/statement", "/provider/start", "/provider/spec", "/provider/console", "/provider/keys",
     ]  # fmt: skip
@@ -151,6 +159,11 @@ def _operator_pages(world: World, year: str) -> list[str]:
         f"/operator/returns/{world.claim}", "/operator/leads", f"/operator/leads?{year}",
         "/operator/leads?stopped=qualified&why=closed", "/operator/reports",
         *(f"/operator/reports/{name}" for name in reports), "/operator/reports/speed?by=business",
+        *(f"/operator/reports/{name}?{year}&by={by}" for name in ("journey", "nurturing") for by in LeadGrouping),
+        f"/operator/leads?{year}&lane=entered", f"/operator/leads?{year}&lane=sold", "/operator/waiting",
+        "/operator/waiting?waits_for=date", "/operator/waiting?waits_for=points", "/operator/people",
+        "/operator/compliance/certificates", "/operator/compliance/deletions", "/operator/compliance/lists",
+        "/operator/compliance/notices",
         f"/operator/reports/roi?business_id={world.business}",
         "/operator/businesses", "/operator/businesses?name=17", f"/operator/businesses/{world.business}",
         "/operator/providers", f"/operator/providers/{world.provider}", "/operator/wallets", "/operator/wallets/ledger",

@@ -25,12 +25,19 @@ async def list_unsold_leads(pool: Pool, question: Question) -> Any:
     return await list_rows(pool, lead_ids[:USUAL_PAGE])
 
 
+async def list_expired_leads(pool: Pool, question: Question) -> Any:
+    """Load one page of the leads behind a figure of the nurture lane."""
+    lead_ids = await find_ids(pool, question, Filters(lane="expired"))
+    return await list_rows(pool, lead_ids[:USUAL_PAGE])
+
+
 REPORTS: Final[dict[str, Callable[[Pool, Question], Awaitable[Any]]]] = {
     "speed": load_speed,
     **{f"speed by {by}": partial(load_speed, by=by) for by in SpeedGrouping},
     "routing": load_routing,
     **{f"journey by {by}": partial(load_journey, by=by) for by in LeadGrouping},
     **{f"nurture lane by {by}": partial(load_lane, by=by) for by in LeadGrouping},
+    "leads behind a figure of the lane": list_expired_leads,
     "unsold": load_unsold,
     "quality": load_quality,
     **{f"money by {period}": partial(load_money_report, period=period) for period in (Period.day, Period.month)},

@@ -257,7 +257,7 @@ def _figures(counts: _Counts, group: GroupName, question: Question) -> LaneFigur
     def of(name: str) -> int:
         return counts.leads.get(name, 0)
 
-    entered = of("entered")
+    entered, rows = of("entered"), question.rows()
     return LaneFigures(
         key=group.key,
         name=group.name,
@@ -272,5 +272,5 @@ def _figures(counts: _Counts, group: GroupName, question: Question) -> LaneFigur
         rejected=of("rejected"),
         conversion=round(of("sold") / entered, 4) if entered else None,
         money=counts.money,
-        rows=LaneRows(**{figure: question.rows(lane=figure) for figure in LANE_COUNTS}),
+        rows=LaneRows(**{figure: f"{rows}&lane={figure}" for figure in LANE_COUNTS}),
     )

@@ -675,7 +675,7 @@ PRIVILEGES = {
         list_member list_source list_staging push_subscription
         failing_work feed_ticket import_file portal_session sign_in_try stage_hook stage_name suppression
         unmapped_report""",
-    ("marketplace_api", "execute"): "give_back read_contact revise_lead shared_scope take_inquiry",
+    ("marketplace_api", "execute"): "entered_stage_at give_back read_contact revise_lead shared_scope take_inquiry",
     ("marketplace_api", "insert"): """
         push_subscription
         payout_claim(inquiry_id lead_id mode provider_id revision vertical_id)
