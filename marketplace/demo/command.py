@@ -79,6 +79,7 @@ def demo(
         external=on_external_engines,
         weeks=weeks,
         returning=True,
+        certified=True,
     )
     with fresh_directory(data or default_directory("demo")) as directory:
         sound = uvloop.run(_demo(directory, wish, json_file, stay=stay))

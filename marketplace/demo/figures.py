@@ -70,6 +70,13 @@ class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: int = 0
 
 
+class ClaimCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of certificates of consent: claimed and verified, and those whose claim ended otherwise."""
+
+    claimed: int = 0
+    failed: int = 0
+
+
 class ReasonCount(msgspec.Struct, frozen=True, kw_only=True):
     """Number of leads of one state that ended there for one reason."""
 
@@ -170,6 +177,11 @@ def _quantiles(values: list[float | None] | None) -> Quantiles:
 async def journeys(connection: Connection, providers: list[UUID], since: datetime) -> JourneyCounts:
     """Count the leads whose person came back or waits."""
     return await load_row(connection, SQL["count_journeys"], JourneyCounts, providers, since)
+
+
+async def claims(connection: Connection, providers: list[UUID], since: datetime) -> ClaimCounts:
+    """Count the certificates whose claim has ended."""
+    return await load_row(connection, SQL["count_claims"], ClaimCounts, providers, since)
 
 
 async def reasons(connection: Connection, providers: list[UUID], since: datetime) -> tuple[ReasonCount, ...]:

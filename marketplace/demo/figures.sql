@@ -48,6 +48,13 @@ select count(*) filter (where was_not_ready and qualified_at is not null) as pro
        coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged
 from lead_journey;
 
+-- name: count_claims
+-- Certificates of these providers' leads, received since $2, whose claim has ended.
+select count(*) filter (where c.state = 'verified')::int as claimed,
+       count(*) filter (where c.state in ('mismatched', 'refused', 'unanswered'))::int as failed
+from lead l join certificate c on c.lead_id = l.id
+where l.provider_id = any($1) and l.received_at >= $2;
+
 -- name: count_reasons
 -- Reasons of leads that ended without a business, or were refused by one.
 select state, reason, count(*) as leads

@@ -24,6 +24,7 @@ from marketplace.database.db import Pool, open_pool
 from marketplace.database.doctor import before_migrating, examine, unsafe
 from marketplace.database.embedded import Engines, Postgres, Valkey, engines
 from marketplace.database.migrate import migrate
+from marketplace.demo.certificates import ACCOUNT_KEY
 from marketplace.demo.receivers import HOST, Receiver
 from marketplace.demo.world import Behaviour
 from marketplace.runtime import clock
@@ -127,13 +128,18 @@ async def running(
     *,
     external: bool = False,
     worker: str = WORKER,
+    certified: bool = False,
 ) -> AsyncIterator[Installation]:
     """Start all processes and yield the installation once it answers. On exit, all processes finish their work and end.
 
-    `behaviours` are those of the receivers, by business. `worker` is the module of the worker processes.
+    `behaviours` are those of the receivers, by business. `worker` is the module of the worker processes. With
+    `certified`, a stand-in for the service of certificates runs as well.
     """
-    port, ops_port, *ports = free_ports(_chosen_port(os.environ), 2 + len(behaviours))
+    port, ops_port, service_port, *ports = free_ports(_chosen_port(os.environ), 3 + len(behaviours))
     environment = _environment(directory, workers, port, ops_port, external=external)
+    service_url = f"http://{HOST}:{service_port}"
+    if certified:
+        environment |= {"MARKETPLACE_TRUSTEDFORM_URL": service_url, "MARKETPLACE_TRUSTEDFORM_KEY": ACCOUNT_KEY}
     settings = load({**os.environ, **environment})
     receivers = _receivers(behaviours, ports)
     keep_receivers(directory, receivers)
@@ -146,12 +152,20 @@ async def running(
             engines=engine_set,
             url=f"http://{HOST}:{settings.port}",
             operator_key=await _operator_key(settings, engine_set),
-            supervisor=Supervisor(_children(settings, environment, directory, worker), directory / "logs"),
+            supervisor=Supervisor(
+                [
+                    *_children(settings, environment, directory, worker),
+                    *([_service(service_port)] if certified else []),
+                ],
+                directory / "logs",
+            ),
         )
         supervising = asyncio.create_task(installation.supervisor.run(leaving))
         pids = asyncio.create_task(_keep_pids(installation))
         try:
             waiting = {f"{installation.url}/readyz", *(receiver.url for receiver in receivers)}
+            if certified:
+                waiting.add(f"{service_url}/ready")
             await all_ready(waiting, installation.supervisor, directory / "logs")
             yield installation
         finally:
@@ -237,6 +251,10 @@ def _children(settings: Settings, environment: dict[str, str], directory: Path, 
             for number in range(1, settings.workers + 1)
         ),
     ]
+
+
+def _service(port: int) -> Child:
+    return Child(name="certificates", command=(sys.executable, "-m", "marketplace.demo.certificates", str(port)))
 
 
 async def _prepare(settings: Settings, engine_set: Engines) -> None:

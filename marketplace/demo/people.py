@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from marketplace.demo import contacts
+from marketplace.demo.certificates import token_of
 from marketplace.demo.verticals import CURRENCY, EDUCATION, HOME, PROGRAMMES, SERVICES, WANTED_ANSWERS
 from marketplace.demo.world import DemoWorld
 from marketplace.runtime.clock import seeded
@@ -55,6 +56,8 @@ SHARES: Final = {
 }
 """Shares of all inquiries by kind; all others are ready."""
 HOME_SHARE: Final = 0.6
+CERTIFIED: Final = 25
+"One inquiry in so many has a certificate of consent, so that the others' speed is what the report shows."
 LOOK_BACK: Final = 100
 """Least number of inquiries between a duplicate or repetition and its original, which has been answered by then."""
 BAD_PHONES: Final = ("+1 000 555 0100", "555 0100", "+1 312 555 01", "call me", "+999 123 456")
@@ -82,18 +85,21 @@ class InquiryDraft(msgspec.Struct, frozen=True, kw_only=True):
     later_days: int | None = None
     of: int | None = None
     left_open: tuple[str, ...] = ()
+    certificate: str | None = None
 
     def body(self, submitted_at: datetime) -> bytes:
         """Return the body that the provider sends. Consent was given a few seconds before the submission."""
         bant = self.bant
         if self.later_days is not None:
             bant = {**bant, "timing": {"not_before": (submitted_at + timedelta(days=self.later_days)).date()}}
-        consent = {
+        consent: dict[str, Any] = {
             "text": CONSENT,
             "given_at": submitted_at - timedelta(seconds=8),
             "page_url": f"https://www.example.com/{self.vertical}/ask",
             "ip": self.ip,
         }
+        if self.certificate is not None:
+            consent["certificates"] = [self.certificate]
         inquiry = {
             "vertical": self.vertical,
             "provider_reference": f"demo-{self.number}",
@@ -113,11 +119,21 @@ class People:
     """Endless stream of drafts. `slugs` maps the names of verticals to their slugs in this installation.
 
     `first` is the number of the first person. Two streams have no person in common if their first numbers are further
-    apart than the streams are long.
+    apart than the streams are long. With `certified`, each CERTIFIED-th inquiry has a certificate of consent.
     """
 
-    def __init__(self, world: DemoWorld, seed: int, providers: int, slugs: dict[str, str], first: int = 0) -> None:
+    def __init__(
+        self,
+        world: DemoWorld,
+        seed: int,
+        providers: int,
+        slugs: dict[str, str],
+        first: int = 0,
+        *,
+        certified: bool = False,
+    ) -> None:
         self._world = world
+        self._seed, self._certified = seed, certified
         self._random = seeded(f"people {seed}")
         self._providers = providers
         self._slugs = slugs
@@ -171,6 +187,7 @@ class People:
             ip=contacts.internet_address(random),
             touches=self._touches(),
             later_days=random.randint(150, 300) if kind is DraftKind.not_ready else None,
+            certificate=token_of(self._seed, number) if self._certified and number % CERTIFIED == 0 else None,
         )
         return _leave_open(draft) if kind is DraftKind.unanswered else draft
 

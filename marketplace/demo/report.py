@@ -26,7 +26,7 @@ def summary(result: RunResult) -> dict[str, Any]:
         "turned_down": counts.turned_down,
         "unsold": counts.unsold,
         "open": counts.open,
-        **_journeys(result.journeys),
+        **_journeys(result),
         "sent": offered.sent,
         "repeated": offered.repeated,
         "sent_again": offered.sent_again,
@@ -65,7 +65,9 @@ def summary(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _journeys(journeys: JourneyCounts) -> dict[str, Any]:
+def _journeys(result: RunResult) -> dict[str, Any]:
+    """Return the figures of people who came back or wait, and of their rights and certificates."""
+    journeys, claims = result.journeys, result.claims
     return {
         "promoted": journeys.promoted,
         "nurture": {
@@ -78,6 +80,7 @@ def _journeys(journeys: JourneyCounts) -> dict[str, Any]:
         "corrected": journeys.corrected,
         "revoked": journeys.revoked,
         "notices": {"sent": journeys.notices, "acknowledged": journeys.acknowledged},
+        "certificates": {"claimed": claims.claimed, "failed": claims.failed},
     }
 
 
@@ -142,8 +145,13 @@ def _print_journeys(result: RunResult, console: Console) -> None:
             "too early, or a question is open: qualified again at their date or a touch",
         ),
         ("nurtured and back", journeys.reentered, f"{journeys.sold:,} of them delivered"),
-        ("waited for an answer", journeys.with_question, f"{journeys.sold_after_answer:,} of them answered and were delivered"),
+        (
+            "waited for an answer",
+            journeys.with_question,
+            f"{journeys.sold_after_answer:,} of them answered and were delivered",
+        ),
         ("said stop", journeys.revoked, "nobody else is shown the lead; a business that was is told so"),
+        ("certificates verified", result.claims.claimed, f"by their service; {result.claims.failed:,} others were not"),
         ("notices to businesses", journeys.notices, f"{journeys.acknowledged:,} of them acknowledged"),
     ):
         table.add_row(f"  {name}", f"{number:,}", why)

@@ -17,7 +17,15 @@ import msgspec
 from marketplace.database.db import NOT_NOW, connect, session
 from marketplace.demo import contacts, figures
 from marketplace.demo.display import RunProgress
-from marketplace.demo.figures import JourneyCounts, Latency, LeadCounts, MoneyFigures, NearMiss, ReasonCount
+from marketplace.demo.figures import (
+    ClaimCounts,
+    JourneyCounts,
+    Latency,
+    LeadCounts,
+    MoneyFigures,
+    NearMiss,
+    ReasonCount,
+)
 from marketplace.demo.furnishing import PROVIDERS, DemoAccounts, OperatorClient, furnish
 from marketplace.demo.history.loading import PERSONS, LoadedHistory, load_past
 from marketplace.demo.installation import RECEIVERS, Installation, reports_pool, running
@@ -48,7 +56,8 @@ SPARE: Final = 3
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of a run: seconds, inquiries per second, seed, worker processes (None: the setting), weeks of history.
 
-    `external` is true if the engines are those of DATABASE_URL and VALKEY_URL. With `returning`, some people come back.
+    `external` is true if the engines are those of DATABASE_URL and VALKEY_URL. With `returning`, some people come back;
+    with `certified`, some inquiries have a certificate of consent.
     """
 
     duration: float
@@ -58,6 +67,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     external: bool = False
     weeks: float = 0.0
     returning: bool = False
+    certified: bool = False
 
     @property
     def expected(self) -> int:
@@ -95,6 +105,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     offered: SubmissionTotals
     counts: LeadCounts
     journeys: JourneyCounts
+    claims: ClaimCounts
     reasons: tuple[ReasonCount, ...]
     near_misses: tuple[NearMiss, ...]
     latency: Latency
@@ -159,7 +170,7 @@ async def furnished(directory: Path, wish: RunOptions) -> AsyncIterator[DemoScen
     tag = f"_{clock.new_id().hex[-8:]}" if wish.external else ""
     leads = 20 + SPARE * wish.expected // 10
     async with (
-        running(directory, behaviours, wish.workers, external=wish.external) as installation,
+        running(directory, behaviours, wish.workers, external=wish.external, certified=wish.certified) as installation,
         open_session() as session,
         await reports_pool(installation.settings, installation.engines) as reports,
     ):
@@ -212,7 +223,7 @@ class DemoRun:
         self._tally = figures.LeadCounter(scene.provider_ids, scene.since)
         self._latency: Latency | None = None
         self._latency_at = clock.monotonic()
-        people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals)
+        people = People(scene.world, wish.seed, len(PROVIDERS), scene.furnished.verticals, certified=wish.certified)
         target = scene.session, scene.installation.url, scene.furnished.provider_keys
         self._returning = ReturningPeople(*target, wish.seed)
         self.stream = InquiryStream(
@@ -300,6 +311,7 @@ class DemoRun:
                         offered=self._offered(),
                         counts=await figures.count(connection, providers, scene.since),
                         journeys=await figures.journeys(connection, providers, scene.since),
+                        claims=await figures.claims(connection, providers, scene.since),
                         reasons=await figures.reasons(connection, providers, scene.since),
                         near_misses=await figures.near_misses(connection, providers, scene.since),
                         latency=await figures.latency(connection, providers, scene.since),

@@ -87,6 +87,7 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
     assert result["nurture"]["waiting"] == result["nurtured"]
     assert result["nurture"]["sold_after_answer"] <= min(result["nurture"]["with_question"], result["nurture"]["sold"])
     assert result["nurture"]["sold"] <= min(result["nurture"]["reentered"], result["promoted"])
+    assert result["certificates"]["claimed"] > 0
     for words in (
         "Outcomes of the inquiries",
         "People who came back",

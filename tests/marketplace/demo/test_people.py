@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from marketplace.demo import contacts
-from marketplace.demo.people import LOOK_BACK, SHARES, DraftKind, InquiryDraft, People
+from marketplace.demo.people import CERTIFIED, LOOK_BACK, SHARES, DraftKind, InquiryDraft, People
 from marketplace.demo.verticals import EDUCATION, HOME
 from marketplace.demo.world import DemoWorld, draw_world
 from marketplace.intake.postal import PostalArea
@@ -55,6 +55,16 @@ def outcome_of(draft: InquiryDraft, world: DemoWorld) -> Prospect | Nurture | Re
 def test_the_same_seed_draws_the_same_people(world: DemoWorld, drafts: list[InquiryDraft]) -> None:
     again = list(islice(People(world, 1, 3, SLUGS), 300))
     assert [draft.body(NOW) for draft in again] == [draft.body(NOW) for draft in drafts[:300]]
+
+
+def test_a_certified_stream_has_the_same_people_and_some_certificates(
+    world: DemoWorld, drafts: list[InquiryDraft]
+) -> None:
+    certified = list(islice(People(world, 1, 3, SLUGS, certified=True), 300))
+    assert sum(draft.certificate is not None for draft in certified) >= 300 // CERTIFIED
+    plain = [msgspec.structs.replace(draft, certificate=None) for draft in certified]
+    assert [draft.body(NOW) for draft in plain] == [draft.body(NOW) for draft in drafts[:300]]
+    assert {code for draft in certified if draft.kind is DraftKind.ready for code in codes_of(draft, world)} == set()
 
 
 def test_contact_data_is_from_ranges_reserved_for_fiction(drafts: list[InquiryDraft]) -> None:
