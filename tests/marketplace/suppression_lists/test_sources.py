@@ -6,8 +6,10 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from marketplace.suppression_lists.store import ContactList, ListKind, ListTerms
 from marketplace.webhook.address import AddressRules
 from marketplace.worker import REFRESH
 from tests import receivers
+from tests.builders import forks
 from tests.builders.marketplaces import Marketplace, marketplace
 from tests.builders.service import until
 from tests.conftest import SECRETS
@@ -362,3 +365,27 @@ async def test_a_process_that_dies_leaves_its_source_to_the_end_of_the_lease(
     row = await source.row()
     assert row.leased_until is not None
     assert row.leased_until > clock.now()
+
+
+async def test_the_command_refreshes_one_list_at_once_and_fails_with_the_reason(
+    market: Marketplace, settings: Settings, tmp_path: Path
+) -> None:
+    environment = SECRETS | {
+        "DATABASE_URL": str(settings.database_url),
+        "VALKEY_URL": str(settings.valkey_url),
+        "MARKETPLACE_OUTBOUND_HTTP": "true",
+        "MARKETPLACE_OUTBOUND_NETWORKS": "127.0.0.0/8",
+    }
+    file = tmp_path / "refreshes.json"
+    async with Receiver(answer(200, FIRST), status(503)) as receiver:
+        await new_source(market, receiver.url)
+        good = await forks.run("lists", "refresh", "--name", "National", "--json", str(file), **environment)
+        assert good.returncode == 0, good.stderr
+        assert "National: 4 rows: 4 new" in good.stdout
+        [view] = msgspec.json.decode(file.read_bytes())
+        assert (view["result"], view["run"]["added"]) == ("published", 4)
+        idle = await forks.run("lists", "refresh", **environment)
+        assert idle.stdout == "No list is due.\n"
+        bad = await forks.run("lists", "refresh", "--name", "National", **environment)
+    assert bad.returncode == 1
+    assert "National: busy" in bad.stderr
