@@ -20,6 +20,7 @@ from marketplace.people.store import (
     PersonDecision,
     PersonDisposition,
     PersonInquiry,
+    PersonJoinedInquiry,
     PersonLead,
     PersonReveal,
     PersonSuppression,
@@ -53,7 +54,7 @@ class ExportedNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportedLead(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is held about one inquiry of the person.
+    """Everything that is held about one inquiry of the person, and about those that joined it.
 
     `contact` is null until the lead was shown to a business, because nobody can open it before, and after an erasure.
     """
@@ -68,6 +69,7 @@ class ExportedLead(msgspec.Struct, frozen=True, kw_only=True):
     shown_by: str | None
     inquiry: PersonInquiry
     contact: msgspec.Raw | None
+    joined: tuple[PersonJoinedInquiry, ...]
     touches: tuple[PersonTouch, ...]
     decisions: tuple[PersonDecision, ...]
     reports: tuple[PersonDisposition, ...]
@@ -138,6 +140,7 @@ async def _export_lead(
         shown_by=lead.channel,
         inquiry=await people_store.load_inquiry(connection, lead.lead_id),
         contact=contact,
+        joined=await people_store.list_joined(connection, lead.lead_id),
         touches=await people_store.list_touches(connection, lead.lead_id),
         decisions=await people_store.list_decisions(connection, lead.lead_id),
         reports=await people_store.list_dispositions(connection, lead.lead_id),

@@ -28,6 +28,12 @@ order by l.kind, l.name, l.id;
 -- name: find_inquiry
 select provider_reference, submitted_at, received_at, consent_given_at, contact_fields, facts from inquiry where id = $1;
 
+-- name: list_joined
+-- Inquiries of the same person that joined the lead, whoever sent them. They had no contact fields that are kept.
+select p.name as provider, i.provider_reference, i.submitted_at, i.received_at, i.consent_given_at, i.facts
+from inquiry i join provider p on p.id = i.provider_id
+where i.joined_lead_id = $1 order by i.received_at, i.id;
+
 -- name: list_touches
 select kind, at, detail, recorded_at from touch where lead_id = $1 order by at, recorded_at;
 

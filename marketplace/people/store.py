@@ -61,6 +61,17 @@ class PersonInquiry(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any]
 
 
+class PersonJoinedInquiry(msgspec.Struct, frozen=True, kw_only=True):
+    """Another inquiry of the person, whose answers joined the lead; its contact data was not kept."""
+
+    provider: str
+    provider_reference: str | None
+    submitted_at: datetime
+    received_at: datetime
+    consent_given_at: datetime
+    facts: dict[str, Any]
+
+
 class PersonTouch(msgspec.Struct, frozen=True, kw_only=True):
     """A later interaction of the person."""
 
@@ -116,6 +127,11 @@ async def list_memberships(connection: Connection, keys: Sequence[bytes]) -> tup
 async def load_inquiry(connection: Connection, lead_id: UUID) -> PersonInquiry:
     """Return the inquiry of a lead. Raises LookupError."""
     return await load_row(connection, SQL["find_inquiry"], PersonInquiry, lead_id)
+
+
+async def list_joined(connection: Connection, lead_id: UUID) -> tuple[PersonJoinedInquiry, ...]:
+    """Return the inquiries that joined a lead in order."""
+    return await fetch_rows(connection, SQL["list_joined"], PersonJoinedInquiry, lead_id)
 
 
 async def list_touches(connection: Connection, lead_id: UUID) -> tuple[PersonTouch, ...]:

@@ -18,6 +18,7 @@ from marketplace.people.store import (
     ListMembership,
     PersonDecision,
     PersonDisposition,
+    PersonJoinedInquiry,
     PersonLead,
     PersonReveal,
     PersonSuppression,
@@ -95,6 +96,30 @@ MEMBERSHIPS: Final = Listing[ListMembership](
         Column("Since", lambda row: row.since),
     ),
 )
+
+
+def list_values(value: object, name: str = "") -> tuple[tuple[str, str], ...]:
+    """Return each value below a JSON value as its name and its text, with the names of the levels joined by dots."""
+    if isinstance(value, dict):
+        pairs = ((f"{name}.{key}" if name else str(key), each) for key, each in value.items())
+        return tuple(row for key, each in pairs for row in list_values(each, key))
+    if isinstance(value, list | tuple):
+        if all(isinstance(each, str | int | float) for each in value):
+            return ((name, ", ".join(map(str, value))),) if value else ()
+        return tuple(row for place, each in enumerate(value, 1) for row in list_values(each, f"{name}.{place}"))
+    return () if value is None else ((name, str(value)),)
+
+
+JOINED: Final = Listing[PersonJoinedInquiry](
+    caption="Other inquiries of this person, added to this one",
+    columns=(
+        Column("Received", lambda inquiry: inquiry.received_at),
+        Column("Sent by", lambda inquiry: inquiry.provider),
+        Column("Reference", lambda inquiry: inquiry.provider_reference),
+        Column("Consent given", lambda inquiry: inquiry.consent_given_at),
+        Column("Answers", lambda inquiry: "; ".join(f"{name}: {text}" for name, text in list_values(inquiry.facts))),
+    ),
+)
 TOUCHES: Final = Listing[PersonTouch](
     caption="Later interactions",
     columns=(
@@ -139,18 +164,6 @@ REVEALS: Final = Listing[PersonReveal](
         Column("Reason", lambda reveal: reveal.reason),
     ),
 )
-
-
-def list_values(value: object, name: str = "") -> tuple[tuple[str, str], ...]:
-    """Return each value below a JSON value as its name and its text, with the names of the levels joined by dots."""
-    if isinstance(value, dict):
-        pairs = ((f"{name}.{key}" if name else str(key), each) for key, each in value.items())
-        return tuple(row for key, each in pairs for row in list_values(each, key))
-    if isinstance(value, list | tuple):
-        if all(isinstance(each, str | int | float) for each in value):
-            return ((name, ", ".join(map(str, value))),) if value else ()
-        return tuple(row for place, each in enumerate(value, 1) for row in list_values(each, f"{name}.{place}"))
-    return () if value is None else ((name, str(value)),)
 
 
 @get(HOME)
@@ -209,6 +222,7 @@ def _export_page(request: AnyRequest, viewer: Viewer, export: PersonExport) -> R
     for lead in export.leads:
         contact = None if lead.contact is None else list_values(msgspec.json.decode(lead.contact))
         lists = (
+            (JOINED, lead.joined),
             (TOUCHES, lead.touches),
             (DECISIONS, lead.decisions),
             (REPORTS, lead.reports),
