@@ -26,7 +26,7 @@ select span.upto::text as upto, net.state, coalesce(sum(net.leads), 0)::int as l
 from span left join net on true group by span.upto, net.state;
 
 -- name: count_journeys
--- Leads whose person came back or waits, by their decisions.
+-- Leads whose person came back or waits, by their decisions; inquiries that joined one, and payouts that were divided.
 with lead_journey as (
     select l.id, l.state, l.qualified_at,
            coalesce(l.waits_for && array['budget', 'authority', 'need', 'timing'], false) as was_asked,
@@ -45,7 +45,13 @@ select count(*) filter (where was_not_ready and qualified_at is not null) as pro
        count(*) filter (where was_asked) as with_question,
        count(*) filter (where was_asked and state in ('delivered', 'returned')) as sold_after_answer,
        count(*) filter (where was_corrected) as corrected, count(*) filter (where was_revoked) as revoked,
-       coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged
+       coalesce(sum(notices), 0)::int as notices, coalesce(sum(acknowledged), 0)::int as acknowledged,
+       (select count(*) from inquiry i
+        where i.provider_id = any($1) and i.received_at >= $2 and i.joined_lead_id is not null)::int as joined,
+       (select count(*) from payout_claim c join inquiry i on i.id = c.inquiry_id
+        where i.provider_id = any($1) and i.received_at >= $2)::int as joined_in_time,
+       (select count(distinct s.assignment_id) from payout_share s join lead l on l.id = s.lead_id
+        where l.provider_id = any($1) and l.received_at >= $2)::int as shared
 from lead_journey;
 
 -- name: count_claims

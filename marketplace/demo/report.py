@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marketplace.demo.display import in_ms
-from marketplace.demo.figures import JourneyCounts, MoneyFigures, NearMiss, Quantiles
+from marketplace.demo.figures import MoneyFigures, NearMiss, Quantiles
 from marketplace.demo.run import RunResult
 from routing.inquiry import amount_in_words
 
@@ -77,6 +77,11 @@ def _journeys(result: RunResult) -> dict[str, Any]:
             "with_question": journeys.with_question,
             "sold_after_answer": journeys.sold_after_answer,
         },
+        "joined": {
+            "inquiries": journeys.joined,
+            "in_time": journeys.joined_in_time,
+            "shared_payouts": journeys.shared,
+        },
         "corrected": journeys.corrected,
         "revoked": journeys.revoked,
         "notices": {"sent": journeys.notices, "acknowledged": journeys.acknowledged},
@@ -138,6 +143,11 @@ def _print_journeys(result: RunResult, console: Console) -> None:
     table = _table("People who came back, or are waited for", ("", "leads", "why"))
     for name, number, why in (
         ("promoted", journeys.promoted, "not ready at first, and qualified by what the person did or said later"),
+        (
+            "asked again",
+            journeys.joined,
+            f"{journeys.joined_in_time:,} before anybody was shown the lead; {journeys.shared:,} payouts divided",
+        ),
         ("corrected", journeys.corrected, "the provider corrected what the person had said"),
         (
             "nurtured and waiting",

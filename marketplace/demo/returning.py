@@ -1,4 +1,5 @@
-"""Invented people who come back after their inquiry: they answer, look again, correct what they said, or say stop.
+"""Invented people who come back after their inquiry: they answer, look again, ask again elsewhere, correct what they
+said, or say stop.
 
 What a person does follows from the inquiry and the seed. It happens some seconds later, so that a short run shows it.
 """
@@ -14,7 +15,7 @@ import aiohttp
 import msgspec
 
 from marketplace.demo.people import LEAST_BUDGET_MINOR, DraftKind, InquiryDraft
-from marketplace.demo.provider import change_until_answered, find
+from marketplace.demo.provider import change_until_answered, find, submit
 from marketplace.demo.verticals import CURRENCY, WANTED_ANSWERS
 from marketplace.runtime import clock
 from marketplace.runtime.clock import seeded
@@ -40,15 +41,27 @@ class ReturnKind(StrEnum):
     """Answers the question that the marketplace names while the lead waits."""
     correction = "correction"
     """Corrects the budget."""
+    again = "again"
+    """Asks again on the form of another provider, and wants it soon."""
     stop = "stop"
     """Asks not to be contacted any more, before or after a business was shown the lead."""
 
 
 SHARES: Final[Mapping[DraftKind, tuple[tuple[ReturnKind, float], ...]]] = {
-    DraftKind.not_ready: ((ReturnKind.sooner, 0.4), (ReturnKind.look, 0.2), (ReturnKind.stop, 0.1)),
+    DraftKind.not_ready: (
+        (ReturnKind.sooner, 0.4),
+        (ReturnKind.look, 0.2),
+        (ReturnKind.stop, 0.1),
+        (ReturnKind.again, 0.2),
+    ),
     DraftKind.unanswered: ((ReturnKind.answer, 0.7),),
     DraftKind.below_budget: ((ReturnKind.larger, 0.25), (ReturnKind.look, 0.25)),
-    DraftKind.ready: ((ReturnKind.look, 0.03), (ReturnKind.correction, 0.02), (ReturnKind.stop, 0.02)),
+    DraftKind.ready: (
+        (ReturnKind.look, 0.03),
+        (ReturnKind.correction, 0.02),
+        (ReturnKind.stop, 0.02),
+        (ReturnKind.again, 0.01),
+    ),
 }
 "Shares of the people of one kind of inquiry who come back, by what they do."
 
@@ -91,6 +104,14 @@ def answers_to(questions: Collection[Dimension], draft: InquiryDraft, now: datet
     return [{**call, "supplies": {"need": {"fields": fields}}}]
 
 
+def ask_again(draft: InquiryDraft, providers: int, now: datetime) -> tuple[int, bytes]:
+    """Return the provider and the body of a second inquiry of a person: with the same answers, but wanted soon."""
+    bant = draft.bant | {"timing": {"within_days": SOON_DAYS}}
+    body = msgspec.structs.replace(draft, bant=bant, later_days=None).body(now)
+    reference = {"provider_reference": f"again-{draft.number}"}
+    return (draft.provider + 1) % providers, msgspec.json.encode(msgspec.json.decode(body) | reference)
+
+
 def _larger_budget() -> dict[str, Any]:
     return {"minor": LARGER * max(LEAST_BUDGET_MINOR.values()), "currency": CURRENCY}
 
@@ -106,6 +127,13 @@ class ReturningPeople:
         self._keys = keys
         self._seed = seed
         self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def second_inquiries(self) -> int:
+        """Number of inquiries by which people asked again and that were accepted."""
+        return sum(
+            count for (kind, status), count in self.answers.items() if kind is ReturnKind.again and status in (200, 202)
+        )
 
     def follow(self, draft: InquiryDraft, inquiry: str) -> None:
         """Let the person of an accepted inquiry do later what follows from the seed."""
@@ -123,6 +151,12 @@ class ReturningPeople:
 
     async def _come_back(self, plan: Return, draft: InquiryDraft, inquiry: str) -> None:
         await asyncio.sleep(plan.after_seconds)
+        if plan.kind is ReturnKind.again:
+            provider, sent = ask_again(draft, len(self._keys), clock.now())
+            reference = f"again-{draft.number}"
+            answer = await submit(self._session, self._url, self._keys[provider], sent, reference)
+            self.answers[plan.kind, answer.status] += 1
+            return
         url = f"{self._url}/v1/inquiries/{inquiry}"
         headers = {"Authorization": f"Bearer {self._keys[draft.provider]}", "Content-Type": "application/json"}
         body: dict[str, Any]

@@ -330,11 +330,11 @@ class DemoRun:
                 await asyncio.sleep(0.5)
 
     def _offered(self) -> SubmissionTotals:
-        stream = self.stream
+        stream, second_inquiries = self.stream, self._returning.second_inquiries
         late = sorted(1000 * seconds for seconds in stream.lateness) or [0.0]
         return SubmissionTotals(
-            sent=stream.sent,
-            accepted=stream.accepted,
+            sent=stream.sent + second_inquiries,
+            accepted=stream.accepted + second_inquiries,
             refused=stream.refused,
             refusals=dict(stream.refusals.most_common()),
             repeated=stream.repeated,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from routing.inquiry import Authority, NeedField
+from routing.joining import PayJoined, RepeatInquiries
 from routing.qualification import AuthorityPolicy, BudgetPolicy, NeedPolicy, Points, ResultConsequence, TimingPolicy
 from routing.ranking import Strategy
 from routing.vertical import VerticalDefinition
@@ -17,7 +18,10 @@ PROGRAMMES: Final = ("business", "data", "design", "healthcare", "law")
 
 
 def home_improvement() -> VerticalDefinition:
-    """Return the vertical for work on houses in the United States, where the place matters."""
+    """Return the vertical for work on houses in the United States, where the place matters.
+
+    Inquiries of a person who asks again join the first lead, and its payout is divided.
+    """
     return VerticalDefinition(
         name="Home improvement",
         currency=CURRENCY,
@@ -49,6 +53,9 @@ def home_improvement() -> VerticalDefinition:
         ),
         minimum_score=50,
         strategy=Strategy.fair,
+        repeat_inquiries=RepeatInquiries.joined,
+        provider_may_know=True,
+        pay_joined=PayJoined.split,
     )
 
 

@@ -88,6 +88,8 @@ async def test_a_demo_sells_leads_and_every_promise_is_kept(place: Path) -> None
     assert result["nurture"]["sold_after_answer"] <= min(result["nurture"]["with_question"], result["nurture"]["sold"])
     assert result["nurture"]["sold"] <= min(result["nurture"]["reentered"], result["promoted"])
     assert result["certificates"]["claimed"] > 0
+    joined = result["joined"]
+    assert joined["shared_payouts"] <= joined["in_time"] <= joined["inquiries"] <= result["duplicates"]
     for words in (
         "Outcomes of the inquiries",
         "People who came back",

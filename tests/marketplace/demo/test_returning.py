@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from marketplace.demo.people import DraftKind, InquiryDraft, People
-from marketplace.demo.returning import LAST_SECONDS, SHARES, ReturnKind, answers_to, plan_return, touches_of
+from marketplace.demo.returning import LAST_SECONDS, SHARES, ReturnKind, answers_to, ask_again, plan_return, touches_of
 from marketplace.demo.verticals import EDUCATION, HOME
 from marketplace.demo.world import draw_world
 from marketplace.journey.shapes import TouchesBody
@@ -60,3 +60,13 @@ def test_a_provider_asks_the_question_that_the_lead_waits_for_and_no_other() -> 
         assert supplies is not None
         assert tuple(supplies.need.fields) == draft.left_open
         assert answers_to((Dimension.timing,), draft, NOW) == []
+
+
+def test_a_person_asks_again_with_the_same_contact_on_the_form_of_another_provider() -> None:
+    for draft in drafts(50):
+        provider, raw = ask_again(draft, 4, NOW)
+        first, again = msgspec.json.decode(draft.body(NOW)), msgspec.json.decode(raw)
+        assert provider in set(range(4)) - {draft.provider}
+        assert again["contact"] == first["contact"]
+        assert again["provider_reference"] != first["provider_reference"]
+        assert again["bant"]["timing"] == {"within_days": 14}
