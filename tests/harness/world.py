@@ -32,7 +32,7 @@ from marketplace.runtime.queue import Notifier
 from marketplace.runtime.settings import StartError
 from marketplace.security import auth
 from marketplace.security.sealing import Sealer
-from routing.joining import RepeatInquiries
+from routing.joining import PayJoined, RepeatInquiries
 from tests.builders.marketplaces import PRICE_MINOR, anywhere, roofing
 from tests.harness.breaks import Break
 from tests.harness.canaries import Aviary
@@ -243,6 +243,8 @@ class World:
             requires_phone=False,
             strategy="fair",
             repeat_inquiries=RepeatInquiries.joined,
+            provider_may_know=True,
+            pay_joined=PayJoined.split,
         )
         await self.operator.call("POST", "/v1/verticals", {"slug": "roofing", "definition": definition})
         keys = []

@@ -164,6 +164,10 @@ DUELS: Final = (
     ),
     Duel(begins="held", first="deliver", second="join"),
     Duel(begins="exposed", first="deliver", second="join"),
+    Duel(begins="exposed", first="lapse", second="join"),
+    Duel(begins="asked back", first="grant", second="join"),
+    *(Duel(begins="joined", first="deliver", second=other) for other in ("deliver", "join", "run_out")),
+    *(Duel(begins="joined, asked back", first="grant", second=other) for other in ("grant", "join")),
     Duel(begins="delivered", first="erase", second="join"),
     *(Duel(begins="rejected", first="come_back", second=other) for other in ("ask_anew", "come_back", "erase")),
     Duel(begins="exposed", first="deliver", second="give_back"),
@@ -308,6 +312,12 @@ left join notice n on n.lead_id = c.lead_id and n.kind = 'updated' and (n.detail
 where c.lead_id = $1 and coalesce(a.state not in ('refused', 'lapsed'), true)
   and (n.id is not null) <> coalesce(a.state in ('exposed', 'delivered') and d.revision < c.revision, false)"""
 "Corrections that are neither in the facts of the award that was shown nor in a notice to its business, or in both."
+PAID: Final = """
+select count(t.id) filter (where t.kind = 'payout') as payouts,
+       count(t.id) filter (where t.kind = 'claw_back') as claw_backs,
+       (select count(*) from payout_claim where lead_id = $1) as claims
+from assignment a left join transfer t on t.assignment_id = a.id where a.lead_id = $1"""
+"Payouts and claw-backs of a lead: one, or one each of its provider and the other where an inquiry joined it in time."
 
 ANNOUNCED_ERASED: Final = """
 select count(*) from notice join erasure using (lead_id)
@@ -347,10 +357,12 @@ async def begin(arena: Stage, duel: Duel) -> Subject:
         assert subject.assignment_id is not None
     if duel.begins == "in the inbox":
         await deliver(arena, arena.pools, subject)
-    if duel.begins in ("exposed", "delivered", "asked back"):
+    if duel.begins in ("joined", "joined, asked back"):
+        await join(arena, arena.pools, subject)
+    if duel.begins in ("exposed", "delivered", "asked back", "joined, asked back"):
         arena.answers = [drop_after_read if duel.begins == "exposed" else ok]
         await deliver(arena, arena.pools, subject)
-    if duel.begins == "asked back":
+    if duel.begins in ("asked back", "joined, asked back"):
         await ask_back(arena, arena.pools, subject)
     arena.answers = list(ANSWERS[duel.server])
     if duel.server == "dead":  # the third attempt of a hold is its last
@@ -374,7 +386,7 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
     assert row["captures"] == (row["state"] in ("delivered", "returned")), duel_words
     seen_by = arena.seen_by(subject)
     assert len(seen_by) <= row["shown"] <= 1, duel_words
-    if duel.begins in ("exposed", "delivered", "asked back") or row["state"] in SHOWN:
+    if duel.begins in ("exposed", "delivered", "asked back", "joined, asked back") or row["state"] in SHOWN:
         assert row["shown"] == 1, duel_words
     if duel.first == "stop_waiting" and actors[0].outcome is None:
         assert (row["live"], row["shown"]) == (0, 0), duel_words
@@ -393,12 +405,15 @@ async def judge(arena: Stage, duel: Duel, subject: Subject, actors: Pair) -> Non
         judge_list(duel_words, row, actors)
     if duel.first == "claim":
         await judge_claim(arena, duel_words, subject, row)
+    paid = await arena.market.row(PAID, subject.lead_id)
+    assert paid["payouts"] == (row["captures"] and (2 if paid["claims"] else 1)), (duel_words, paid)
+    assert paid["claw_backs"] == (paid["payouts"] if row["state"] == "returned" else 0), (duel_words, paid)
     if "join" in (duel.first, duel.second):
         assert await arena.market.owner.fetchval(JOINED_ANOTHER, subject.lead_id) == 0, duel_words
         assert await arena.market.owner.fetchval(ANNOUNCED_ERASED, subject.lead_id) == 0, duel_words
         if "erase" not in (duel.first, duel.second):
             states = await arena.market.owner.fetch(ALIKE, subject.lead_id)
-            joins = [duel.first, duel.second].count("join")
+            joins = [duel.first, duel.second].count("join") + duel.begins.startswith("joined")
             expected = sorted([row["state"], *["duplicate"] * joins])
             assert sorted(each["state"] for each in states) == expected, duel_words
     if "ask_anew" in (duel.first, duel.second):

@@ -51,7 +51,7 @@ from marketplace.suppression_lists.store import ListKind, ListTerms
 from marketplace.webhook.transport import ConnectionInfo, Reservations
 from routing.calendar import CapWindow
 from routing.certificate import CertificateKind
-from routing.joining import RepeatInquiries
+from routing.joining import PayJoined, RepeatInquiries
 from routing.subscription import Cap, SubscriptionDefinition
 from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import NOWHERE, Buyer, Marketplace, anywhere, marketplace, roofing
@@ -102,7 +102,10 @@ class Stage:
         receivers: list[Receiver],
         service: Receiver,
         feeder: Any,
+        another: Principal,
     ) -> None:
+        """`another` is the provider that sends a person of `market.provider` again."""
+        self.another = another
         self.market = market
         self.feeder = feeder
         self.service = service
@@ -159,8 +162,11 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
         patience_seconds=3_600,
         returns_at_least=1_000,
         repeat_inquiries=RepeatInquiries.joined,
+        provider_may_know=True,
+        pay_joined=PayJoined.split,
     )
     async with marketplace(settings, vertical) as market:
+        another = await market.another_provider()
         journal = await Journal.open(settings.journal_dir)
         feeder = await open_pool(settings.database_url or "", "marketplace_feeder", size=2, at_once=0)
         receivers = [Receiver(behave) for _ in orders]
@@ -172,7 +178,7 @@ async def stage(settings: Settings, *definitions: SubscriptionDefinition) -> Asy
                 await market.buyer(receiver.url, order, available_minor=100_000_000)
                 for receiver, order in zip(receivers, orders, strict=True)
             ]
-            answers.append(Stage(market, journal, buyers, receivers, service, feeder))
+            answers.append(Stage(market, journal, buyers, receivers, service, feeder, another))
             yield answers[0]
         finally:
             for receiver in (*receivers, service):
@@ -358,17 +364,18 @@ async def ask_anew(stage: Stage, pools: Pools, subject: Subject) -> object:
 
 
 async def join(stage: Stage, pools: Pools, subject: Subject) -> object:
-    """The same person fills in another form, and says there that there is less money than the vertical asks for."""
-    return await _ask(stage, pools, subject, bant=POOR)
+    """The same person fills in the form of another provider, and says there that there is less money than the vertical
+    asks for."""
+    return await _ask(stage, pools, subject, by=stage.another, bant=POOR)
 
 
-async def _ask(stage: Stage, pools: Pools, subject: Subject, **sections: Any) -> object:
+async def _ask(stage: Stage, pools: Pools, subject: Subject, *, by: Principal | None = None, **sections: Any) -> object:
     reference = f"{subject.canary} {clock.new_id()}"
     body = decode_inquiry(msgspec.json.encode(inquiry_of(subject.canary, reference, **sections)))
     assert not isinstance(body, tuple)
     market = stage.market
     intake = Intake(pools.api, Catalog(pools.api), PostalBook(), market.sealer, Notifier(NOWHERE), join=join_lead)
-    return await intake.receive(market.provider, body, b"", None)
+    return await intake.receive(by or market.provider, body, b"", None)
 
 
 def inquiry_of(canary: str, reference: str, **sections: Any) -> dict[str, Any]:
