@@ -917,8 +917,8 @@ begin
     return null;
 end $$;
 
--- What is sealed: each row's place (a letter for its table, and its id) and the digest of all its columns. No setting of a
--- session changes a byte of it. A column added later may only join where it is not null, or old seals would break.
+-- The form of 0006_audit_chain.sql, except that the digest of a transfer has its share where it has one: the seals of transfers
+-- from before stay as they are.
 create view audit_entry as
  select audit.committed_by,
     '\x61'::bytea || uuid_send(audit.id) as place,
@@ -939,10 +939,13 @@ union all
  select transfer.committed_by,
     '\x74'::bytea || uuid_send(transfer.id) as place,
     transfer.made_at as at,
-    sha256(convert_to(jsonb_build_array(transfer.committed_by::text, transfer.id, transfer.kind, transfer.amount_minor,
-        transfer.currency, transfer.business_id, transfer.provider_id, transfer.assignment_id, transfer.event_id,
-        extract(epoch from transfer.made_at)::text, transfer.price_minor, transfer.payout_minor)::text, 'UTF8'::name))
-        as digest
+    sha256(convert_to((jsonb_build_array(transfer.committed_by::text, transfer.id, transfer.kind,
+        transfer.amount_minor, transfer.currency, transfer.business_id, transfer.provider_id, transfer.assignment_id,
+        transfer.event_id, extract(epoch from transfer.made_at)::text, transfer.price_minor, transfer.payout_minor) ||
+        case
+            when transfer.share is null then '[]'::jsonb
+            else jsonb_build_array(transfer.share)
+        end)::text, 'UTF8'::name)) as digest
    from transfer
 union all
  select move.committed_by,

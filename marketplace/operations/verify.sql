@@ -128,7 +128,7 @@ select a.id as assignment_id, a.state, a.payout_minor, coalesce(t.captures, 0) a
        case when coalesce(t.captures, 0) = 0 and t.payouts > 0 then 'paid out without a capture'
             when t.captures > 0 and t.wholes <> (a.payout_minor > 0 and t.shares = 0)::int then 'not paid out once'
             when t.captures > 0 and t.paid_minor <> a.payout_minor then 'another payout than agreed'
-            when t.payouts > t.providers then 'a provider was paid twice'
+            when t.repeated > 0 then 'a provider was paid twice'
             when t.elsewhere > 0 then 'another provider or currency' end as fault
 from assignment a
 left join (
@@ -136,7 +136,9 @@ left join (
            count(*) filter (where t.kind = 'payout') as payouts,
            count(*) filter (where t.kind = 'payout' and t.share is null) as wholes,
            count(t.share) as shares,
-           count(distinct t.provider_id) filter (where t.kind = 'payout') as providers,
+           count(*) filter (where t.share is not null and exists (
+               select from transfer o where o.assignment_id = t.assignment_id and o.kind = 'payout'
+                   and o.provider_id = t.provider_id and o.id <> t.id)) as repeated,
            coalesce(sum(t.amount_minor) filter (where t.kind = 'payout'), 0) as paid_minor,
            count(*) filter (where t.kind = 'payout' and (t.currency <> p.currency
                or t.provider_id <> p.provider_id and (t.share is null or c.lead_id is distinct from p.lead_id))) as elsewhere
