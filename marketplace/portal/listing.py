@@ -145,7 +145,7 @@ class Heading(msgspec.Struct, frozen=True):
     direction: str = ""
 
 
-class ListView(msgspec.Struct, Generic[Row], frozen=True):
+class SortedListing(msgspec.Struct, Generic[Row], frozen=True):
     """Rows of a list in the order that the address names, with the headings; `hidden` rows are left out."""
 
     headings: tuple[Heading, ...]
@@ -177,7 +177,7 @@ class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
         return tuple(column for column in self.columns if column.heading)
 
     @pass_context
-    def view(self, context: Context, rows: Iterable[Row], first: int | None = None) -> ListView[Row]:
+    def view(self, context: Context, rows: Iterable[Row], first: int | None = None) -> SortedListing[Row]:
         """Return the rows as the address sorts them; only the `first` ones unless it has `?rows=all`."""
         query, ordered = context["query"], tuple(rows)
         links = self.sortable and len(ordered) >= LEAST_SORTED and context.get("method", "GET") == "GET"
@@ -194,7 +194,7 @@ class Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
             )
             for each in self.shown
         )
-        return ListView(headings, ordered[:most], max(0, len(ordered) - most))
+        return SortedListing(headings, ordered[:most], max(0, len(ordered) - most))
 
     def _sorted_by(self, sort: str) -> tuple[Column[Row] | None, str]:
         """Return the column that the address names, and the direction; None if this list has no such column."""

@@ -130,15 +130,15 @@ def _about(row: LeadRow) -> tuple[str, str, str]:
 async def _search_page(
     request: AnyRequest, viewer: Viewer, text: str = "", hits: tuple[SearchHit, ...] = (), *, is_person: bool = False
 ) -> Response[bytes]:
-    shown: dict[str, Any] = {
+    context: dict[str, Any] = {
         "form": show_form(SearchForm, {"q": text}),
         "search": text,
         "hits": hits,
         "is_person": is_person,
     }
     if viewer.kind is CallerKind.business:
-        return await business_page(request, viewer, "search.html", **shown)
-    return page(request, viewer, "search.html", wallet_summary=None, open_notices=0, **shown)
+        return await business_page(request, viewer, "search.html", **context)
+    return page(request, viewer, "search.html", wallet_summary=None, open_notices=0, **context)
 
 
 handlers = (show_search, search)

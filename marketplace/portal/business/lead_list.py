@@ -266,8 +266,8 @@ async def _open_rows(
         return _row(lead, contact)
 
     rows = await asyncio.to_thread(lambda: tuple(islice((row for lead in leads if (row := show(lead))), most)))
-    shown = [row.lead_id for row in rows if row.state is AssignmentState.delivered]
-    await access.record_reveals(connection, viewer.opened, viewer.actor, shown)
+    reveals = [row.lead_id for row in rows if row.state is AssignmentState.delivered]
+    await access.record_reveals(connection, viewer.opened, viewer.actor, reveals)
     return rows
 
 

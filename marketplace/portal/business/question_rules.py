@@ -99,12 +99,12 @@ def _last(sent: FormFields, name: str, otherwise: str = "") -> str:
 
 
 def read_rules(
-    sent: FormFields, kept: Collection[int] | None, rules: Sequence[FieldRule], needs: Mapping[str, NeedField]
+    sent: FormFields, staying: Collection[int] | None, rules: Sequence[FieldRule], needs: Mapping[str, NeedField]
 ) -> tuple[FieldRule, ...]:
     """Return the rules that a form asks for, in their previous order, then those of newly answered questions.
 
-    `kept` are the numbers of the other rules that stay, None for all. A question that the form does not have keeps its
-    rule. Raises InvalidInput for a bound that is no whole number, or bounds that no number fits.
+    `staying` are the numbers of the other rules that stay, None for all. A question that the form does not have keeps
+    its rule. Raises InvalidInput for a bound that is no whole number, or bounds that no number fits.
     """
     simple = simple_rules(rules, needs)
     read = []
@@ -112,7 +112,7 @@ def read_rules(
         if rule.field in simple:
             changed = _read_question(sent, rule.field, needs[rule.field], rule)
             read += [changed] if changed is not None else []
-        elif kept is None or place in kept:
+        elif staying is None or place in staying:
             read.append(rule)
     ruled = {rule.field for rule in rules}
     for question, need in needs.items():
@@ -124,27 +124,29 @@ def read_rules(
 def _read_question(sent: FormFields, question: str, need: NeedField, before: FieldRule | None) -> FieldRule | None:
     """Return the rule of a question as the form sent it; the rule before if that says the same."""
     name = field_name(question)
-    match need.kind:
-        case "choice":
-            if name not in sent:
-                return before
-            ticked = tuple(choice for choice in need.choices if choice in sent[name])
-            rule = FieldRule(field=question, any_of=ticked) if ticked else None
-        case "integer":
-            if f"{name}.from" not in sent:
-                return before
-            low, high = _bound(sent, f"{name}.from"), _bound(sent, f"{name}.to")
-            if low is not None and high is not None and low > high:
-                raise field_fault(f"{name}.to", FaultCode.out_of_range, "Enter at least the number before it.")
-            rule = None if (low, high) == (None, None) else FieldRule(field=question, minimum=low, maximum=high)
-        case "boolean":
-            if name not in sent:
-                return before
-            answer = {"yes": True, "no": False}.get(_last(sent, name))
-            rule = None if answer is None else FieldRule(field=question, any_of=(answer,))
+    if (f"{name}.from" if need.kind == "integer" else name) not in sent:
+        return before
+    rule = _stated_rule(sent, question, need)
     if before is None or rule is None or set(before.any_of) != set(rule.any_of):
         return rule
     return before if (before.minimum, before.maximum) == (rule.minimum, rule.maximum) else rule
+
+
+def _stated_rule(sent: FormFields, question: str, need: NeedField) -> FieldRule | None:
+    """Return the rule that the fields of a question state; None for a question that was left open."""
+    name = field_name(question)
+    match need.kind:
+        case "choice":
+            ticked = tuple(choice for choice in need.choices if choice in sent[name])
+            return FieldRule(field=question, any_of=ticked) if ticked else None
+        case "integer":
+            low, high = _bound(sent, f"{name}.from"), _bound(sent, f"{name}.to")
+            if low is not None and high is not None and low > high:
+                raise field_fault(f"{name}.to", FaultCode.out_of_range, "Enter at least the number before it.")
+            return None if (low, high) == (None, None) else FieldRule(field=question, minimum=low, maximum=high)
+        case "boolean":
+            answer = {"yes": True, "no": False}.get(_last(sent, name))
+            return None if answer is None else FieldRule(field=question, any_of=(answer,))
 
 
 def _bound(sent: FormFields, name: str) -> int | None:

@@ -367,7 +367,7 @@ class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
 
 
-class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
+class SavedSubscription(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a subscription, and who saved it."""
 
     version: int
@@ -378,10 +378,10 @@ class SubscriptionVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_subscription_versions(
     connection: Connection, subscription_id: UUID, before: int | None, limit: int
-) -> tuple[SubscriptionVersion, ...]:
+) -> tuple[SavedSubscription, ...]:
     """Return the versions of a subscription from behind the version `before` on, newest first."""
     sql = SQL["list_subscription_versions"]
-    return await fetch_rows(connection, sql, SubscriptionVersion, subscription_id, before, limit)
+    return await fetch_rows(connection, sql, SavedSubscription, subscription_id, before, limit)
 
 
 async def list_businesses(

@@ -16,7 +16,7 @@ from marketplace.portal.business.subscription_form import facts_of
 from marketplace.portal.frame import page
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator import back_office_store
-from marketplace.portal.operator.back_office_store import SubscriptionVersion
+from marketplace.portal.operator.back_office_store import SavedSubscription
 from marketplace.portal.session import visitor
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind
@@ -30,7 +30,7 @@ MOST_VERSIONS: Final = 100
 class SubscriptionChangeRow(msgspec.Struct, frozen=True, kw_only=True):
     """One version with its changes in words, and the name of who saved it."""
 
-    version: SubscriptionVersion
+    version: SavedSubscription
     changes: tuple[str, ...]
     name: str
 
@@ -65,7 +65,7 @@ def describe_changes(before: SubscriptionDefinition, after: SubscriptionDefiniti
         yield "Other postal codes" if before.area != after.area else "A detail that is not shown here"
 
 
-def list_changes(versions: Sequence[SubscriptionVersion], names: Mapping[str, str]) -> Iterator[SubscriptionChangeRow]:
+def list_changes(versions: Sequence[SavedSubscription], names: Mapping[str, str]) -> Iterator[SubscriptionChangeRow]:
     """Yield the versions, newest first, each with its changes against the one before it."""
     for after, before in pairwise((*versions, None)):
         assert after is not None
