@@ -197,7 +197,8 @@ alter table exposure drop constraint exposure_live, drop constraint exposure_see
     alter column position drop identity;
 alter table move alter column position drop identity, drop constraint move_pkey;
 alter table transfer drop constraint transfer_kind, drop constraint transfer_amount, drop constraint transfer_parties,
-    drop constraint transfer_cause, drop constraint transfer_share, alter column price_minor drop expression, alter column payout_minor drop expression;
+    drop constraint transfer_cause, drop constraint transfer_share,
+    alter column price_minor drop expression, alter column payout_minor drop expression;
 drop index transfer_one_hold, transfer_one_settlement, transfer_one_payout, transfer_one_refund,
     transfer_one_claw_back, transfer_one_event"""
 """Nothing but columns, so that each may take any value."""
