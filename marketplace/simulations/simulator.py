@@ -14,9 +14,9 @@ simplifications hold for every simulation, so that two of them differ by their r
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import msgspec
@@ -39,6 +39,10 @@ class RevisionTime(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: int
     at: datetime
+
+
+RECEIPT: Final = RevisionTime(revision=0, at=datetime.min.replace(tzinfo=UTC))
+"First decision about a lead without touches or corrections, at its receipt."
 
 
 class RecordedLead(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,18 +170,20 @@ class Simulator:
             place = len(self.ends)
             self.ends.append(_WAITING)
             self._providers.append(lead.provider_id)
-            first, *later = lead.decided or (RevisionTime(revision=0, at=lead.received_at),)
             received = OpenLead(
                 lead_id=lead.id,
                 state=LeadState.received,
-                facts=lead.facts_at(first.revision),
+                facts=lead.facts,
                 received_at=lead.received_at,
                 provider_id=lead.provider_id,
                 tried=frozenset(lead.unreachable),
             )
+            first, *later = lead.decided or (RECEIPT,)
             for each in later:
                 revised = msgspec.structs.replace(received, facts=lead.facts_at(each.revision))
                 heapq.heappush(self._due, (each.at, place, each.revision, revised))
+            if first.revision:
+                received = msgspec.structs.replace(received, facts=lead.facts_at(first.revision))
             self._decide(received, place, first.revision, max(self._now, lead.received_at))
 
     def finish(self) -> None:
