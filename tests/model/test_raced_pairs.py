@@ -58,6 +58,7 @@ from tests.model.transitions import (
     stop_waiting,
     take,
     take_up,
+    take_up_shown,
     top_up,
     touch,
 )
@@ -125,6 +126,7 @@ TRANSITIONS: Final = (
         "start_sooner": start_sooner,
         "stop_waiting": stop_waiting,
         "take": take,
+        "take_up_shown": take_up_shown,
     }
 )
 DUELS: Final = (
@@ -148,7 +150,7 @@ DUELS: Final = (
     ),
     *(
         Duel(begins="exposed", first="deliver", second=other, server=server)
-        for other in ("award", "take_up", "erase", "lapse", "top_up")
+        for other in ("award", "take_up_shown", "erase", "lapse", "top_up")
         for server in ("accepted", "refused", "silent")
     ),
     *(Duel(begins="held", first="run_out", second=other) for other in ("erase", "run_out", "award", "pause", "edit")),

@@ -259,6 +259,19 @@ async def take(stage: Stage, pools: Pools, subject: Subject) -> object:
     return await feed.take(reader, subject.assignment_id)
 
 
+async def take_up_shown(stage: Stage, pools: Pools, subject: Subject) -> object:
+    """The sweeper takes up the assignments that are due, and makes the attempt.
+
+    It claims no leads: one that was exposed is never due again (`lead_due`), so that the claim of leads can only meet
+    other ones, in schedules that differ from these in nothing else.
+    """
+    async with session(pools.worker) as connection:
+        taken = await delivery_store.claim_due(connection, LEASE, 50)
+    for assignment_id, lead_id in taken:
+        await deliver(stage, pools, Subject(lead_id=lead_id, assignment_id=assignment_id, canary=""))
+    return len(taken)
+
+
 async def pause(stage: Stage, pools: Pools, subject: Subject) -> object:
     subscription_id = stage.buyers[0].subscription_id
     return await directory_flow.switch_subscription(pools.api, "test", ALL, subscription_id, "paused")
