@@ -10,11 +10,14 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
-from marketplace.directory import contracts, mappings
+from marketplace.delivery.store import MailMode
+from marketplace.directory import contracts, mail_endpoints, mappings
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
+from marketplace.directory.mail_endpoints import MailDesk, MailDraft, MailTerms
 from marketplace.directory.store import Endpoint, EndpointContract, EndpointMapping
 from marketplace.directory.wire import BUSINESS, STEWARD, business_of, provide_configuration, reach_of
+from marketplace.intake.contact import LONGEST_EMAIL
 from marketplace.mapping.shapes import Credentials, RequestMapping
 from marketplace.runtime import errors, ids
 from marketplace.security import access
@@ -36,14 +39,18 @@ HoldSeconds = Annotated[int, Meta(ge=120, le=LONGEST_HOLD_SECONDS)]
 
 
 class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of POST /v1/endpoints: a webhook with its URL, or a feed or an inbox without. Operators add the business and
-    a reason.
+    """Body of POST /v1/endpoints: a webhook with its URL, an e-mail address, or a feed or an inbox without either.
+    Operators add the business and a reason.
 
-    `hold_seconds` is for an inbox: how long a lead is held until a member takes it, within the vertical's patience.
+    `hold_seconds` is for an inbox and for e-mail with a link: how long a lead is held until a member takes it, within
+    the vertical's patience. `mode` says whether messages hold a link or the contact; `with_adf` attaches ADF/XML.
     """
 
-    kind: Literal["push", "feed", "inbox"] = "push"
+    kind: Literal["push", "feed", "inbox", "email"] = "push"
     url: Annotated[str, Meta(max_length=MAX_URL_LENGTH)] | None = None
+    address: Annotated[str, Meta(max_length=LONGEST_EMAIL)] | None = None
+    mode: MailMode | None = None
+    with_adf: bool | None = None
     hold_seconds: HoldSeconds | None = None
     business_id: str | None = None
     reason: Annotated[str, Meta(max_length=500, pattern=WORDS)] | None = None
@@ -64,6 +71,9 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
     state: str
     hold_seconds: int
+    address: str | None
+    mode: MailMode | None
+    with_adf: bool | None
     created_at: datetime
     verified_at: datetime | None
     breaker_open_until: datetime | None
@@ -84,6 +94,9 @@ def _show(endpoint: Endpoint) -> EndpointView:
         url=endpoint.url,
         state=endpoint.state,
         hold_seconds=endpoint.hold_seconds,
+        address=endpoint.address,
+        mode=endpoint.mail_mode,
+        with_adf=endpoint.with_adf,
         created_at=endpoint.created_at,
         verified_at=endpoint.verified_at,
         breaker_open_until=endpoint.breaker_open_until,
@@ -96,7 +109,7 @@ def _show_with_secret(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
 
 
 def _kind_faults(body: NewEndpoint) -> tuple[Fault, ...]:
-    """Return the faults of a webhook without a URL, of another kind with one, and of a time to hold that has no use."""
+    """Return the faults of a webhook without a URL, of e-mail without an address, and of fields of another kind."""
     faults = []
     if body.kind == "push" and body.url is None:
         detail = 'Give the URL of your server, or make a feed: {"kind": "feed"}.'
@@ -104,10 +117,27 @@ def _kind_faults(body: NewEndpoint) -> tuple[Fault, ...]:
     if body.kind != "push" and body.url is not None:
         detail = "Leave the URL out: a feed is read at /v1/feed, an inbox in the portal."
         faults.append(Fault(pointer="/url", code=FaultCode.value_not_allowed, detail=detail))
-    if body.kind != "inbox" and body.hold_seconds is not None:
-        detail = "Leave it out: only leads for an inbox are held for a time of your choice."
+    if body.kind not in ("inbox", "email") and body.hold_seconds is not None:
+        detail = "Leave it out: only leads that a person takes are held for a time of your choice."
         faults.append(Fault(pointer="/hold_seconds", code=FaultCode.value_not_allowed, detail=detail))
+    faults += _mail_faults(body)
     return tuple(faults)
+
+
+def _mail_faults(body: NewEndpoint) -> tuple[Fault, ...]:
+    """Return the faults of the fields of e-mail: a missing address, a link with an attachment, or another kind."""
+    if body.kind != "email":
+        return tuple(
+            Fault(pointer=f"/{name}", code=FaultCode.value_not_allowed, detail="Leave it out: it is for e-mail.")
+            for name in ("address", "mode", "with_adf")
+            if getattr(body, name) is not None
+        )
+    missing = Fault(pointer="/address", code=FaultCode.field_missing, detail="Give the address to send leads to.")
+    return (*(() if body.address else (missing,)), *mail_endpoints.terms_faults(_terms_of(body)))
+
+
+def _terms_of(body: NewEndpoint) -> MailTerms:
+    return MailTerms(mode=body.mode or MailMode.link, with_adf=bool(body.with_adf))
 
 
 @post(
@@ -120,16 +150,21 @@ async def create_endpoint(
 ) -> EndpointWithSecret | EndpointView:
     """Registers a webhook's URL and shows its signing secret, only once.
 
-    Or creates a feed, read at /v1/feed, or an inbox, whose leads a member takes in the portal.
+    Or creates a feed, read at /v1/feed, an inbox, whose leads a member takes in the portal, or an endpoint for e-mail,
+    which is active once the link in a message to its address has been opened and confirmed.
     """
     if faults := _kind_faults(draft):
         raise errors.InvalidInput(faults)
     business_id = business_of(caller, draft.business_id)
     pool, sealer, guard = services.pool, services.sealer, services.guard
+    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, draft.reason)
+    if draft.address is not None:
+        mail = MailDraft(address=draft.address, terms=_terms_of(draft), hold_seconds=draft.hold_seconds)
+        desk = MailDesk(pool, services.settings)
+        return _show(await desk.create(caller.key_id, business_id, mail, opened))
     if draft.url is None:
         kind = EndpointKind(draft.kind)
         return _show(await directory_flow.create_serverless(pool, caller.key_id, business_id, kind, draft.hold_seconds))
-    opened = access.opened_by(caller.key_id, caller.kind, caller.opened, draft.reason)
     endpoint, secret = await directory_flow.create_endpoint(
         pool, sealer, guard, caller.key_id, business_id, draft.url, opened
     )
@@ -166,10 +201,16 @@ async def show_endpoint(endpoint_id: FromPath[str], caller: Caller, services: In
 async def verify_endpoint(endpoint_id: FromPath[str], caller: Caller, services: Injected[Services]) -> EndpointView:
     """Sends a signed challenge that the endpoint's server must return; after that, leads may be sent there.
 
-    An endpoint with a mapping gets a test lead instead, which its software must accept.
+    An endpoint with a mapping gets a test lead instead, which its software must accept. For e-mail, sends the message
+    with the confirmation link again.
     """
     pool, sealer, guard = services.pool, services.sealer, services.guard
     endpoint_uuid = path_id("whe", endpoint_id)
+    async with session(pool) as connection:
+        endpoint = await directory_store.find_endpoint(connection, reach_of(caller), endpoint_uuid)
+    if endpoint is not None and endpoint.kind is EndpointKind.email:
+        await MailDesk(pool, services.settings).send_confirmation(caller.key_id, reach_of(caller), endpoint_uuid)
+        return _show(endpoint)
     endpoint = await mappings.verify_endpoint(pool, sealer, guard, caller, reach_of(caller), endpoint_uuid)
     return _show(endpoint)
 

@@ -85,18 +85,20 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 -- name: find_endpoint
 -- `serves_live` is whether a live subscription uses it: then only a live key may change it.
 select e.id, e.business_id, e.kind, e.url, e.state, e.hold_seconds, e.previous_until, e.breaker_open_until, e.created_at,
-       e.verified_at,
+       e.verified_at, t.address, t.mode as mail_mode, t.with_adf,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e
+left join mail_target t on t.endpoint_id = e.id
 where e.id = $1 and ($2::uuid is null or e.business_id = $2);
 
 -- name: list_endpoints
 select e.id, e.business_id, e.kind, e.url, e.state, e.hold_seconds, e.previous_until, e.breaker_open_until, e.created_at,
-       e.verified_at,
+       e.verified_at, t.address, t.mode as mail_mode, t.with_adf,
        exists (select from subscription s
                where s.endpoint_id = e.id and s.mode = 'live' and s.state <> 'ended') as serves_live
 from endpoint e
+left join mail_target t on t.endpoint_id = e.id
 where ($1::uuid is null or e.business_id = $1) and ($2::uuid is null or e.id < $2)
 order by e.id desc
 limit $3;

@@ -11,6 +11,7 @@ import msgspec
 
 from billing.pricing import Payout
 from marketplace.database.db import Connection, Queries, fetch_rows, find_row, load_row, violated
+from marketplace.delivery.store import MailMode
 from marketplace.mapping.shapes import RequestMapping
 from marketplace.rules.catalog import Vertical
 from marketplace.runtime import clock
@@ -62,7 +63,8 @@ class Business(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A way in which a business receives leads. Its secrets are read by `load_secrets` only.
 
-    A webhook has a URL. `hold_seconds` is how long a lead is held until somebody takes it.
+    A webhook has a URL, one of kind email an `address`, a `mail_mode` and `with_adf`. `hold_seconds` is how long a
+    lead is held until somebody takes it.
     `serves_live` is whether a live subscription that has not ended uses it.
     """
 
@@ -76,6 +78,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     breaker_open_until: datetime | None = None
     created_at: datetime
     verified_at: datetime | None = None
+    address: str | None = None
+    mail_mode: MailMode | None = None
+    with_adf: bool | None = None
     serves_live: bool = False
 
 

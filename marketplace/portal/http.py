@@ -12,6 +12,7 @@ from marketplace.portal import (
     business,
     installable,
     live,
+    mail_links,
     members,
     operator,
     problem_pages,
@@ -34,6 +35,7 @@ handlers: Final = (
         path="/",
         route_handlers=[
             *signin.handlers,
+            *mail_links.handlers,
             *members.handlers,
             *account_access.handlers,
             *live.handlers,

@@ -20,17 +20,24 @@ from tests.builders.marketplaces import Buyer, Marketplace, marketplace
 ADDRESS = "owner@roofs.example"
 
 
+def mail_settings(port: int) -> MailSettings:
+    """Settings of a mail server on this machine."""
+    return MailSettings(
+        server=MailServer(host="127.0.0.1", port=port, security=MailSecurity.none),
+        sender=read_sender("Lead Line <leads@leads.example>"),
+        bounces=read_bounces("b@leads.example"),
+    )
+
+
 class MailMarketplace:
     """A marketplace whose worker sends e-mail through a server of the test."""
 
     def __init__(self, market: Marketplace, server: ScriptedMailServer) -> None:
         self.market, self.server = market, server
-        mail = MailSettings(
-            server=MailServer(host="127.0.0.1", port=server.port, security=MailSecurity.none),
-            sender=read_sender("Lead Line <leads@leads.example>"),
-            bounces=read_bounces("b@leads.example"),
+        settings = msgspec.structs.replace(
+            market.settings, mail=mail_settings(server.port), public_url="https://leads.example"
         )
-        settings = msgspec.structs.replace(market.settings, mail=mail, public_url="https://leads.example")
+        self.settings = settings
         sender = MailSender.of(market.worker, settings)
         assert sender is not None
         self.sender, self.outbox, self.tokens = sender, sender.outbox, Tokens(settings.master_key)

@@ -49,6 +49,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     "deletions/queries.sql": (API,),
     "feedback/next_actions.sql": (API,),
     "mail/outbox.sql": (API,),
+    "directory/mail_endpoints.sql": (API,),
     "feedback/stage_changes.sql": (API,),
     "feedback/stages.sql": (API,),
     "portal/business/board.sql": (API,),

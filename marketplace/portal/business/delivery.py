@@ -11,13 +11,16 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
+from marketplace.delivery.store import MailMode
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import mappings
 from marketplace.directory import store as directory_store
+from marketplace.directory.mail_endpoints import MailDesk, MailDraft, MailTerms
 from marketplace.directory.store import Endpoint, TenantScope
 from marketplace.feedback import flow as feedback_flow
 from marketplace.feedback.http import HOOK_PATH
 from marketplace.feedback.store import find_hook as load_hook
+from marketplace.intake.contact import LONGEST_EMAIL
 from marketplace.portal.business import delivery_trial, store, wording
 from marketplace.portal.business.delivery_trial import DeliveryTrial
 from marketplace.portal.business.leads import holder_of
@@ -51,10 +54,21 @@ class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
     url: Annotated[Url, label("Address of your server")]
 
 
+class MailForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A new endpoint that sends e-mail."""
+
+    address: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_EMAIL)],
+        label("E-mail address", "We send a message there first. Open its link to confirm the address.", kind="email"),
+    ]
+    mode: Annotated[MailMode, label("What the e-mail holds")] = MailMode.link
+    with_adf: Annotated[bool, label("Attach the lead as ADF/XML, for a CRM that reads e-mail")] = False
+
+
 class EndpointForm(msgspec.Struct, frozen=True, kw_only=True):
     """Action on an endpoint."""
 
-    act: Annotated[str, Meta(pattern="^(verify|test|rotate|end_previous|on|off)$")]
+    act: Annotated[str, Meta(pattern="^(verify|test|rotate|end_previous|on|off|confirm|test_mail|link|full|full_adf)$")]
 
 
 class HookForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +128,20 @@ ENDPOINT_STATES: Final = {
 }
 
 
+MAIL_MODES: Final = {
+    MailMode.link: "A link: take the lead on this site",
+    MailMode.full: "The name and phone number",
+}
+"Words of the two kinds of messages."
+
+
+def _where(endpoint: Endpoint) -> object:
+    """Return where an endpoint receives leads: a URL, an e-mail address with its kind of message, or a place."""
+    if endpoint.address is None or endpoint.mail_mode is None:
+        return wording.endpoint_name(endpoint.kind, endpoint.url)
+    return endpoint.address, muted(MAIL_MODES[endpoint.mail_mode])
+
+
 def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Listing[Endpoint]:
     """Return the list of endpoints, each with its health in the last 24 hours."""
 
@@ -138,7 +166,7 @@ def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Li
     return Listing(
         caption="Endpoints",
         columns=(
-            Column("Address", lambda endpoint: wording.endpoint_name(endpoint.kind, endpoint.url)),
+            Column("Address", _where),
             Column("State", state),
             Column("Received", received, style="num"),
             Column("Median", percentile("p50_ms"), style="num"),
@@ -211,6 +239,8 @@ async def _delivery_page(
         endpoint_listing=endpoint_listing(health, now),
         endpoints=endpoints,
         form=show_form(UrlForm),
+        mail_form=show_form(MailForm, options={"mode": list(MAIL_MODES.items())}),
+        sends_mail=services(request).settings.mail is not None,
         listing=ATTEMPTS,
         attempts=attempts,
         next_cursor=cursor,
@@ -238,6 +268,24 @@ async def add_endpoint(request: AnyRequest) -> Response[bytes]:
     return await _delivery_page(request, viewer, endpoint=endpoint, secret=secret)
 
 
+@post(f"{HOME}/email")
+async def add_mail_endpoint(request: AnyRequest) -> Response[bytes]:
+    """Add an e-mail address, to which a message with a confirmation link is sent."""
+    viewer, fields = await changing(request, CallerKind.business)
+    try:
+        form = fill(MailForm, fields)
+        draft = MailDraft(address=form.address.strip(), terms=MailTerms(mode=form.mode, with_adf=form.with_adf))
+        await _desk(request).create(viewer.actor, viewer.owner, draft, viewer.opened)
+    except (errors.InvalidInput, errors.Conflict, errors.RateLimited) as error:
+        return await show_again(request, fields, error, _delivery_page(request, viewer))
+    return redirect(request, HOME, f"Open the message that we sent to {form.address.strip()}, and confirm the address.")
+
+
+def _desk(request: AnyRequest) -> MailDesk:
+    app = services(request)
+    return MailDesk(app.pool, app.settings)
+
+
 @post(f"{HOME}/{{endpoint_id:str}}")
 async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Response[bytes]:
     """Verify an endpoint, send it a test lead, replace its secret, or switch it on or off."""
@@ -263,7 +311,17 @@ async def change_endpoint(request: AnyRequest, endpoint_id: FromPath[str]) -> Re
             case "off":
                 await directory_flow.switch_endpoint(app.pool, caller, scope, internal_id, "disabled")
                 message = "Switched off: no lead is sent there."
-    except errors.Conflict as error:
+            case "confirm":
+                address = await _desk(request).send_confirmation(viewer.actor, scope, internal_id)
+                message = f"Open the message that we sent to {address}, and confirm the address."
+            case "link" | "full" | "full_adf" as act:
+                terms = MailTerms(mode=MailMode.link if act == "link" else MailMode.full, with_adf=act == "full_adf")
+                await _desk(request).change(caller, scope, internal_id, terms)
+                message = "Saved: the next lead is sent like this."
+            case "test_mail":
+                address = await _desk(request).send_test(viewer.actor, scope, internal_id)
+                message = f"A test message is on its way to {address}."
+    except (errors.Conflict, errors.RateLimited) as error:
         return await show_again(request, {}, error, _delivery_page(request, viewer))
     return redirect(request, HOME, message)
 
@@ -319,4 +377,11 @@ async def make_hook(request: AnyRequest) -> Response[bytes]:
     return await _delivery_page(request, viewer, hook=(path, secret))
 
 
-handlers = (show_delivery, add_endpoint, resend, make_hook, change_endpoint)
+handlers = (
+    show_delivery,
+    add_endpoint,
+    add_mail_endpoint,
+    resend,
+    make_hook,
+    change_endpoint,
+)

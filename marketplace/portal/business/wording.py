@@ -199,17 +199,17 @@ def outcome_badge(outcome: str) -> Markup:
     return badge(OUTCOMES.get(outcome, outcome), OUTCOME_TONES.get(outcome, "muted"))
 
 
-def endpoint_name(kind: EndpointKind, url: str | None) -> str:
-    """Return a way to receive leads in words; the address of a webhook."""
+def endpoint_name(kind: EndpointKind, address: str | None) -> str:
+    """Return a way to receive leads in words; the address of a webhook or of e-mail."""
     match kind:
         case EndpointKind.push:
-            return url or ""
+            return address or ""
         case EndpointKind.feed:
             return "Feed that your software reads"
         case EndpointKind.inbox:
             return "Inbox, here and on your phone"
         case EndpointKind.email:
-            return "E-mail"
+            return address or "E-mail"
         case _:
             assert_never(kind)
 

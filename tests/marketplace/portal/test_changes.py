@@ -55,7 +55,9 @@ ADD_STAGE: Final = (
 OWN = Change(kinds=EVERYBODY, role=Role.viewer)
 "A change of oneself, which every role may make."
 
-SIGNED_OUT: Final = {"/sign-in", "/sign-in/code", "/sign-out", "/link/{token}"}
+SIGNED_OUT: Final = {
+    "/sign-in", "/sign-in/code", "/sign-out", "/link/{token}", "/mail/confirm/{token}", "/mail/outcome/{token}",
+}  # fmt: skip
 "Asked for by people who are not in yet; tests/marketplace/portal/test_signing_in.py has them."
 
 CHANGES: Final[dict[str, Change]] = {
@@ -78,6 +80,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/board/stages/{stage_id=stg}": tenants(BUSINESS, stage="x", kind="won"),
     "/business/board/stages/{stage_id=stg}/act": tenants(BUSINESS, act="up"),
     "/business/delivery": Change(kinds=BUSINESS),
+    "/business/delivery/email": Change(kinds=BUSINESS),
     "/business/delivery/hook": Change(kinds=BUSINESS),
     "/business/delivery/resend": tenants(BUSINESS, lead="{lead}"),
     "/business/delivery/{endpoint_id=whe}": tenants(BUSINESS, act="rotate"),

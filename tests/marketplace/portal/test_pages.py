@@ -37,7 +37,8 @@ ASKED: Final = {"/sign-in/code", "/sign-in/factor"}
 "Shown to those who have come half the way."
 SPECS: Final = {"/spec/{token}", "/spec/{token}/fields.csv", "/spec/{token}/schema.json"}
 FILES: Final = {"/manifest.webmanifest", "/service-worker.js", "/assets/{digest}/{name}"}
-NOT_PAGES: Final = {"/live", "/problems", "/problems/{code}", "/link/{token}"} | FILES | SPECS
+TOKENS: Final = {"/link/{token}", "/mail/confirm/{token}", "/mail/outcome/{token}"}
+NOT_PAGES: Final = {"/live", "/problems", "/problems/{code}"} | FILES | SPECS | TOKENS
 
 ASK_BACK: Final = """
 insert into return_request (id, assignment_id, lead_id, business_id, reason, state, requested_at)
