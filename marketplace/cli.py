@@ -28,6 +28,7 @@ ELSEWHERE = {
     "fence": ("marketplace.operations.fence:command", "Make a database restored from a backup safe to route on."),
     "key": ("marketplace.directory.command:key", "Make and revoke the keys that callers use."),
     "lists": ("marketplace.suppression_lists.command:lists", "Import lists of people who must not be contacted."),
+    "mail": ("marketplace.delivery.command:mail", "Read e-mail that came back."),
     "member": ("marketplace.portal.command:member", "Let people into the portal."),
     "receipt": ("marketplace.receipts.command:receipt", "Check a receipt of who was shown a lead."),
     "replay": ("marketplace.replay.command:replay", "Submit a file of leads through the public interface."),

@@ -11,6 +11,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from marketplace.database.db import session
+from marketplace.delivery.bounces import ListedBounce, list_bounces
 from marketplace.delivery.store import MailMode
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import mappings
@@ -119,6 +120,27 @@ ATTEMPTS: Final = Listing[BusinessAttempt](
         TOOK_MS,
     ),
 )
+
+
+def _bounced_lead(bounce: ListedBounce) -> object:
+    """Return the lead whose message came back, with a link; None for a message without a contact."""
+    if bounce.lead_id is None:
+        return None
+    public = ids.encode("lead", bounce.lead_id)
+    return Link(f"/business/leads/{public}", short(public))
+
+
+BOUNCES: Final = Listing[ListedBounce](
+    caption="Messages that came back",
+    columns=(
+        Column("When", lambda bounce: bounce.received_at, time="minute"),
+        Column("Address", lambda bounce: bounce.address),
+        Column("Reason", lambda bounce: wording.bounce_words(bounce.status)),
+        Column("Lead", _bounced_lead),
+    ),
+)
+MOST_BOUNCES: Final = 20
+"Newest messages that came back, on the page."
 
 
 ENDPOINT_STATES: Final = {
@@ -232,6 +254,7 @@ async def _delivery_page(
         endpoints = await directory_store.list_endpoints(connection, scope_of(viewer), None, MOST_SUBSCRIPTIONS)
         health = await store.list_health(connection, viewer.owner, now - DAY)
         current_hook = await load_hook(connection, viewer.owner)
+        bounces = await list_bounces(connection, viewer.owner, MOST_BOUNCES)
     return await business_page(
         request,
         viewer,
@@ -241,6 +264,8 @@ async def _delivery_page(
         form=show_form(UrlForm),
         mail_form=show_form(MailForm, options={"mode": list(MAIL_MODES.items())}),
         sends_mail=services(request).settings.mail is not None,
+        bounce_listing=BOUNCES,
+        bounces=bounces,
         listing=ATTEMPTS,
         attempts=attempts,
         next_cursor=cursor,

@@ -146,6 +146,23 @@ SOURCES: Final = {
 NO_PUBLIC_ADDRESS: Final = "Your server's host name has no address on the public internet."
 
 
+BOUNCES: Final = {
+    "5.1": "The address does not exist",
+    "5.2": "The mailbox is full or switched off",
+    "5.3": "The mail server could not take the message",
+    "5.4": "The mail server could not be reached",
+    "5.7": "The mail server refused the message, for instance as spam",
+}
+"Words for the first two parts of a status code of RFC 3463."
+
+
+def bounce_words(status: str) -> str:
+    """Return the reason for which a message came back: `The address does not exist (5.1.1).`"""
+    if not status.startswith("5"):
+        return f"Delayed: the mail server keeps trying ({status})."
+    return f"{BOUNCES.get(status.rpartition('.')[0], 'The message could not be delivered')} ({status})."
+
+
 def suspension_words(reason: SuspensionReason, failed: int, leads: int) -> str:
     """Return the reason of a suspension with its figures: `5 of the last 5 leads were refused.`"""
     what = "refused" if reason is SuspensionReason.refusals else "not confirmed as received"

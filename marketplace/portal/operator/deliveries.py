@@ -12,10 +12,11 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from marketplace.database.db import session
+from marketplace.delivery.bounces import ListedBounce, list_bounces
 from marketplace.directory import flow as directory_flow
 from marketplace.directory import store as directory_store
 from marketplace.directory.store import TenantScope
-from marketplace.portal.business.wording import OUTCOMES, endpoint_name, outcome_badge
+from marketplace.portal.business.wording import OUTCOMES, bounce_words, endpoint_name, outcome_badge
 from marketplace.portal.forms import Reason, submitted
 from marketplace.portal.frame import badge, page, redirect, short, words
 from marketplace.portal.listing import TOOK, TOOK_MS, Column, Link, Listing, Money, muted, only_in_file
@@ -63,6 +64,7 @@ async def show_problems(request: AnyRequest) -> Response[bytes]:
         troubled = await back_office_store.list_troubled(connection, MOST_SHOWN)
         retries = await back_office_store.list_retries(connection, MOST_SHOWN)
         alarms = await directory_store.list_answer_alarms(connection, None, MOST_ALARMS)
+        bounces = await list_bounces(connection, None, MOST_SHOWN)
     return page(
         request,
         viewer,
@@ -73,6 +75,8 @@ async def show_problems(request: AnyRequest) -> Response[bytes]:
         retry_listing=RETRIES,
         retries=retries,
         alarms=alarms,
+        bounce_listing=BOUNCES,
+        bounces=bounces,
         most=MOST_SHOWN,
     )
 
@@ -220,6 +224,16 @@ RETRIES: Final = Listing[PendingRetry](
         Column("Attempts", lambda row: row.attempts, style="num"),
         Column("Last result", lambda row: words(row.reason) if row.reason else None),
         Column("Deadline", lambda row: row.evidence_until),
+    ),
+)
+BOUNCES: Final = Listing[ListedBounce](
+    caption="Messages that came back",
+    columns=(
+        Column("When", lambda row: row.received_at, time="minute"),
+        Column("Business", lambda row: business_link(row.business_id, row.business_name) if row.business_id else None),
+        Column("Address", lambda row: row.address),
+        Column("Reason", lambda row: bounce_words(row.status)),
+        Column("Lead", lambda row: lead_link(row.lead_id) if row.lead_id else None),
     ),
 )
 UNCONFIRMED: Final = Listing[UnconfirmedLead](

@@ -42,8 +42,11 @@ async def test_an_address_is_active_once_the_button_behind_its_link_was_used(api
     _, key = await api.business()
     endpoint = await made(api, key)
     assert (endpoint["state"], endpoint["address"], endpoint["mode"], endpoint["with_adf"]) == (
-        "unverified", STORED, "link", False,
-    )  # fmt: skip
+        "unverified",
+        STORED,
+        "link",
+        False,
+    )
     [(recipient, letter)] = await letters(api)
     assert (recipient, letter.links[0].words) == (STORED, "Confirm this address")
     path = await link_of(api)

@@ -92,8 +92,15 @@ def test_no_value_makes_a_header_or_a_tag(name: str, value: str) -> None:
     message = written(letter)
     assert message["Bcc"] is None
     assert set(message.keys()) == {
-        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type",
-    }  # fmt: skip
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "MIME-Version",
+        "Content-Type",
+    }
     assert "<script" not in part(message, "html")
     assert len(message["Subject"]) <= 200
 
@@ -135,12 +142,30 @@ def test_adf_has_the_contact_and_the_need() -> None:
         provider="Lead Line",
     )
     root = ElementTree.fromstring(as_adf(lead))
-    texts = {path: root.findtext(f"prospect/{path}") for path in (
-        "id", "requestdate", "customer/contact/name", "customer/contact/email", "customer/contact/phone",
-        "customer/contact/address/postalcode", "customer/comments", "customer/timeframe/description",
-        "vendor/contact/name", "provider/name",
-    )}  # fmt: skip
+    texts = {
+        path: root.findtext(f"prospect/{path}")
+        for path in (
+            "id",
+            "requestdate",
+            "customer/contact/name",
+            "customer/contact/email",
+            "customer/contact/phone",
+            "customer/contact/address/postalcode",
+            "customer/comments",
+            "customer/timeframe/description",
+            "vendor/contact/name",
+            "provider/name",
+        )
+    }
     assert list(texts.values()) == [
-        "asg_1", "2026-03-02T09:30:00+00:00", "Ann & Bo", "ann@example.com", "+15125550100", "78701", "Material: Tile",
-        "within 14 days", "Roofs Inc", "Lead Line",
-    ]  # fmt: skip
+        "asg_1",
+        "2026-03-02T09:30:00+00:00",
+        "Ann & Bo",
+        "ann@example.com",
+        "+15125550100",
+        "78701",
+        "Material: Tile",
+        "within 14 days",
+        "Roofs Inc",
+        "Lead Line",
+    ]

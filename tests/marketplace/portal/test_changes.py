@@ -56,8 +56,13 @@ OWN = Change(kinds=EVERYBODY, role=Role.viewer)
 "A change of oneself, which every role may make."
 
 SIGNED_OUT: Final = {
-    "/sign-in", "/sign-in/code", "/sign-out", "/link/{token}", "/mail/confirm/{token}", "/mail/outcome/{token}",
-}  # fmt: skip
+    "/sign-in",
+    "/sign-in/code",
+    "/sign-out",
+    "/link/{token}",
+    "/mail/confirm/{token}",
+    "/mail/outcome/{token}",
+}
 "Asked for by people who are not in yet; tests/marketplace/portal/test_signing_in.py has them."
 
 CHANGES: Final[dict[str, Change]] = {
