@@ -71,5 +71,5 @@ def authorize(credentials: Credentials | None, token: str | None = None) -> tupl
             return (("authorization", f"Basic {login}"),)
         case HeaderKey(header=header, key=key):
             return ((header, key),)
-        case ClientCredentials():
-            return () if token is None else (("authorization", f"Bearer {token}"),)
+        case ClientCredentials(scheme=scheme):
+            return () if token is None else (("authorization", f"{scheme} {token}"),)

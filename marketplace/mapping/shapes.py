@@ -76,12 +76,16 @@ class HeaderKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ClientCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="oauth2"):
-    """A client that fetches a token at `token_url` (RFC 6749, section 4.4), and another before that one ends."""
+    """A client that fetches a token at `token_url` (RFC 6749, section 4.4), and another before that one ends.
+
+    `scheme` is the word before the token in the header Authorization.
+    """
 
     token_url: Annotated[str, Meta(max_length=2_048)]
     client_id: Annotated[str, Meta(min_length=1, max_length=500)]
     client_secret: Annotated[str, Meta(min_length=1, max_length=4_000)]
     scope: Annotated[str, Meta(max_length=1_000)] | None = None
+    scheme: Annotated[str, Meta(max_length=40, pattern=r"\A[A-Za-z0-9-]+\Z")] = "Bearer"
 
 
 Credentials = BearerToken | BasicLogin | HeaderKey | ClientCredentials

@@ -136,7 +136,7 @@ class BodyTemplate:
             parts.append(part)
         text = "".join(parts)
         if self._format is BodyFormat.form:
-            text = "".join(line.strip() for line in text.splitlines())
+            text = "".join(line.strip() for line in text.splitlines()).replace(" ", "+")
         body = text.encode("utf-8", "replace")
         _demand_format(self._format, body)
         return body

@@ -21,6 +21,7 @@ from marketplace.portal.business import (
     reports,
     returns,
     shared_leads,
+    software,
     statement,
     wallet,
 )
@@ -43,6 +44,7 @@ handlers = (
     *keys.handlers,
     *delivery.handlers,
     *answers.handlers,
+    *software.handlers,
     *wallet.handlers,
     *statement.handlers,
     *returns.handlers,

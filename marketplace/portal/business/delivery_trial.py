@@ -53,6 +53,7 @@ class DeliveryTrial(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a request by hand: what was sent, the endpoint's answer, and the timings of the attempt."""
 
     url: str
+    method: str
     headers: tuple[tuple[str, str], ...]
     body: str
     status: int | None
@@ -174,7 +175,8 @@ async def _send(
         mapped, attempt = await send_mapped(url, app.guard, stated.mapping, credentials, body, signed)
         sent += [mapped] if mapped else []
     headers = _shown_headers(sent[0]) if sent else ()
-    trial = _judge(url, headers, body, attempt, private, await _contract(app.pool, endpoint))
+    method = sent[0].method if sent else "POST"
+    trial = _judge(url, method, headers, body, attempt, private, await _contract(app.pool, endpoint))
     async with transaction(app.pool) as connection:
         subject = ids.encode("whe", endpoint.id)
         await audit.record(connection, clock.now(), actor, action, subject, webhook=webhook_id, status=trial.status)
@@ -218,6 +220,7 @@ async def _contract(pool: Pool, endpoint: Endpoint) -> Contract:
 
 def _judge(
     url: str,
+    method: str,
     headers: tuple[tuple[str, str], ...],
     body: bytes,
     attempt: Attempt,
@@ -239,6 +242,7 @@ def _judge(
             words = f"Nothing was sent. {obstacle_words(reason)}"
     return DeliveryTrial(
         url=url,
+        method=method,
         headers=headers,
         body=_show_body(body),
         status=answer_status,

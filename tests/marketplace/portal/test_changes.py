@@ -90,6 +90,7 @@ CHANGES: Final[dict[str, Change]] = {
     "/business/delivery/resend": tenants(BUSINESS, lead="{lead}"),
     "/business/delivery/{endpoint_id=whe}": tenants(BUSINESS, act="rotate"),
     "/business/delivery/{endpoint_id=whe}/answers": tenants(BUSINESS, act="reset", version="1"),
+    "/business/delivery/{endpoint_id=whe}/request": tenants(BUSINESS, act="remove", version="1"),
     "/business/imports/outcomes": Change(kinds=BUSINESS),
     "/business/imports/{import_id=imp}/begin": tenants(BUSINESS),
     "/business/imports/{import_id=imp}/look": tenants(BUSINESS),

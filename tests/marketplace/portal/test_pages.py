@@ -60,6 +60,7 @@ THEIRS: Final[dict[str, tuple[tuple[CallerKind, ...], dict[str, str]]]] = {
     "/operator/verticals/{slug}/scorecards": (OPERATORS, {"slug": "slug"}),
     "/operator/verticals/{slug}/scorecards/{version}": (OPERATORS, {"slug": "slug", "version": "card"}),
     "/business/delivery/{endpoint_id}/answers": ((CallerKind.business,), {"endpoint_id": "whe"}),
+    "/business/delivery/{endpoint_id}/request": ((CallerKind.business,), {"endpoint_id": "whe"}),
     "/business/imports/{import_id}": ((CallerKind.business,), {"import_id": "imp"}),
     "/business/inbox/{assignment_id}": ((CallerKind.business,), {"assignment_id": "asg"}),
     "/business/leads/{lead_id}": ((CallerKind.business,), {"lead_id": "lead"}),
