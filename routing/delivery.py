@@ -585,6 +585,24 @@ def _open(breaker: Breaker, now: datetime) -> Breaker:
     return Breaker(opened_count=breaker.opened_count + 1, open_until=now + cool_down)
 
 
+WARNINGS = (50, 70, 90, 100)
+"""Percent of the failures that pause an endpoint at which its owner is warned."""
+
+
+def breaker_percent(breaker: Breaker, now: datetime) -> int:
+    """Return how close an endpoint is to being paused: the highest of WARNINGS that it has reached, or 0.
+
+    100 is a paused endpoint, or one whose next attempt decides after a pause.
+    """
+    if breaker.open_until is not None or is_open(breaker, now):
+        return 100
+    failures = max(
+        breaker.consecutive_failures / CONSECUTIVE_LIMIT,
+        breaker.recent.bit_count() / RECENT_LIMIT,
+    )
+    return max((warning for warning in WARNINGS if failures * 100 >= warning), default=0)
+
+
 def endpoint_health(classified: Classification) -> bool | None:
     """Return whether an attempt shows that the endpoint works, for `record`; None if it shows nothing.
 

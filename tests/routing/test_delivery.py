@@ -25,6 +25,7 @@ from routing.delivery import (
     NotSentReason,
     Observation,
     RefusalReason,
+    breaker_percent,
     classify,
     classify_mail,
     closed_from,
@@ -402,6 +403,20 @@ def test_twenty_good_results_restore_perfect_health_and_another_changes_nothing(
         healthy = _after("+" * 20, breaker)
         assert healthy == Breaker()
         assert record(healthy, True, NOW) is healthy
+
+
+@pytest.mark.parametrize(
+    ("results", "percent"),
+    [("", 0), ("--", 0), ("---", 50), ("----", 70), ("-----", 100), ("-+" * 5, 50), ("-+" * 7, 70), ("-+" * 9, 90)],
+)
+def test_an_owner_is_warned_before_the_breaker_opens(results: str, percent: int) -> None:
+    assert breaker_percent(_after(results), NOW) == percent
+
+
+@given(st.text("+-", max_size=60))
+def test_only_an_open_breaker_is_at_100_percent(results: str) -> None:
+    breaker = _after(results)
+    assert (breaker_percent(breaker, NOW) == 100) is is_open(breaker, NOW)
 
 
 def test_results_that_arrive_during_the_cool_down_change_nothing() -> None:

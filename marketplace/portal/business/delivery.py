@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeGuard
 from uuid import UUID
 
 import msgspec
@@ -37,6 +37,7 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.security.auth import CallerKind, Principal
 from marketplace.text.values import read_instant
 from marketplace.web.http import AnyRequest, path_id, services, wants_csv
+from routing.delivery import breaker_percent
 from routing.lifecycle import AssignmentState
 
 HOME: Final = "/business/delivery"
@@ -170,7 +171,26 @@ def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Li
     def state(endpoint: Endpoint) -> tuple[object, ...]:
         if endpoint.breaker_open_until and endpoint.breaker_open_until > now:
             return badge("Paused after failures", "bad"), muted("next try"), endpoint.breaker_open_until
-        return (badge(*ENDPOINT_STATES[endpoint.state]),)
+        state_badge = badge(*ENDPOINT_STATES[endpoint.state])
+        figures = health.get(endpoint.id)
+        percent = breaker_percent(figures.breaker, now) if figures else 0
+        if percent == 0 or endpoint.state != "active":
+            return (state_badge,)
+        return state_badge, badge(f"{percent}% of the failures that pause it", "bad" if percent >= 90 else "warn")
+
+    def phases(endpoint: Endpoint) -> tuple[object, ...] | None:
+        figures = health.get(endpoint.id)
+        if figures is None:
+            return None
+        times = (
+            ("Look-up", figures.dns_ms),
+            ("connection", figures.connect_ms),
+            ("encryption", figures.tls_ms),
+            ("answer", figures.first_byte_ms),
+        )
+        return tuple(
+            muted(f"{name} {took(phase[0])}, 95% within {took(phase[1])}") for name, phase in times if _measured(phase)
+        )
 
     def received(endpoint: Endpoint) -> str | None:
         figures = health.get(endpoint.id)
@@ -193,9 +213,15 @@ def endpoint_listing(health: Mapping[UUID, EndpointHealth], now: datetime) -> Li
             Column("Received", received, style="num"),
             Column("Median", percentile("p50_ms"), style="num"),
             Column("95%", percentile("p95_ms"), style="num"),
+            Column("Why is it slow?", phases),
             Column("Last failure", last_failure),
         ),
     )
+
+
+def _measured(phase: tuple[float | None, ...] | None) -> TypeGuard[tuple[float, float]]:
+    """Return whether a phase has figures."""
+    return phase is not None and None not in phase
 
 
 def caller_of(viewer: Viewer) -> Principal:

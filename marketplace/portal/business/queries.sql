@@ -65,10 +65,15 @@ order by t.started_at desc
 limit $7;
 
 -- name: list_health
--- Health of the endpoints of a business since $2.
+-- Health of the endpoints of a business since $2, with the median and the 95th percentile of each phase, and the breaker now.
 select t.endpoint_id, count(*) as attempts, count(*) filter (where t.outcome = 'accepted') as accepted,
        percentile_cont(0.5) within group (order by t.total_ms) as p50_ms,
        percentile_cont(0.95) within group (order by t.total_ms) as p95_ms,
+       percentile_cont(array[0.5, 0.95]) within group (order by t.dns_ms) as dns_ms,
+       percentile_cont(array[0.5, 0.95]) within group (order by t.connect_ms) as connect_ms,
+       percentile_cont(array[0.5, 0.95]) within group (order by t.tls_ms) as tls_ms,
+       percentile_cont(array[0.5, 0.95]) within group (order by t.first_byte_ms) as first_byte_ms,
+       (select breaker from endpoint where id = t.endpoint_id) as breaker,
        (array_agg(t.reason order by t.started_at desc) filter (where t.outcome <> 'accepted'))[1] as last_reason,
        (array_agg(t.status order by t.started_at desc) filter (where t.outcome <> 'accepted'))[1] as last_status,
        max(t.started_at) filter (where t.outcome <> 'accepted') as last_failed_at,

@@ -11,6 +11,7 @@ from marketplace.database.db import Connection, Queries, convert_row, fetch_rows
 from marketplace.runtime import clock
 from marketplace.security.sealing import SealedContact
 from routing.decision import CandidateRecord
+from routing.delivery import Breaker
 from routing.vertical import VerticalDefinition
 
 SQL = Queries(__file__)
@@ -86,13 +87,22 @@ class BusinessAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Attempts at an endpoint in a span: how many were accepted, how long they took, and the last failure."""
+    """Attempts at an endpoint in a span: how many were accepted, how long they took, and the last failure.
+
+    Each phase has its median and its 95th percentile in milliseconds, None if no attempt needed it; an open connection
+    needs neither a look-up nor a handshake.
+    """
 
     endpoint_id: UUID
     attempts: int
     accepted: int
     p50_ms: float | None
     p95_ms: float | None
+    dns_ms: tuple[float | None, ...] | None
+    connect_ms: tuple[float | None, ...] | None
+    tls_ms: tuple[float | None, ...] | None
+    first_byte_ms: tuple[float | None, ...] | None
+    breaker: Breaker
     last_reason: str | None
     last_status: int | None
     last_failed_at: datetime | None

@@ -854,3 +854,17 @@ async def test_speed_and_sources_tell_of_ones_own_leads_and_print_their_basis(sh
     assert "No leads in these days" in await shop.page("/business/reports/sources", await stranger_of(shop))
     assert (await shop.browser.get("/business/reports/speed?from=x")).status_code == 422
     assert (await shop.browser.get("/business/reports/sources?format=csv")).text.count("\n") == 2
+
+
+async def test_an_endpoint_says_where_its_time_goes_and_how_close_it_is_to_a_pause(shop: Shop) -> None:
+    shop.desk.behave(status(500))
+    for number in range(1, 4):
+        await shop.desk.sold(number)
+    text = await shop.page("/business/delivery")
+    assert "50% of the failures that pause it" in text
+    assert re.search(r"connection [\d.]+ m?s, 95% within", text)
+    assert re.search(r"answer [\d.]+ m?s, 95% within", text)
+    assert "encryption" not in text
+    for number in range(4, 6):
+        await shop.desk.sold(number)
+    assert "Paused after failures" in await shop.page("/business/delivery")
