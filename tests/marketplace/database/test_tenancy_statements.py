@@ -84,7 +84,9 @@ CONDITIONS: Final = {
     "certificates/queries.sql": 1,
     "security/access.sql": 4,
     "security/auth.sql": 2,
+    "delivery/bounces.sql": 1,
     "delivery/queries.sql": 1,
+    "directory/mail_endpoints.sql": 1,
     "directory/queries.sql": 12,
     "distribution/queries.sql": 1,
     "erasure/queries.sql": 2,
@@ -256,6 +258,26 @@ class Pair:
             await transaction.rollback()
 
 
+async def _furnish_mail(made: Desk) -> None:
+    """A test message of the business, which came back."""
+    endpoint_id, mail_id = made.buyer.endpoint_id, clock.new_id()
+    await made.api.pool.execute(
+        "insert into outgoing_mail (id, kind, business_id, endpoint_id, recipient, occasion, state, give_up_at, "
+        "made_at, sent_at) values ($1, 'test', $2, $3, $4, 'a test', 'sent', now(), now(), now())",
+        mail_id,
+        made.buyer.business_id,
+        endpoint_id,
+        f"{endpoint_id}@roofs.example",
+    )
+    await made.api.pool.execute(
+        "insert into mail_bounce (id, digest, business_id, endpoint_id, mail_id, status, received_at) "
+        "values (gen_random_uuid(), sha256($1::uuid::text::bytea), $2, $3, $1, '5.1.1', now())",
+        mail_id,
+        made.buyer.business_id,
+        endpoint_id,
+    )
+
+
 async def _furnish(made: Desk) -> None:
     """Something in every table that a tenant has rows in."""
     api, told = made.api, made.call
@@ -324,6 +346,7 @@ async def _furnish(made: Desk) -> None:
         "content_type) values (gen_random_uuid(), $1, $2, 'new_shape', now(), now(), $3, 200, 'text/html')",
         made.buyer.endpoint_id, made.buyer.business_id, ids.decode("lead", leads[0]),
     )  # fmt: skip
+    await _furnish_mail(made)
     await api.pool.execute("insert into go_live (provider_id) values ($1)", made.market.provider.owner)
 
 
