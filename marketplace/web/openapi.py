@@ -23,6 +23,7 @@ from marketplace import BRAND
 from marketplace.runtime.ids import ALPHABET, LENGTH
 from marketplace.web.api import BodyProvider
 from marketplace.web.http import JSON, PAGE_LIMIT, PAGE_USUAL, AnyRequest
+from marketplace.web.introduction import INTRODUCTION
 from marketplace.web.problems import MEDIA_TYPE, Problem
 from marketplace.webhook.event import REFERENCE
 
@@ -139,7 +140,7 @@ def describe(
         "info": {
             "title": BRAND,
             "version": version("exclusive-lead-marketplace"),
-            "description": "Live inquiries in, exclusive leads out: each to exactly one business.",
+            "description": INTRODUCTION,
         },
         "servers": [{"url": public_url}],
         "security": [{"key": []}],
