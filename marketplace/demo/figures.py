@@ -52,8 +52,8 @@ class LeadCounts(msgspec.Struct, frozen=True, kw_only=True):
 class JourneyCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of leads whose person came back or waits.
 
-        `promoted` were not ready at first and qualified later. Of those that were nurtured, `waiting` still are,
-        `reentered` are not any more, and `sold` were delivered. `with_question` waited for an answer, and
+    `promoted` were not ready at first and qualified later. Of those that were nurtured, `waiting` still are,
+    `reentered` are not any more, and `sold` were delivered. `with_question` waited for an answer, and
     `sold_after_answer` of these were delivered. `corrected` were corrected, and the people of `revoked` said stop.
     Businesses were sent `notices` about their leads, of which they acknowledged `acknowledged`. Repeated inquiries
     `joined` earlier leads, `joined_in_time` of them before a business was shown the lead; the payouts of `shared` leads
