@@ -25,7 +25,8 @@ from benchmarks.directories import temporary_directory
 from marketplace.database.embedded import engines
 from marketplace.database.journal import Journal
 from marketplace.database.migrate import migrate
-from marketplace.delivery.flow import Delivery, compose
+from marketplace.delivery.event import compose
+from marketplace.delivery.flow import Delivery
 from marketplace.delivery.mapped import describe_lead
 from marketplace.delivery.store import find_delivery
 from marketplace.distribution.flow import Distribution

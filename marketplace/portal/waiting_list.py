@@ -9,10 +9,9 @@ from marketplace.database.db import session
 from marketplace.nurturing import store as nurturing_store
 from marketplace.nurturing.flow import LaneEntry, list_waiting
 from marketplace.nurturing.store import LaneFilter
-from marketplace.portal.frame import page, words
+from marketplace.portal.frame import words
 from marketplace.portal.listing import Column, Listing, only_in_file
 from marketplace.portal.paging import list_limit, next_page
-from marketplace.portal.session import Viewer
 from marketplace.runtime import errors
 from marketplace.text.faults import Fault, FaultCode
 from marketplace.web.http import AnyRequest, page_cursor, services
@@ -86,26 +85,19 @@ UNTIL: Final = Column[LaneEntry](
 QUESTIONS: Final = Column[LaneEntry]("What would help", _questions)
 
 
-async def waiting_page(
-    request: AnyRequest, viewer: Viewer, template: str, listing: Listing[LaneEntry], filters: LaneFilter, **context: Any
-) -> Response[bytes]:
-    """Return one page of the waiting leads that pass the filters, newest first."""
+async def load_waiting(request: AnyRequest, filters: LaneFilter) -> dict[str, Any]:
+    """Return one page of the waiting leads that pass the filters, newest first, as the template takes it."""
     limit, resources = list_limit(request), services(request)
     before = page_cursor(request, "lead")
     rows = await list_waiting(resources.pool, resources.catalog, filters, before, limit + 1)
     rules = await resources.catalog.recent()
     names = [(vertical.slug, vertical.definition.name) for vertical in rules.verticals.values()]
-    return page(
-        request,
-        viewer,
-        template,
-        listing=listing,
-        rows=rows[:limit],
-        next_cursor=next_page("lead", [row.lead.lead_id for row in rows], limit),
-        services=sorted(names, key=lambda name: name[1].casefold()),
-        waits=list(WAITS.items()),
-        **context,
-    )
+    return {
+        "rows": rows[:limit],
+        "next_cursor": next_page("lead", [row.lead.lead_id for row in rows], limit),
+        "services": sorted(names, key=lambda name: name[1].casefold()),
+        "waits": list(WAITS.items()),
+    }
 
 
 async def waiting_file(request: AnyRequest, listing: Listing[LaneEntry], filters: LaneFilter) -> Response[bytes]:

@@ -1,5 +1,6 @@
 """The nurture lane: all leads that wait, for what, until when, and what would unlock them."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from litestar import Response, get
 
 from marketplace.nurturing.flow import LaneEntry
-from marketplace.portal.frame import zone_of
+from marketplace.portal.frame import page, zone_of
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.operator.links import lead_link, provider_link
 from marketplace.portal.operator.reports import rows_of
@@ -19,9 +20,9 @@ from marketplace.portal.waiting_list import (
     SINCE,
     UNTIL,
     WAITS_FOR,
+    load_waiting,
     read_filters,
     waiting_file,
-    waiting_page,
 )
 from marketplace.reports.lane import load_lane
 from marketplace.reports.question import Question
@@ -76,15 +77,16 @@ async def show_lane(request: AnyRequest) -> Response[bytes]:
         provider_id=filters.provider_id,
         vertical=filters.vertical,
     )
-    return await waiting_page(
+    waiting, lane = await asyncio.gather(load_waiting(request, filters), load_lane(services(request).reports, question))
+    return page(
         request,
         viewer,
         "operator/waiting.html",
-        LANE,
-        filters,
+        **waiting,
+        listing=LANE,
         basis="Below are the leads that wait now.",
         nothing="No lead is waiting.",
-        lane=await load_lane(services(request).reports, question),
+        lane=lane,
         lane_days=LANE_DAYS,
         rows_of=rows_of,
     )

@@ -7,7 +7,7 @@ from litestar.params import FromPath
 
 from marketplace.nurturing.flow import LaneEntry, give_back
 from marketplace.portal.forms import changing
-from marketplace.portal.frame import redirect
+from marketplace.portal.frame import page, redirect
 from marketplace.portal.listing import Column, Listing
 from marketplace.portal.provider.submissions import submission_link
 from marketplace.portal.session import visitor
@@ -18,9 +18,9 @@ from marketplace.portal.waiting_list import (
     SINCE,
     UNTIL,
     WAITS_FOR,
+    load_waiting,
     read_filters,
     waiting_file,
-    waiting_page,
 )
 from marketplace.runtime import errors, ids
 from marketplace.security.auth import CallerKind, Principal
@@ -55,12 +55,12 @@ async def show_waiting(request: AnyRequest) -> Response[bytes]:
     filters = read_filters(request, viewer.mode, viewer.owner)
     if wants_csv(request):
         return await waiting_file(request, WAITING, filters)
-    return await waiting_page(
+    return page(
         request,
         viewer,
         "provider/waiting.html",
-        WAITING,
-        filters,
+        **await load_waiting(request, filters),
+        listing=WAITING,
         basis="Your leads that wait now.",
         nothing="None of your leads is waiting.",
     )
