@@ -1,6 +1,6 @@
 """Measure the delay from the award of a lead to its card in an open inbox, and from the tap to the redirect.
 
-    python benchmarks/inbox.py [--leads 100] [--rate 2] [--json FILE]
+    python -m benchmarks.inbox [--leads 100] [--rate 2] [--json FILE]
 
 Starts embedded engines, the API and a worker as separate processes, and posts inquiries at a steady rate. Each is
 awarded to one business, one of whose members has the inbox open: its stream of live parts is read as a browser reads
