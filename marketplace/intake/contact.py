@@ -246,12 +246,12 @@ def window_key(sealer: Sealer, mark: str) -> bytes:
     return pair_key(sealer, mode, *(sealer.keyed_hash("suppression", half) for half in text.split(PAIR)))
 
 
-def pair_key(sealer: Sealer, mode: str, one: bytes, other: bytes) -> bytes:
+def pair_key(sealer: Sealer, mode: str, first_half: bytes, second_half: bytes) -> bytes:
     """Return the keyed hash of a phone number and an e-mail address together, from that of each in either order.
 
     So a correction of one of them makes the pair, although the other is sealed.
     """
-    halves = ":".join(sorted((one.hex(), other.hex())))
+    halves = ":".join(sorted((first_half.hex(), second_half.hex())))
     return sealer.keyed_hash("person", f"{mode}:pair:{halves}")
 
 
