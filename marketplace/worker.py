@@ -262,20 +262,25 @@ def announce_by(push: PushSender | None) -> Announce | None:
     return announce
 
 
-async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
+async def _open_pool(settings: Settings, engines: Engines, journal: Journal) -> Pool:
+    """Open the worker's pool, each of whose connections has the statements of a walk prepared."""
 
     async def prepare(connection: Connection) -> None:
         await journal.check(connection)
         for statement in (*distribution_store.OF_A_WALK, *delivery_store.OF_A_WALK):
             await rehearse(connection, statement)
 
-    pool = await open_pool(
+    return await open_pool(
         engines.database_url,
         "marketplace_worker",
         size=settings.pool_size,
         master_key=settings.master_key,
         on_connect=prepare,
     )
+
+
+async def _work(settings: Settings, engines: Engines, journal: Journal, stopping: asyncio.Event) -> None:
+    pool = await _open_pool(settings, engines, journal)
     sealer, guard = Sealer(settings.master_key, settings.pepper), guard_of(settings)
     publisher, connections = Publisher(engines.valkey_url), KeptConnections()
     catalog = Catalog(pool)
