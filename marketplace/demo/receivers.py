@@ -140,8 +140,8 @@ class _BusinessReceiver:
             await asyncio.sleep(SLOW_SECONDS)
         if self._receiver.behaviour is Behaviour.hangs:
             await asyncio.sleep(HANGING_SECONDS)
-        refusal = {"status": "refused", "reason": "own_customer"} if status == 409 else {}
-        return web.json_response(refusal, status=status)
+        answers = {200: {"status": "accepted"}, 409: {"status": "refused", "reason": "own_customer"}}
+        return web.json_response(answers.get(status, {}), status=status)
 
     def _answer_challenge(self, content: dict[str, object], signed: bool) -> web.Response:
         if not signed:

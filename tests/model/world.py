@@ -738,7 +738,7 @@ _READY: Final = roofing_facts()
 ANSWERS: Final = (
     AnswerReceived(status=200),
     AnswerReceived(status=200),
-    AnswerReceived(status=200, body=b"thank you"),
+    AnswerReceived(status=200, body=b'{"status": "accepted"}'),
     AnswerReceived(status=204),
     AnswerReceived(status=200, body=b'{"status": "refu', truncated=True),
     AnswerReceived(status=200, body=b"<html>busy</html>"),
