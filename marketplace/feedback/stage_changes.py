@@ -21,7 +21,6 @@ from marketplace.runtime import clock, errors, ids
 from marketplace.runtime.log import logger
 from marketplace.security import audit
 from marketplace.security.sealing import Sealer
-from marketplace.text.faults import Fault
 from marketplace.webhook.address import AddressRules
 from marketplace.webhook.signing import sign
 from marketplace.webhook.transport import ConnectionInfo, WebhookMessage, post
@@ -158,14 +157,15 @@ async def list_after(
 ) -> tuple[StageChangeRecord, ...]:
     """Return changes of the business after the change `after`, or from the oldest one for None, oldest first.
 
-    Raises InvalidInput for a change that is not in the list, or not any more.
+    Raises NotFound for a change that is not in the list, or not any more.
     """
     position = 0
     if after is not None:
         position = await connection.fetchval(SQL["find_position"], after, business_id)
         if position is None:
-            detail = f"No change in your list has this id, or not any more after {KEPT_FOR.days} days. Leave out after."
-            raise errors.InvalidInput((Fault(pointer="/after", code="cursor_invalid", detail=detail),))
+            raise errors.NotFound(
+                f"No change in your list has this id, or not any more after {KEPT_FOR.days} days. Leave out after."
+            )
     return await fetch_rows(connection, SQL["list_after"], StageChangeRecord, business_id, position, mode, limit)
 
 
