@@ -48,7 +48,13 @@ WAYS: Final = (
         title="Here and on my phone",
         text="A lead appears in your inbox. You or a colleague take it with one tap. You need nothing else.",
     ),
-    Way(kind=EndpointKind.email, title="By e-mail", text="A message for each lead. This is not offered here yet."),
+    Way(
+        kind=EndpointKind.email,
+        title="By e-mail",
+        text="A message for each lead, with the name and phone number or with a link to take it here.",
+        path="/business/delivery",
+        act="Enter the e-mail address",
+    ),
     Way(
         kind=None,
         title="In my CRM or automation",
@@ -111,12 +117,13 @@ async def _receiving_page(request: AnyRequest, viewer: Viewer) -> Response[bytes
         )
     current = [subscription for subscription in subscriptions if subscription.state != "ended"]
     inbox = find_inbox(endpoints)
+    sends_mail = services(request).settings.mail is not None
     values = {"minutes": str(inbox.hold_seconds // 60) if inbox else InboxForm().minutes, "use": not inbox}
     return await business_page(
         request,
         viewer,
         "business/receiving.html",
-        ways=WAYS,
+        ways=[way for way in WAYS if sends_mail or way.kind is not EndpointKind.email],
         endpoints=endpoints,
         kinds={endpoint.kind for endpoint in endpoints},
         inbox=inbox,

@@ -3,10 +3,12 @@
 import re
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from marketplace.runtime import ids
 from marketplace.runtime.settings import Settings
+from tests.builders.mail import mail_settings
 from tests.builders.marketplaces import Buyer, Marketplace, anywhere, marketplace
 from tests.builders.portal import Browser, signed_in
 from tests.builders.service import Served, serve
@@ -35,9 +37,17 @@ async def with_server(market: Marketplace, api: Served) -> tuple[Buyer, Browser]
 async def test_the_page_offers_every_way(market: Marketplace, api: Served) -> None:
     _, browser = await with_server(market, api)
     page = (await browser.get("/business/receiving")).text
-    for title in ("Here and on my phone", "By e-mail", "In my CRM", "On my own server", "In a feed"):
+    for title in ("Here and on my phone", "In my CRM", "On my own server", "In a feed"):
         assert title in page
+    assert "By e-mail" not in page
     assert "https://crm.example.com/leads" in page
+
+
+async def test_e_mail_is_offered_where_the_marketplace_sends_it(market: Marketplace, settings: Settings) -> None:
+    async with serve(msgspec.structs.replace(settings, mail=mail_settings(1))) as api:
+        _, browser = await with_server(market, api)
+        assert "Enter the e-mail address" in (await browser.get("/business/receiving")).text
+        assert "Add e-mail address" in (await browser.get("/business/delivery")).text
 
 
 async def test_an_inbox_is_made_once_used_by_all_subscriptions_and_changed(market: Marketplace, api: Served) -> None:
