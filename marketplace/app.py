@@ -24,7 +24,7 @@ from marketplace.feed import http as feed_http
 from marketplace.feedback import http as feedback_http
 from marketplace.feedback import pipeline_http
 from marketplace.feedback.csv_import import Dispositions
-from marketplace.feedback.stage_changes import StageChangedEvent
+from marketplace.feedback.event import StageChangedEvent
 from marketplace.funds import http as funds_http
 from marketplace.imports import http as imports_http
 from marketplace.imports.flow import Importer, Imports

@@ -431,7 +431,9 @@ async def insert_attempt(
     observation = attempt.observation
     excerpt = None
     match observation:
-        case AnswerReceived(body=body):
+        case AnswerReceived(status=status, body=body) if (
+            not 200 <= status <= 299 or classified.outcome is AttemptOutcome.unknown
+        ):
             excerpt = mask_answer(body, private)
         case MailAnswer(status=status, text=text) if not 200 <= status <= 299:
             excerpt = mask_answer(text.encode(errors="replace"), private)

@@ -10,9 +10,10 @@ from msgspec import Meta
 
 from marketplace.database.db import session
 from marketplace.feedback import next_actions, stage_changes
+from marketplace.feedback.event import StageChangedData
 from marketplace.feedback.http import READER, REPORTER, holder_of, read_time_filter
 from marketplace.feedback.next_actions import NextAction
-from marketplace.feedback.stage_changes import StageChangedData, StageChangeRecord
+from marketplace.feedback.stage_changes import StageChangeRecord
 from marketplace.runtime import errors, ids
 from marketplace.text.faults import WORDS, Fault
 from marketplace.text.values import Instant

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from marketplace.database.db import Connection, Pool, Queries, fetch_rows, find_row, session, transaction
+from marketplace.feedback.event import StageChangedData, StageChangedEvent
 from marketplace.feedback.flow import LeadHolder
 from marketplace.feedback.store import DispositionKind
 from marketplace.runtime import clock, errors, ids
@@ -94,33 +95,6 @@ class SentChange(msgspec.Struct, frozen=True, kw_only=True):
     result: str | None
     made_at: datetime
     due_at: datetime | None
-
-
-class StageChangedData(msgspec.Struct, frozen=True, kw_only=True):
-    """The lead and its stages, without contact data. `stage` is null if an undone move was the first of its lead.
-
-    With `undone`, the disposition of this `kind` does not count any more, and the lead is in `stage` again.
-    """
-
-    lead_id: str
-    assignment_id: str
-    mode: str
-    stage: str | None
-    previous_stage: str | None
-    kind: DispositionKind
-    undone: bool
-    value_minor: int | None
-    currency: str
-    starts_at: datetime | None
-    happened_at: datetime
-
-
-class StageChangedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A lead of yours is in another stage. The endpoint that you chose for changes is sent it as a webhook."""
-
-    type: Literal["lead.stage_changed"] = "lead.stage_changed"
-    timestamp: datetime
-    data: StageChangedData
 
 
 # What a business chooses

@@ -107,7 +107,7 @@ CONDITIONS: Final = {
     "learning/queries.sql": 1,
     "ledger/money.sql": 5,
     "portal/business/board.sql": 2,
-    "portal/business/queries.sql": 12,
+    "portal/business/queries.sql": 14,
     "portal/operator/back_office_store.sql": 4,
     "portal/operator/lead_store.sql": 2,
     "portal/provider/queries.sql": 15,

@@ -185,6 +185,11 @@ async def test_of_a_key_only_a_hash_is_kept_that_no_other_pepper_makes(api: Serv
 # --- what the source may not hold -------------------------------------------------------------------------------------
 
 UNSAFE_IMPORTS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "xml", "lxml"}
+WRITES_XML = {
+    "marketplace/mail/adf.py": "makes a document and reads none",
+    "marketplace/mapping/template.py": "escapes texts, and asks whether what a template made is well formed",
+}
+"Modules that may import `xml`, and why: neither reads the XML of anybody else."
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput"}
 
 
@@ -201,11 +206,12 @@ def source_faults() -> tuple[list[str], list[str]]:
 
 
 def unsafe_code(path: str, tree: ast.Module) -> Iterator[str]:
+    unsafe = UNSAFE_IMPORTS - {"xml"} if path in WRITES_XML else UNSAFE_IMPORTS
     for node in nodes(tree):
         match node:
             case ast.Import(names=names):
-                yield from (f"{path}: {name.name}" for name in names if name.name.split(".")[0] in UNSAFE_IMPORTS)
-            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNSAFE_IMPORTS:
+                yield from (f"{path}: {name.name}" for name in names if name.name.split(".")[0] in unsafe)
+            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in unsafe:
                 yield f"{path}: {module}"
             case ast.Call(func=function, keywords=words):
                 if dotted_name(function) in UNSAFE_CALLS:

@@ -86,6 +86,11 @@ TABLE: Final = (
     row("GET", "/v1/imports/{import_id=import}", "2 33 24 434"),
     row("GET", "/v1/imports/{import_id=import}/rows", "2 33 24 434"),
     row("POST", "/v1/imports/{import_id=import}/undo", "2 33 24 434"),
+    row("PUT", "/v1/leads/{lead_id=lead}/next-action", "3 33 24 334", {"note": "call", "due_at": "{tomorrow}"}),
+    row("GET", "/v1/leads/{lead_id=lead}/next-action", "3 33 24 334"),
+    row("DELETE", "/v1/leads/{lead_id=lead}/next-action", "3 33 24 334"),
+    row("GET", "/v1/next-actions", "3 33 22 332"),
+    row("GET", "/v1/stage-changes", "3 33 22 332"),
     row("GET", "/v1/pipeline", "3 33 22 332"),
     row("PUT", "/v1/pipeline", "3 33 22 333", {"stages": []}),
     row("POST", "/v1/feedback-hook", "3 33 22 333"),
@@ -226,7 +231,12 @@ class Scene:
         filled = re.sub(r"\{\w+=([^}]*)\}", lambda named: self.ids.get(named[1], named[1]), path)
         if body is INQUIRY:
             body = roofing_body(number := next(self._persons), clock.now(), provider_reference=f"r{number}")
-        names = self.ids | {"caller": caller.replace(" ", "-"), "now": clock.now().isoformat()}
+        now = clock.now()
+        names = self.ids | {
+            "caller": caller.replace(" ", "-"),
+            "now": now.isoformat(),
+            "tomorrow": (now + timedelta(days=1)).isoformat(),
+        }
         return await self.api.call(
             method, fill(filled, names), None if body is None else filled_in(body, names), key=self.keys[caller]
         )

@@ -39,6 +39,8 @@ ELSEWHERE = {
     ("SubscriptionForm", "name"): "an empty one leaves the name as it is",
     ("AttributionBody", "source"): "may be empty",
     ("AssumptionForm", "source"): "may be empty",
+    ("ContractForm", "reason"): "a place in JSON, or nothing",
+    ("ContractForm", "reference"): "a place in JSON, or nothing",
     ("CorrectionForm", "full_name"): "an empty one leaves the name as it is",
     ("MoveForm", "stage"): "the id of a stage",
     ("NameForm", "stage"): "the id of a stage",

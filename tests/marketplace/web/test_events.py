@@ -31,6 +31,7 @@ SENDERS: Final = {
     "notices/flow.py": set(WEBHOOK_TYPE.values()),
     "feedback/stage_changes.py": {"lead.stage_changed"},
     "directory/challenge.py": {"endpoint.challenge"},
+    "directory/mappings.py": set(),  # a test lead in the form of the business's own software
 }
 "Modules that sign a message, and the events that they send."
 
