@@ -118,7 +118,8 @@ async def _receiving_page(request: AnyRequest, viewer: Viewer) -> Response[bytes
     current = [subscription for subscription in subscriptions if subscription.state != "ended"]
     inbox = find_inbox(endpoints)
     sends_mail = services(request).settings.mail is not None
-    values = {"minutes": str(inbox.hold_seconds // 60) if inbox else InboxForm().minutes, "use": not inbox}
+    takes_all = inbox is None or all(subscription.endpoint_id == inbox.id for subscription in current)
+    values = {"minutes": str(inbox.hold_seconds // 60) if inbox else InboxForm().minutes, "use": takes_all}
     return await business_page(
         request,
         viewer,

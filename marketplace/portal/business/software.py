@@ -179,9 +179,9 @@ async def change_request(request: AnyRequest, endpoint_id: FromPath[str]) -> Res
     address = f"/business/delivery/{ids.encode('whe', internal_id)}/request"
     try:
         form = fill(RequestForm, fields)
-        if form.act == "remove":
+        if form.act == "remove" or (form.act == "save" and not (form.body or form.headers or form.login)):
             await _set(app, viewer, internal_id, form.version, None, None)
-            return redirect(request, address, "This endpoint gets our own webhook again.")
+            return redirect(request, address, "This endpoint gets our own webhook.")
         mapping, login = read_mapping(form), read_login(form)
         if form.act == "preview":
             body = mappings.preview(mapping, None if login is msgspec.UNSET else login, app.guard)
