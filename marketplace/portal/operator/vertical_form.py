@@ -15,7 +15,7 @@ from routing.joining import PAY_IN_WORDS, PayJoined, RepeatInquiries
 from routing.person import PERSON_IN_WORDS, SamePerson
 from routing.qualification import LONGEST_NURTURE_DAYS, DimensionPolicy, NurtureDays, ResultConsequence
 from routing.ranking import Strategy
-from routing.subscription import BUDGET_MINOR, PRICE_MINOR, PriceRange
+from routing.subscription import PRICE_MINOR, PriceRange
 from routing.vertical import MOST_DELAYED_PER_MILLE, MOST_EXPLORED_PER_MILLE, VerticalDefinition
 
 CERTIFICATE_FAILURES: Final[dict[FailureConsequence, str]] = {
@@ -45,7 +45,6 @@ LOW_SCORES: Final[dict[ResultConsequence, str]] = {
 }
 "Consequences of a low score, in words."
 
-JobPrice = Annotated[int, Meta(ge=BUDGET_MINOR[0], le=BUDGET_MINOR[1])]
 Texts = Annotated[str, Meta(max_length=1_000)]
 
 
@@ -77,10 +76,9 @@ class VerticalFiguresForm(msgspec.Struct, frozen=True, kw_only=True):
     reserve: Annotated[Amount, label("Lowest price of a lead, in {currency}")]
     strategy: Annotated[Strategy, label("Ranking")]
     job_minimum: Annotated[
-        JobPrice | None,
-        label("A job costs at least, in the smallest unit of {currency}", "Compared with the budget and purchases."),
+        Amount | None, label("A job costs at least, in {currency}", "Compared with the budget and purchases.")
     ] = None
-    job_maximum: Annotated[JobPrice | None, label("A job costs at most, in the smallest unit of {currency}")] = None
+    job_maximum: Annotated[Amount | None, label("A job costs at most, in {currency}")] = None
     requires_named_seller: Annotated[
         bool,
         label(
@@ -146,8 +144,8 @@ def show_figures(definition: VerticalDefinition) -> ShownForm:
         "patience_seconds": definition.patience_seconds,
         "reserve": field_amount(definition.reserve_minor, definition.currency),
         "strategy": definition.strategy,
-        "job_minimum": prices.minimum_minor if prices and prices.minimum_minor is not None else "",
-        "job_maximum": prices.maximum_minor if prices and prices.maximum_minor is not None else "",
+        "job_minimum": _shown_price(prices.minimum_minor if prices else None, definition.currency),
+        "job_maximum": _shown_price(prices.maximum_minor if prices else None, definition.currency),
         "requires_named_seller": "1" if definition.consent.requires_named_seller else "",
         "purposes": "\n".join(definition.consent.purposes),
         "jurisdictions": " ".join(definition.consent.jurisdictions),
@@ -237,10 +235,16 @@ def price_range_in_words(prices: PriceRange | None) -> str:
 
 
 def _price_range(form: VerticalFiguresForm, currency: str) -> PriceRange | None:
-    """Return what jobs cost, None without a limit."""
-    if form.job_minimum is None and form.job_maximum is None:
+    """Return what jobs cost, None without a limit. Raises InvalidInput for an amount that is none."""
+    minimum_minor = read_amount(form.job_minimum, currency, "job_minimum")
+    maximum_minor = read_amount(form.job_maximum, currency, "job_maximum")
+    if minimum_minor is None and maximum_minor is None:
         return None
-    return PriceRange(currency=currency, minimum_minor=form.job_minimum, maximum_minor=form.job_maximum)
+    return PriceRange(currency=currency, minimum_minor=minimum_minor, maximum_minor=maximum_minor)
+
+
+def _shown_price(minor: int | None, currency: str) -> str:
+    return "" if minor is None else field_amount(minor, currency)
 
 
 def _consequences(
