@@ -54,6 +54,8 @@ CONSENT_EXPIRED: Final = "consent_expired"
 NURTURE_ENDED: Final = "nurture_ended"
 "Reason of a lead that waited for a better answer as long as its vertical allows."
 
+ASKED_AGAIN: Final = "asked_again"
+"Reason of a lead that would wait beyond its person's window, while a later inquiry of the person has that time."
 CERTIFICATE_PENDING: Final = "certificate_pending"
 "Reason of a lead that waits until its certificates of consent are claimed."
 
@@ -207,6 +209,11 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     def outcome(self) -> str:
         """The word of the decision record, which is that of the state."""
         return self.state.value
+
+
+def end_for_a_later_inquiry(state: LeadState, wait: Wait) -> End:
+    """Return the end of a lead that cannot wait as decided, because the person has asked again after its window."""
+    return End(state=WITHDRAWN_LEAD[state], reason=ASKED_AGAIN, verdict=wait.verdict)
 
 
 def decide(

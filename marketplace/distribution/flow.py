@@ -35,6 +35,7 @@ from routing.decision import (
     award_credits,
     complete,
     decide,
+    end_for_a_later_inquiry,
     leave_open,
     record_candidates,
 )
@@ -202,16 +203,21 @@ class Distribution:
         return loss or Failure(rule=LOST_TO[claim], detail="lost in the moment of the award")
 
     async def _leave(self, case: RoutingCase, rules: Rules, result: Wait | End) -> None:
-        """Write that the lead waits or has ended. One whose state or facts have changed meanwhile is left as it is."""
+        """Write that the lead waits or has ended. One whose state or facts have changed meanwhile is left as it is.
+
+        A lead that would wait for longer than its person's window ends if a later inquiry of the person has that time.
+        """
         decision = decision_without_award(case, rules, result)
         async with session(self._pool) as connection:
             match result:
                 case Wait():
-                    await distribution_store.keep_lead(connection, case, result, decision)
+                    if not await distribution_store.keep_lead(connection, case, result, decision):
+                        return await self._leave(case, rules, end_for_a_later_inquiry(case.state, result))
                 case End(state=state):
                     await distribution_store.end_lead(connection, case, state, decision)
                 case _:
                     assert_never(result)
+        return None
 
 
 def waits_for_claim(case: RoutingCase, result: Wait) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from marketplace.database.db import Connection, Queries, fetch_rows, find_row
+from marketplace.database.db import Connection, Queries, fetch_rows, find_row, violated
 from marketplace.runtime import clock
 from routing.calendar import CapWindow, window_starts
 from routing.decision import CandidateRecord, OpenLead, Wait
@@ -311,11 +311,20 @@ async def find_current(
     return current, _standing(rows)
 
 
-async def keep_lead(connection: Connection, case: RoutingCase, wait: Wait, decision: Decision) -> None:
-    """Let a lead wait, and record the decision. A lead that has changed its state is left as it is."""
+async def keep_lead(connection: Connection, case: RoutingCase, wait: Wait, decision: Decision) -> bool:
+    """Let a lead wait, and record the decision. A lead that has changed its state is left as it is.
+
+    Return whether its person's window could be extended as far as that; otherwise nothing is written.
+    """
     arguments = _decision_arguments(case, wait.state, decision)
     waits_for = wait.waits_for or None
-    await connection.execute(SQL["keep_lead"], *arguments, wait.until, wait.protected_until, waits_for)
+    try:
+        await connection.execute(SQL["keep_lead"], *arguments, wait.until, wait.protected_until, waits_for)
+    except asyncpg.ExclusionViolationError as error:
+        if violated(error) != "person_window_once":
+            raise
+        return False
+    return True
 
 
 async def end_lead(connection: Connection, case: RoutingCase, state: LeadState, decision: Decision) -> None:

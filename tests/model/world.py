@@ -44,6 +44,7 @@ from routing.lifecycle import (
     LEAD_MOVES,
     OPEN_ASSIGNMENT,
     WAITING_LEAD,
+    WITHDRAWN_LEAD,
     AssignmentState,
     LeadState,
 )
@@ -369,6 +370,14 @@ class World:
             self._transfer("hold", claim)
 
     def _nurture(self, lead: Lead, until: datetime) -> None:
+        """Let a lead wait, or end it if a later inquiry of its person has a part of that time."""
+        later = until + timedelta(days=30)
+        if lead.window is not None and any(
+            self.overlaps(other, lead.person, lead.facts.mode, (lead.window[0], later))
+            for other in self.leads
+            if other is not lead
+        ):
+            return self._end(lead, WITHDRAWN_LEAD[lead.state])
         self._move_lead(lead, LeadState.nurturing)
         lead.due_at = lead.nurtured_until = until
         if lead.window is not None:

@@ -6,9 +6,11 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
+from marketplace.runtime import clock
 from marketplace.runtime.settings import Settings
 from routing.calendar import CapWindow
 from routing.subscription import Area, Cap
+from tests.builders.inquiries import roofing_body
 from tests.builders.marketplaces import PAYOUT_MINOR, PRICE_MINOR, anywhere, marketplace, roofing
 from tests.builders.service import waits_for_locks
 from tests.receivers import (
@@ -198,6 +200,25 @@ async def test_a_nurtured_lead_waits_and_is_qualified_again(settings: Settings) 
         assert due["later"]
         duplicate = await market.submit(1, provider_reference="second")
         assert duplicate.state == "duplicate"
+
+
+async def test_a_lead_that_waits_too_long_for_its_turn_ends_if_the_person_has_asked_again(settings: Settings) -> None:
+    """Its window is over before anybody decides about it, and the later inquiry has the time that it would wait."""
+    async with marketplace(settings) as market, Receiver(status(200)) as receiver:
+        await market.buyer(receiver.url)
+        later = {"timing": {"within_days": 80}}
+        bant = roofing_body(1, clock.now())["bant"] | later
+        first = await market.submit(1, bant=bant)
+        await market.owner.execute(
+            "update person_window set during = tstzrange(now() - interval '40 days', now() - interval '1 day')"
+        )
+        again = await market.submit(1, provider_reference="again")
+        assert again.state == "received"
+        await market.walker.walk(first.id)
+        assert await market.state(first.id) == "rejected"
+        assert await market.value("select reason from lead where id = $1", first.id) == "asked_again"
+        await market.walker.walk(again.id)
+        assert await market.state(again.id) == "delivered"
 
 
 async def test_a_gone_endpoint_is_switched_off(settings: Settings) -> None:

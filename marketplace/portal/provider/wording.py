@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from routing.decision import CERTIFICATE_FAILED, CERTIFICATE_PENDING, CONSENT_EXPIRED, NURTURE_ENDED
+from routing.decision import ASKED_AGAIN, CERTIFICATE_FAILED, CERTIFICATE_PENDING, CONSENT_EXPIRED, NURTURE_ENDED
 from routing.inquiry import PhoneVerification
 from routing.lifecycle import LeadState
 from routing.matching import Rule
@@ -55,6 +55,7 @@ REASONS: Final[dict[str, str]] = {
     Rule.source_excluded: "Businesses exclude this source.",
     Rule.disposable_email: "Businesses do not take throw-away e-mail addresses.",
     CONSENT_EXPIRED: "The person's consent ended before the lead was sold.",
+    ASKED_AGAIN: "The person has asked again meanwhile, and the later inquiry counts.",
     CERTIFICATE_PENDING: "Its certificate of consent is being checked.",
     CERTIFICATE_FAILED: "Its certificate of consent could not be verified.",
     NURTURE_ENDED: "It waited for a better answer as long as this service allows.",
